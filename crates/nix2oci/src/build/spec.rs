@@ -1,0 +1,45 @@
+//! What to build.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crate::closure::Closure;
+use crate::content::ContentSource;
+use crate::image::ImageConfig;
+use crate::layer::Packing;
+use crate::oci::Reference;
+use crate::plan::{ExplicitLayer, LayerStrategy, RootTree};
+
+/// An image to be built.
+#[non_exhaustive]
+pub struct ImageSpec {
+    /// The store paths.
+    pub closure: Closure,
+    /// What is inside them.
+    pub content: Arc<dyn ContentSource>,
+    /// How they are grouped.
+    pub strategy: Arc<dyn LayerStrategy>,
+    /// Layers asked for by name.
+    pub explicit_layers: Vec<ExplicitLayer>,
+    /// How many layers there may be, the root tree's included.
+    pub max_layers: NonZeroUsize,
+    /// What shapes the layers' bytes.
+    pub packing: Packing,
+    /// Files outside the store; the top layer if there are any.
+    pub root_tree: RootTree,
+    /// What the image's config says.
+    pub config: ImageConfig,
+    /// The names that the image gets.
+    pub names: Vec<Reference>,
+    /// Whether every store path's NAR hash is checked while it is read.
+    pub verify: bool,
+}
+
+impl ImageSpec {
+    /// Makes one with the defaults: strategy `largest`, at most 100 layers,
+    /// default packing, nothing outside the store, no name, no check.
+    pub fn new(closure: Closure, content: Arc<dyn ContentSource>, config: ImageConfig) -> Self {
+        let _ = (&closure, &content, &config);
+        unimplemented!("build::spec")
+    }
+}

@@ -1,0 +1,167 @@
+//! What every long call needs: threads, an observer, a way to stop it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Result};
+
+/// The first argument of every long call.
+///
+/// Cheap to clone: clones share the observer and the cancel flag.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Context {
+    /// Worker threads to use. Output bytes do not depend on it.
+    pub threads: NonZeroUsize,
+    /// Hears of progress.
+    pub observer: Arc<dyn Observer>,
+    /// Stops the call when set.
+    pub cancel: CancelFlag,
+    /// Where layers wait until they are written, for sinks that lend no
+    /// folder of their own. It needs room for the compressed image.
+    pub spool_dir: PathBuf,
+}
+
+impl Default for Context {
+    /// As many threads as the system offers, nobody listening, the system's
+    /// temporary directory.
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            observer: Arc::new(Silent),
+            cancel: CancelFlag::default(),
+            spool_dir: std::env::temp_dir(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("threads", &self.threads)
+            .field("cancel", &self.cancel)
+            .field("spool_dir", &self.spool_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A flag that stops a long call.
+///
+/// Long loops ask it once per file and per buffer; what they began to write is
+/// removed. Setting it is safe in a signal handler.
+#[derive(Debug, Clone, Default)]
+pub struct CancelFlag(Arc<AtomicBool>);
+
+impl CancelFlag {
+    /// Asks every call that holds this flag to stop. It cannot be taken back.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the flag is set.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Fails with [`ErrorKind::Cancelled`] if the flag is set.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            Err(ErrorKind::Cancelled.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Returns the flag itself, for a signal handler to set.
+    pub fn as_atomic(&self) -> &Arc<AtomicBool> {
+        &self.0
+    }
+}
+
+/// Hears of progress.
+///
+/// Called from worker threads, several at a time; an implementation must
+/// return quickly and must not call back into the library. Events of one layer
+/// come in order; those of different layers come in any.
+pub trait Observer: Send + Sync {
+    /// Takes one event.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// The observer that hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: &Event<'_>) {}
+}
+
+/// Something that happened on the way. `layer` counts from 0 in image order,
+/// bottom first; all sizes are bytes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The closure was read.
+    ClosureRead {
+        /// Store paths in it.
+        paths: usize,
+        /// The sum of their NAR sizes, as far as they are known.
+        nar_size: u64,
+    },
+    /// The layers are decided; packing begins.
+    Planned {
+        /// For each layer its expected tar size (an estimate from NAR sizes).
+        layers: &'a [u64],
+    },
+    /// A layer's packing began.
+    LayerStarted {
+        /// Which.
+        layer: usize,
+    },
+    /// More of a layer's tar was made.
+    LayerProgress {
+        /// Which.
+        layer: usize,
+        /// Bytes of tar since the last event of this layer.
+        bytes: u64,
+    },
+    /// A layer is packed.
+    LayerPacked {
+        /// Which.
+        layer: usize,
+        /// The digest of its blob.
+        digest: Digest,
+        /// Bytes of its blob.
+        size: u64,
+        /// Bytes of its tar.
+        uncompressed_size: u64,
+    },
+    /// A layer did not have to be packed: its record was known and the sink
+    /// has its bytes.
+    LayerReused {
+        /// Which.
+        layer: usize,
+        /// The digest of its blob.
+        digest: Digest,
+        /// Bytes of its blob.
+        size: u64,
+    },
+    /// A layer's blob is in the sink.
+    LayerWritten {
+        /// Which.
+        layer: usize,
+    },
+    /// The image has its final name.
+    Committed {
+        /// The digest of its manifest.
+        manifest: Digest,
+    },
+    /// Something the user should know and that is no error.
+    Warning {
+        /// In words.
+        message: &'a str,
+    },
+}

@@ -1,0 +1,61 @@
+//! Bytes that match a descriptor.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::oci::Descriptor;
+
+/// Bytes that have the digest and the size of their descriptor and can be read
+/// more than once.
+pub trait Blob: Send {
+    /// Returns the descriptor.
+    fn descriptor(&self) -> &Descriptor;
+
+    /// Returns a reader of all bytes.
+    fn open(&self) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// Gives the bytes the name `path` without copying them, and returns
+    /// whether it could; the blob may then be read no more. `path` is on a file
+    /// system of the caller's choice, which may be another one.
+    fn move_to(&mut self, path: &Path) -> Result<bool> {
+        let _ = path;
+        Ok(false)
+    }
+}
+
+/// A blob in memory: configs and manifests.
+#[derive(Debug, Clone)]
+pub struct BytesBlob {
+    bytes: Vec<u8>,
+    descriptor: Descriptor,
+}
+
+impl BytesBlob {
+    /// Takes bytes of a media type.
+    pub fn new(media_type: crate::oci::MediaType, bytes: Vec<u8>) -> Self {
+        let descriptor = crate::oci::descriptor(media_type, Digest::of(&bytes), bytes.len() as u64);
+        Self { bytes, descriptor }
+    }
+
+    /// Returns the bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns the digest of the bytes.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+}
+
+impl Blob for BytesBlob {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(self.bytes.as_slice()))
+    }
+}

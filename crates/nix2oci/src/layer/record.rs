@@ -1,0 +1,108 @@
+//! A layer before and after it is made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::digest::{DiffId, Digest, Hasher, ParseDigestError};
+use crate::oci::{Descriptor, MediaType};
+use crate::plan::{RootNode, RootTree};
+use crate::store::{NarHash, StoreDir, StorePath};
+
+use super::Packing;
+
+/// The version of the rules by which a layer's bytes are made from its
+/// content: tar headers, blocks and encoders. A change of any byte is a new
+/// version.
+const FORMAT_VERSION: u32 = 1;
+
+/// What goes into a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// The directory that the store paths are in, in the image.
+    pub store_dir: StoreDir,
+    /// Store paths with their NAR hashes as far as they are known, in the order
+    /// in which they are packed.
+    pub paths: Vec<(StorePath, Option<NarHash>)>,
+    /// Files outside the store.
+    pub root_tree: RootTree,
+}
+
+impl LayerSpec {
+    /// Returns the key of this layer packed so, or `None` if a NAR hash is
+    /// unknown: no hash, no key, no reuse.
+    pub fn key(&self, packing: &Packing) -> Option<LayerKey> {
+        let mut hasher = Hasher::new();
+        let mut field = |name: &str, value: &[u8]| {
+            hasher.update(name.as_bytes());
+            hasher.update(&(value.len() as u64).to_le_bytes());
+            hasher.update(value);
+        };
+        field("nix2oci layer", &FORMAT_VERSION.to_le_bytes());
+        field("compression", packing.compression.to_string().as_bytes());
+        field("mtime", &packing.mtime.to_le_bytes());
+        field("uid", &packing.owner.uid.to_le_bytes());
+        field("gid", &packing.owner.gid.to_le_bytes());
+        field("store dir", self.store_dir.as_str().as_bytes());
+        for (path, nar_hash) in &self.paths {
+            field("path", path.as_str().as_bytes());
+            field("nar hash", nar_hash.as_ref()?.as_bytes());
+        }
+        for (path, node) in self.root_tree.nodes() {
+            field("root", path);
+            match node {
+                RootNode::Directory { mode } => field("directory", &mode.to_le_bytes()),
+                RootNode::Symlink { target } => field("symlink", target),
+            }
+        }
+        Some(LayerKey(hasher.finish()))
+    }
+}
+
+/// The name of a layer's bytes before they are made: a digest over the store
+/// paths, their NAR hashes, the root tree and the packing.
+///
+/// Two layers with one key have the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerKey(Digest);
+
+impl fmt::Display for LayerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for LayerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for LayerKey {
+    type Err = ParseDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// What is known of a layer once its bytes were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerRecord {
+    /// The digest of the tar.
+    pub diff_id: DiffId,
+    /// The bytes of the tar.
+    pub uncompressed_size: u64,
+    /// The digest of the blob: the tar, compressed.
+    pub digest: Digest,
+    /// The bytes of the blob.
+    pub size: u64,
+    /// The blob's media type.
+    pub media_type: MediaType,
+}
+
+impl LayerRecord {
+    /// Returns the blob's descriptor, without annotations.
+    pub fn descriptor(&self) -> Descriptor {
+        crate::oci::descriptor(self.media_type.clone(), self.digest, self.size)
+    }
+}

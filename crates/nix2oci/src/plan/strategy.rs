@@ -1,0 +1,43 @@
+//! How a strategy proposes layers.
+
+use std::num::NonZeroUsize;
+
+use crate::closure::{Closure, PathId};
+use crate::error::Result;
+
+/// What a strategy is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerRequest<'a> {
+    /// The whole closure, with NAR sizes.
+    pub closure: &'a Closure,
+    /// The paths to place, sorted, each once: the closure's, but for those that
+    /// are already in a named layer.
+    pub paths: &'a [PathId],
+    /// How many groups there may be.
+    pub budget: NonZeroUsize,
+}
+
+/// Store paths that share a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The paths, in any order.
+    pub paths: Vec<PathId>,
+    /// Why they are together, in a few words for people.
+    pub reason: String,
+}
+
+/// Proposes groups of store paths.
+///
+/// An implementer is deterministic: the same request gives the same groups in
+/// the same order, bottom layer first. The order should put what changes least
+/// at the bottom, since runtimes reuse a common prefix of layers. What it
+/// returns is checked by [`LayerPlan`](super::LayerPlan), so a strategy can be
+/// bad, not wrong.
+pub trait LayerStrategy: Send + Sync {
+    /// Returns the strategy's name and argument, as in `--layers`.
+    fn name(&self) -> String;
+
+    /// Returns each of the request's paths in one group, in no more groups
+    /// than the budget; no group is empty.
+    fn group(&self, request: LayerRequest<'_>) -> Result<Vec<Group>>;
+}

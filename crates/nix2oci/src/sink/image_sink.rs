@@ -1,0 +1,66 @@
+//! What a build needs of a place for images.
+
+use std::path::Path;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::image::RawManifest;
+use crate::layer::Blob;
+use crate::oci::{Descriptor, Reference};
+
+/// In which order a sink takes the blobs of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobOrder {
+    /// In image order, bottom first, then the config: the sink's bytes depend
+    /// on it.
+    Image,
+    /// As they are ready.
+    Any,
+}
+
+/// Takes an image: all blobs, then the manifest, then `commit`.
+///
+/// What a caller may rely on: nothing has its final name before `commit`
+/// returns; dropping a sink that was not committed removes what it wrote, as
+/// far as that is possible. What an implementer must keep: a blob whose bytes
+/// do not match its descriptor is refused, with
+/// [`ErrorKind::DigestMismatch`](crate::ErrorKind::DigestMismatch) or
+/// [`ErrorKind::SizeMismatch`](crate::ErrorKind::SizeMismatch); the same blob
+/// twice is no error; `cx.cancel` is asked once per buffer.
+pub trait ImageSink: Send {
+    /// Returns where the image goes, as the user would name it.
+    fn name(&self) -> String;
+
+    /// Returns the order in which the layers must come.
+    fn blob_order(&self) -> BlobOrder {
+        BlobOrder::Any
+    }
+
+    /// Returns a directory in which blobs may be spooled so that
+    /// [`Blob::move_to`] costs nothing, if the sink has one.
+    fn spool_dir(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Returns those of `blobs` that the sink does not have yet, in their
+    /// order.
+    fn missing(&mut self, cx: &Context, blobs: &[Descriptor]) -> Result<Vec<Descriptor>> {
+        let _ = cx;
+        Ok(blobs.to_vec())
+    }
+
+    /// Takes a layer or a config.
+    fn put_blob(&mut self, cx: &Context, blob: &mut dyn Blob) -> Result<()>;
+
+    /// Takes the manifest; its blobs were put before. `names` are the
+    /// references that it gets at `commit`, perhaps none.
+    fn put_manifest(
+        &mut self,
+        cx: &Context,
+        manifest: &RawManifest,
+        names: &[Reference],
+    ) -> Result<()>;
+
+    /// Gives everything its final name, durably.
+    fn commit(&mut self, cx: &Context) -> Result<()>;
+}

@@ -1,0 +1,36 @@
+//! What Nix knows of a store path.
+
+use super::{NarHash, StorePath};
+
+/// What Nix knows of a store path, as far as an image needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The store path.
+    pub path: StorePath,
+    /// The store paths that its content mentions, without itself; sorted, each
+    /// once.
+    pub references: Vec<StorePath>,
+    /// The hash of its NAR serialisation, if the source tells it.
+    pub nar_hash: Option<NarHash>,
+    /// The bytes of its NAR serialisation, if the source tells them.
+    pub nar_size: Option<u64>,
+    /// The derivation that made it, if the source tells it.
+    pub deriver: Option<StorePath>,
+}
+
+impl PathInfo {
+    /// Makes one; drops a reference to itself, sorts the others and keeps each
+    /// once.
+    pub fn new(path: StorePath, references: impl IntoIterator<Item = StorePath>) -> Self {
+        let mut references: Vec<_> = references.into_iter().filter(|r| *r != path).collect();
+        references.sort_unstable();
+        references.dedup();
+        Self {
+            path,
+            references,
+            nar_hash: None,
+            nar_size: None,
+            deriver: None,
+        }
+    }
+}
