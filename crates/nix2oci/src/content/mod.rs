@@ -2,12 +2,17 @@
 //!
 //! - [`ContentSource`]: visits a store path as its NAR serialisation sees it
 //! - [`LocalStore`]: a store on this machine's disk
-//! - [`NarHasher`]: the NAR hash of what is visited
+//! - [`VerifiedContent`]: another source, checked against NAR hashes
+//! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
 mod entry;
 mod local;
-mod nar_hash;
+mod nar;
+#[cfg(test)]
+mod tests;
+mod verified;
 
 pub use entry::{ContentSource, Contents, Entry};
 pub use local::LocalStore;
-pub use nar_hash::{NarHasher, nar_size};
+pub use nar::nar_size;
+pub use verified::VerifiedContent;

@@ -1,0 +1,151 @@
+//! The NAR serialisation of what is visited: its hash and its size.
+//!
+//! Source: the grammar in the Nix manual, "Nix Archive (NAR) format". Strings
+//! are their length in 8 bytes, little end first, their bytes, and zeroes up
+//! to a multiple of 8.
+
+use crate::context::Context;
+use crate::digest::Hasher;
+use crate::error::Result;
+use crate::store::{NarHash, StorePath};
+
+use super::{ContentSource, Entry};
+
+/// Makes the NAR of objects given in NAR's order, and keeps its hash and size.
+#[derive(Debug)]
+pub(super) struct NarHasher {
+    /// None to count only.
+    hasher: Option<Hasher>,
+    size: u64,
+    /// Directories that are open, the store path itself included.
+    open: usize,
+}
+
+impl NarHasher {
+    /// Hashes and counts.
+    pub(super) fn new() -> Self {
+        Self::start(Some(Hasher::new()))
+    }
+
+    fn start(hasher: Option<Hasher>) -> Self {
+        let mut nar = Self {
+            hasher,
+            size: 0,
+            open: 0,
+        };
+        nar.string(b"nix-archive-1");
+        nar
+    }
+
+    /// Takes an object but for a file's contents, which follow through
+    /// [`NarHasher::contents`], and [`NarHasher::end_file`].
+    pub(super) fn entry(&mut self, entry: &Entry<'_>) {
+        let path = entry.path();
+        if !path.is_empty() {
+            // A path of n names is in n directories: close those it is not in.
+            let depth = path.iter().filter(|b| **b == b'/').count() + 1;
+            self.close_directories(depth);
+            let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+            self.strings(&[b"entry", b"(", b"name", name, b"node"]);
+        }
+        self.strings(&[b"(", b"type"]);
+        match entry {
+            Entry::Directory { .. } => {
+                self.string(b"directory");
+                self.open += 1;
+            }
+            Entry::Symlink { target, .. } => {
+                self.strings(&[b"symlink", b"target", target, b")"]);
+                self.end_entry();
+            }
+            Entry::File {
+                executable, size, ..
+            } => {
+                self.string(b"regular");
+                if *executable {
+                    self.strings(&[b"executable", b""]);
+                }
+                self.string(b"contents");
+                self.raw(&size.to_le_bytes());
+            }
+        }
+    }
+
+    /// Takes a part of a file's contents.
+    pub(super) fn contents(&mut self, bytes: &[u8]) {
+        self.raw(bytes);
+    }
+
+    /// Ends a file of `size` bytes.
+    pub(super) fn end_file(&mut self, size: u64) {
+        self.pad(size);
+        self.string(b")");
+        self.end_entry();
+    }
+
+    /// Returns the hash, if there is one, and the size.
+    fn finish(mut self) -> (Option<Hasher>, u64) {
+        self.close_directories(0);
+        (self.hasher, self.size)
+    }
+
+    /// Returns the NAR hash of all that was taken.
+    pub(super) fn finish_hash(self) -> NarHash {
+        let (hasher, _) = self.finish();
+        let digest = hasher.unwrap_or_default().finish();
+        NarHash::new(*digest.as_bytes())
+    }
+
+    fn close_directories(&mut self, depth: usize) {
+        while self.open > depth {
+            self.string(b")");
+            self.open -= 1;
+            self.end_entry();
+        }
+    }
+
+    /// Ends the object's entry in its directory, if it is in one.
+    fn end_entry(&mut self) {
+        if self.open > 0 {
+            self.string(b")");
+        }
+    }
+
+    fn strings(&mut self, strings: &[&[u8]]) {
+        for string in strings {
+            self.string(string);
+        }
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.raw(&(bytes.len() as u64).to_le_bytes());
+        self.raw(bytes);
+        self.pad(bytes.len() as u64);
+    }
+
+    fn pad(&mut self, len: u64) {
+        self.raw(&[0; 8][..(len.wrapping_neg() % 8) as usize]);
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+    }
+}
+
+/// Returns the bytes of a store path's NAR serialisation. Opens every file and
+/// reads no contents.
+pub fn nar_size(cx: &Context, source: &dyn ContentSource, path: &StorePath) -> Result<u64> {
+    let mut nar = NarHasher::start(None);
+    source.visit(cx, path, &mut |entry| {
+        nar.entry(&entry);
+        if let Entry::File { size, .. } = entry {
+            nar.size += size;
+            nar.end_file(size);
+        }
+        Ok(())
+    })?;
+    Ok(nar.finish().1)
+}
