@@ -1,1 +1,4 @@
 //! Tests.
+
+mod plan;
+mod root_tree;

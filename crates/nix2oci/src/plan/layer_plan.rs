@@ -1,12 +1,13 @@
 //! The layers of an image, decided and checked.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use crate::closure::{Closure, PathId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::StorePath;
 
-use super::{LayerRequest, LayerStrategy};
+use super::{Group, LayerRequest, LayerStrategy};
 
 /// A layer that the user asked for by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,32 +41,38 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// Asks `strategy` for layers of all paths that are not in an `explicit`
     /// one, and checks what it says. Explicit layers come on top, in their
-    /// order. `budget` is for both.
+    /// order. `budget` is for both; a root tree's layer is not in it.
+    ///
+    /// Costs what the strategy does, and O(paths × log(paths)).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if an explicit layer names a path that is
-    /// not in the closure or is in another one, or if the budget is too small
-    /// for them; [`ErrorKind::Plan`] if the strategy breaks its contract.
+    /// [`ErrorKind::InvalidInput`] if two explicit layers have one name, if one
+    /// has no path, a path twice, a path that is not in the closure or one that
+    /// is in another, or if the budget is too small for them;
+    /// [`ErrorKind::Plan`] if the strategy breaks its contract; what the
+    /// strategy fails with.
     pub fn new(
         closure: &Closure,
         strategy: &dyn LayerStrategy,
         explicit: &[ExplicitLayer],
         budget: NonZeroUsize,
     ) -> Result<Self> {
-        let mut placed = vec![false; closure.len()];
-        let mut named = Vec::with_capacity(explicit.len());
-        for layer in explicit {
-            named.push(place_explicit(closure, layer, &mut placed)?);
+        let mut places = vec![Place::Open; closure.len()];
+        let mut named = place_named(closure, explicit, &mut places)?;
+        let open: Vec<PathId> = closure
+            .ids()
+            .filter(|id| matches!(places[id.index()], Place::Open))
+            .collect();
+        if named.len() > budget.get() {
+            return Err(too_small(budget, named.len(), ""));
         }
-        let rest: Vec<PathId> = closure.ids().filter(|id| !placed[id.index()]).collect();
         let mut layers = Vec::new();
-        if !rest.is_empty() {
-            let left = NonZeroUsize::new(budget.get().saturating_sub(named.len()))
-                .ok_or_else(|| too_many(named.len() + 1, budget))?;
-            layers = ask(closure, strategy, &rest, left)?;
-        } else if named.len() > budget.get() {
-            return Err(too_many(named.len(), budget));
+        if !open.is_empty() {
+            let left = NonZeroUsize::new(budget.get() - named.len()).ok_or_else(|| {
+                too_small(budget, named.len(), ", and not all store paths are in one")
+            })?;
+            layers = ask(closure, strategy, &open, &mut places, left)?;
         }
         layers.append(&mut named);
         Ok(Self { layers })
@@ -77,81 +84,82 @@ impl LayerPlan {
     }
 }
 
-fn too_many(layers: usize, budget: NonZeroUsize) -> Error {
+fn too_small(budget: NonZeroUsize, named: usize, and: &str) -> Error {
     Error::invalid(
         "the layer budget",
-        format!("{budget} layers are allowed, and the named layers need {layers}"),
+        format!("{budget} layers are allowed, but {named} are named{and}"),
     )
 }
 
-fn place_explicit(
-    closure: &Closure,
-    layer: &ExplicitLayer,
-    placed: &mut [bool],
-) -> Result<PlannedLayer> {
-    let refuse = |problem| Error::invalid(format!("layer {}", layer.name), problem);
-    if layer.paths.is_empty() {
-        return Err(refuse("it has no store path".to_owned()));
-    }
-    let mut paths = Vec::with_capacity(layer.paths.len());
-    for path in &layer.paths {
-        let full = || closure.store_dir().join(path);
-        let id = closure
-            .find(path)
-            .ok_or_else(|| refuse(format!("{} is not in the closure", full())))?;
-        if std::mem::replace(&mut placed[id.index()], true) {
-            return Err(refuse(format!("{} is already in a named layer", full())));
-        }
-        paths.push(id);
-    }
-    Ok(PlannedLayer {
-        paths: in_order(closure, paths),
-        strategy: "named".to_owned(),
-        reason: layer.name.clone(),
-    })
+/// Who has a path, or is to have it.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The strategy is to place it.
+    Open,
+    /// It is in the named layer at this index.
+    Named(usize),
+    /// The strategy has placed it.
+    Placed,
 }
 
+fn place_named(
+    closure: &Closure,
+    named: &[ExplicitLayer],
+    places: &mut [Place],
+) -> Result<Vec<PlannedLayer>> {
+    let mut names = BTreeSet::new();
+    let mut layers = Vec::with_capacity(named.len());
+    for (index, layer) in named.iter().enumerate() {
+        let refuse = |problem: String| Error::invalid(format!("layer {:?}", layer.name), problem);
+        if !names.insert(&layer.name) {
+            return Err(refuse("two layers have this name".to_owned()));
+        }
+        if layer.paths.is_empty() {
+            return Err(refuse("it has no store path".to_owned()));
+        }
+        let mut paths = Vec::with_capacity(layer.paths.len());
+        for path in &layer.paths {
+            let full = || closure.store_dir().join(path);
+            let id = closure
+                .find(path)
+                .ok_or_else(|| refuse(format!("{} is not in the closure", full())))?;
+            if let Place::Named(first) = places[id.index()] {
+                let problem = if first == index {
+                    format!("{} is in it twice", full())
+                } else {
+                    format!("{} is already in layer {:?}", full(), named[first].name)
+                };
+                return Err(refuse(problem));
+            }
+            places[id.index()] = Place::Named(index);
+            paths.push(id);
+        }
+        layers.push(PlannedLayer {
+            paths: in_order(closure, paths),
+            strategy: "named".to_owned(),
+            reason: layer.name.clone(),
+        });
+    }
+    Ok(layers)
+}
+
+/// Asks the strategy to place all open paths, and checks what it says.
 fn ask(
     closure: &Closure,
     strategy: &dyn LayerStrategy,
-    paths: &[PathId],
+    open: &[PathId],
+    places: &mut [Place],
     budget: NonZeroUsize,
 ) -> Result<Vec<PlannedLayer>> {
-    let refuse = |problem: String| ErrorKind::Plan {
-        strategy: strategy.name(),
-        problem,
-    };
     let groups = strategy.group(LayerRequest {
         closure,
-        paths,
+        paths: open,
         budget,
     })?;
-    if groups.len() > budget.get() {
-        let problem = format!("made {} layers, {budget} are allowed", groups.len());
-        return Err(refuse(problem).into());
-    }
-    let mut waiting = vec![false; closure.len()];
-    for id in paths {
-        waiting[id.index()] = true;
-    }
-    for group in &groups {
-        if group.paths.is_empty() {
-            return Err(refuse("made an empty layer".to_owned()).into());
-        }
-        for id in &group.paths {
-            if !std::mem::replace(&mut waiting[id.index()], false) {
-                let problem = format!(
-                    "placed {} twice, or was not asked to place it",
-                    closure.full_path(*id)
-                );
-                return Err(refuse(problem).into());
-            }
-        }
-    }
-    if let Some(id) = paths.iter().find(|id| waiting[id.index()]) {
-        let problem = format!("did not place {}", closure.full_path(*id));
-        return Err(refuse(problem).into());
-    }
+    check(closure, &groups, open, places, budget).map_err(|problem| ErrorKind::Plan {
+        strategy: strategy.name(),
+        problem,
+    })?;
     Ok(groups
         .into_iter()
         .map(|group| PlannedLayer {
@@ -162,11 +170,57 @@ fn ask(
         .collect())
 }
 
+fn check(
+    closure: &Closure,
+    groups: &[Group],
+    open: &[PathId],
+    places: &mut [Place],
+    budget: NonZeroUsize,
+) -> Result<(), String> {
+    if groups.len() > budget.get() {
+        return Err(format!(
+            "made {} layers, {budget} are allowed",
+            groups.len()
+        ));
+    }
+    for group in groups {
+        if group.paths.is_empty() {
+            return Err("made an empty layer".to_owned());
+        }
+        for id in &group.paths {
+            match places.get_mut(id.index()) {
+                Some(place @ Place::Open) => *place = Place::Placed,
+                Some(Place::Placed) => {
+                    return Err(format!("placed {} twice", closure.full_path(*id)));
+                }
+                Some(Place::Named(_)) => {
+                    return Err(format!(
+                        "placed {}, which is in a named layer",
+                        closure.full_path(*id)
+                    ));
+                }
+                None => return Err("placed a path of another closure".to_owned()),
+            }
+        }
+    }
+    match open
+        .iter()
+        .find(|id| matches!(places[id.index()], Place::Open))
+    {
+        Some(id) => Err(format!("did not place {}", closure.full_path(*id))),
+        None => Ok(()),
+    }
+}
+
 /// Sorts by (name, hash): a rebuilt path keeps its place in its layer.
 fn in_order(closure: &Closure, mut paths: Vec<PathId>) -> Vec<PathId> {
-    paths.sort_unstable_by_key(|id| {
-        let path = closure.path(*id);
-        (path.name(), path.hash_part())
-    });
+    paths.sort_unstable_by_key(|id| name_key(closure, *id));
     paths
+}
+
+/// Returns what paths are ordered by where nothing else tells them apart: the
+/// name first, since the hash changes with every rebuild.
+pub(super) fn name_key(closure: &Closure, id: PathId) -> (&str, &str) {
+    let path = closure.path(id);
+    (path.name(), path.hash_part())
 }
