@@ -49,6 +49,14 @@ pub enum Location {
     Whole,
     /// A line, counted from 1.
     Line(u64),
+    /// A line and a column, both counted from 1, in a text that is not well
+    /// formed.
+    Position {
+        /// The line.
+        line: u64,
+        /// The column.
+        column: u64,
+    },
     /// A key or an index path in a JSON document, such as `graph[3].narHash`.
     Key(String),
     /// A row of a database table, such as `ValidPaths row 12`.
@@ -60,6 +68,7 @@ impl fmt::Display for Location {
         match self {
             Self::Whole => Ok(()),
             Self::Line(n) => write!(f, ", line {n}"),
+            Self::Position { line, column } => write!(f, ", line {line}, column {column}"),
             Self::Key(key) => write!(f, ", key {key}"),
             Self::Row(row) => write!(f, ", {row}"),
         }

@@ -185,24 +185,31 @@ fn merge(infos: impl IntoIterator<Item = PathInfo>) -> Result<HashMap<StorePath,
             known.insert(info.path.clone(), info);
             continue;
         };
-        let difference = if old.references != info.references {
-            Some("their references are not the same".to_owned())
-        } else {
-            differ("NAR hash", old.nar_hash, info.nar_hash)
-                .or_else(|| differ("NAR size", old.nar_size, info.nar_size))
-        };
-        if let Some(difference) = difference {
-            return Err(ErrorKind::ConflictingPathInfo {
-                path: info.path,
-                difference,
-            }
-            .into());
-        }
-        old.nar_hash = old.nar_hash.or(info.nar_hash);
-        old.nar_size = old.nar_size.or(info.nar_size);
-        old.deriver = old.deriver.take().or(info.deriver);
+        join(old, info)?;
     }
     Ok(known)
+}
+
+/// Adds to what `old` tells what another entry of the same path tells; both
+/// have their references sorted and each once.
+pub(super) fn join(old: &mut PathInfo, info: PathInfo) -> Result<()> {
+    let difference = if old.references != info.references {
+        Some("their references are not the same".to_owned())
+    } else {
+        differ("NAR hash", old.nar_hash, info.nar_hash)
+            .or_else(|| differ("NAR size", old.nar_size, info.nar_size))
+    };
+    if let Some(difference) = difference {
+        return Err(ErrorKind::ConflictingPathInfo {
+            path: info.path,
+            difference,
+        }
+        .into());
+    }
+    old.nar_hash = old.nar_hash.or(info.nar_hash);
+    old.nar_size = old.nar_size.or(info.nar_size);
+    old.deriver = old.deriver.take().or(info.deriver);
+    Ok(())
 }
 
 fn differ<T: PartialEq + std::fmt::Display>(
@@ -250,8 +257,9 @@ fn reach<'a>(
     Ok(reached)
 }
 
-/// Orders references before referrers, smaller (name, hash) first.
-fn sort<'a>(infos: &HashMap<&'a StorePath, &'a PathInfo>) -> Result<Vec<&'a PathInfo>> {
+/// Orders references before referrers, smaller (name, hash) first. Every
+/// reference must be in `infos`.
+pub(super) fn sort<'a>(infos: &HashMap<&'a StorePath, &'a PathInfo>) -> Result<Vec<&'a PathInfo>> {
     let mut missing: HashMap<&StorePath, usize> = HashMap::with_capacity(infos.len());
     let mut referrers: HashMap<&StorePath, Vec<&'a PathInfo>> = HashMap::new();
     let key = |info: &'a PathInfo| Reverse((info.path.name(), info.path.hash_part()));
