@@ -2,3 +2,4 @@
 
 mod plan;
 mod root_tree;
+mod closure;
