@@ -3,10 +3,24 @@
 //! The types are re-exported, so that an embedder gets the version that this
 //! library speaks. Their maps are unordered: everything that gets a digest is
 //! written through [`canonical_json`].
+//!
+//! - [`parse_name`], [`parse_names`]: names of images as people write them
+//! - [`parse_platform`], [`display_platform`]: platforms, Nix systems included
+//! - [`Timestamp`]: times, with one spelling each
+//! - [`annotation`]: the annotation keys that we write
+
+pub mod annotation;
+mod platform;
+mod reference;
+mod timestamp;
 
 use serde::Serialize;
 
 use crate::digest::Digest;
+
+pub use platform::{ParsePlatformError, display_platform, parse_platform};
+pub use reference::{ParseNameError, is_tag, parse_name, parse_names};
+pub use timestamp::{ParseTimestampError, Timestamp};
 
 pub use oci_spec::distribution::Reference;
 pub use oci_spec::image::{
