@@ -5,6 +5,7 @@
 
 mod assemble;
 mod config;
+mod config_document;
 
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
 pub use config::ImageConfig;

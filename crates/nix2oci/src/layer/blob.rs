@@ -1,11 +1,12 @@
 //! Bytes that match a descriptor.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Platform};
 
 /// Bytes that have the digest and the size of their descriptor and can be read
 /// more than once.
@@ -16,8 +17,19 @@ pub trait Blob: Send {
     /// Returns a reader of all bytes.
     fn open(&self) -> Result<Box<dyn Read + Send + '_>>;
 
+    /// Lends a file that holds the bytes and nothing else, so that they can be
+    /// copied without being read.
+    ///
+    /// Whoever lends one promises that the bytes were hashed while they were
+    /// written to it and that nobody else can write to it: a sink checks their
+    /// number only. The caller may move the file's position.
+    fn verified_file(&self) -> Option<&File> {
+        None
+    }
+
     /// Gives the bytes the name `path` without copying them, and returns
-    /// whether it could; the blob may then be read no more. `path` is on a file
+    /// whether it could; the blob may then be read no more. A blob that can
+    /// do so makes the promise of [`Blob::verified_file`]. `path` is on a file
     /// system of the caller's choice, which may be another one.
     fn move_to(&mut self, path: &Path) -> Result<bool> {
         let _ = path;
@@ -37,6 +49,13 @@ impl BytesBlob {
     pub fn new(media_type: crate::oci::MediaType, bytes: Vec<u8>) -> Self {
         let descriptor = crate::oci::descriptor(media_type, Digest::of(&bytes), bytes.len() as u64);
         Self { bytes, descriptor }
+    }
+
+    /// Says on the descriptor for which platform the bytes are.
+    #[must_use]
+    pub fn with_platform(mut self, platform: Platform) -> Self {
+        self.descriptor.set_platform(Some(platform));
+        self
     }
 
     /// Returns the bytes.
