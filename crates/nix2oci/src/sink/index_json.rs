@@ -1,0 +1,219 @@
+//! The `index.json` of layouts and archives: which images there are, by name.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::image::RawManifest;
+use crate::layer::Blob;
+use crate::oci::{Descriptor, ImageManifest, MediaType, Reference, annotation, canonical_json};
+
+/// What every `oci-layout` file holds.
+pub(super) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Returns a descriptor for each name of an image, or one without a name.
+///
+/// The full name goes to [`annotation::IMAGE_NAME`], the tag alone to
+/// [`annotation::REF_NAME`], as buildkit and docker write them: podman and
+/// containerd show the first, skopeo and umoci find an image by the second.
+/// Where two names have one tag the second is found by its full name. `tag` is
+/// one that the destination itself gave; it goes to the first name.
+pub(super) fn named_descriptors(
+    manifest: &Descriptor,
+    names: &[Reference],
+    tag: Option<&str>,
+) -> Vec<Descriptor> {
+    let mut ref_names: Vec<String> = Vec::new();
+    let mut descriptors = Vec::new();
+    let first = tag.map(|tag| (tag.to_owned(), names.first()));
+    let others = names.iter().skip(usize::from(tag.is_some()));
+    let others = others.map(|name| (name.tag().unwrap_or("latest").to_owned(), Some(name)));
+    for (mut ref_name, name) in first.into_iter().chain(others) {
+        let mut annotations = HashMap::new();
+        if let Some(name) = name {
+            annotations.insert(annotation::IMAGE_NAME.to_owned(), name.whole());
+            if ref_names.contains(&ref_name) {
+                ref_name = name.whole();
+            }
+        }
+        ref_names.push(ref_name.clone());
+        annotations.insert(annotation::REF_NAME.to_owned(), ref_name);
+        let mut descriptor = manifest.clone();
+        descriptor.set_annotations(Some(annotations));
+        descriptors.push(descriptor);
+    }
+    if descriptors.is_empty() {
+        descriptors.push(manifest.clone());
+    }
+    descriptors
+}
+
+/// Returns an image index with nothing in it.
+pub(super) fn empty_index() -> Map<String, Value> {
+    let Value::Object(index) = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::ImageIndex,
+        "manifests": [],
+    }) else {
+        unreachable!("an object is written above")
+    };
+    index
+}
+
+/// Reads an image index so that nothing in it is lost; `image` names it in
+/// errors.
+pub(super) fn parse_index(image: &str, json: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(json) {
+        Ok(Value::Object(index)) if index.get("manifests").is_some_and(Value::is_array) => {
+            Ok(index)
+        }
+        Ok(_) => Err(Error::image(
+            image,
+            "index.json is no image index: expected an object with an array manifests",
+        )),
+        Err(e) => Err(Error::image(image, format!("index.json is not JSON: {e}"))),
+    }
+}
+
+/// Adds images to an index and returns its bytes. An image of the same name
+/// goes, as does the same image without a name; everything else stays.
+pub(super) fn merge(mut index: Map<String, Value>, images: &[Descriptor]) -> Vec<u8> {
+    let mut manifests = match index.remove("manifests") {
+        Some(Value::Array(manifests)) => manifests,
+        _ => Vec::new(),
+    };
+    for image in images {
+        let image = json!(image);
+        let name = ref_name(&image);
+        manifests.retain(|old| match name {
+            Some(_) => ref_name(old) != name,
+            None => ref_name(old).is_some() || old.get("digest") != image.get("digest"),
+        });
+        manifests.push(image);
+    }
+    index.insert("manifests".into(), manifests.into());
+    canonical_json(&index)
+}
+
+fn ref_name(descriptor: &Value) -> Option<&str> {
+    descriptor
+        .get("annotations")?
+        .get(annotation::REF_NAME)?
+        .as_str()
+}
+
+/// Reads the manifest that a sink was given; `image` names the sink in errors.
+pub(super) fn parse_manifest(image: &str, manifest: &RawManifest) -> Result<ImageManifest> {
+    let media_type = manifest.blob.descriptor().media_type();
+    if *media_type != MediaType::ImageManifest {
+        return Err(Error::image(
+            image,
+            format!("cannot hold a {media_type} by a name, expected an image manifest"),
+        ));
+    }
+    serde_json::from_slice(manifest.blob.bytes())
+        .map_err(|e| Error::image(image, format!("manifest {}: {e}", manifest.digest())))
+}
+
+/// Returns the entry of docker's `manifest.json` for an image whose blobs are
+/// in `blobs/sha256`.
+pub(super) fn docker_entry(manifest: &ImageManifest, names: &[Reference]) -> Value {
+    let blob = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest().digest());
+    json!({
+        "Config": blob(manifest.config()),
+        "RepoTags": names.iter().map(Reference::whole).collect::<Vec<_>>(),
+        "Layers": manifest.layers().iter().map(blob).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::digest::Digest;
+    use crate::oci::{descriptor, parse_name};
+
+    use super::*;
+
+    fn manifest(n: u8) -> Descriptor {
+        descriptor(MediaType::ImageManifest, Digest::from([n; 32]), 7)
+    }
+
+    /// `ref.name` and the containerd name of each descriptor.
+    fn named(names: &[&str], tag: Option<&str>) -> Vec<(String, String)> {
+        let names: Vec<_> = names.iter().map(|name| parse_name(name).unwrap()).collect();
+        let texts = |descriptor: &Descriptor| {
+            let annotations = descriptor.annotations().clone().unwrap_or_default();
+            let get = |key| annotations.get(key).cloned().unwrap_or_default();
+            (get(annotation::REF_NAME), get(annotation::IMAGE_NAME))
+        };
+        named_descriptors(&manifest(1), &names, tag)
+            .iter()
+            .map(texts)
+            .collect()
+    }
+
+    #[test]
+    fn every_name_gets_a_descriptor() {
+        let pairs = |expected: &[(&str, &str)]| -> Vec<(String, String)> {
+            let own = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+            expected.iter().map(own).collect()
+        };
+        assert_eq!(named(&[], None), pairs(&[("", "")]));
+        assert_eq!(named(&[], Some("t")), pairs(&[("t", "")]));
+        assert_eq!(named(&["h.io/a:1"], None), pairs(&[("1", "h.io/a:1")]));
+        assert_eq!(named(&["h.io/a:1"], Some("t")), pairs(&[("t", "h.io/a:1")]));
+        assert_eq!(
+            named(&["h.io/a:1", "h.io/a:2", "h.io/b:1"], None),
+            pairs(&[
+                ("1", "h.io/a:1"),
+                ("2", "h.io/a:2"),
+                ("h.io/b:1", "h.io/b:1")
+            ])
+        );
+        assert_eq!(
+            named(&["h.io/a:1", "h.io/a:2"], Some("2")),
+            pairs(&[("2", "h.io/a:1"), ("h.io/a:2", "h.io/a:2")])
+        );
+    }
+
+    #[test]
+    fn a_merge_replaces_the_same_name_and_keeps_the_rest() {
+        let old = br#"{"x-own":[1],"schemaVersion":2,"manifests":[
+            {"digest":"sha256:aa","x-own":true,"annotations":{"org.opencontainers.image.ref.name":"keep"}},
+            {"digest":"sha256:bb","annotations":{"org.opencontainers.image.ref.name":"1"}},
+            {"digest":"sha256:cc"}]}"#;
+        let new = named_descriptors(&manifest(1), &[parse_name("h.io/a:1").unwrap()], None);
+        let once = merge(parse_index("x", old).unwrap(), &new);
+        let index: Value = serde_json::from_slice(&once).unwrap();
+        assert_eq!(index["x-own"], json!([1]));
+        let manifests = index["manifests"].as_array().unwrap();
+        let digests: Vec<_> = manifests.iter().map(|m| m["digest"].clone()).collect();
+        assert_eq!(
+            digests,
+            [
+                "sha256:aa",
+                "sha256:cc",
+                &format!("sha256:{}", "01".repeat(32))
+            ]
+        );
+        assert_eq!(manifests[0]["x-own"], json!(true));
+        assert_eq!(merge(parse_index("x", &once).unwrap(), &new), once);
+    }
+
+    #[test]
+    fn the_same_image_without_a_name_is_kept_once() {
+        let once = merge(empty_index(), &[manifest(1), manifest(2), manifest(1)]);
+        let index: Value = serde_json::from_slice(&once).unwrap();
+        assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        for text in ["", "[]", "{}", r#"{"manifests":{}}"#] {
+            let message = parse_index("oci:x", text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(message.starts_with("oci:x: index.json is "), "{message}");
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! An OCI image layout: a directory of blobs and an index of images.
+//!
+//! Blobs are collected in a staging directory. Where no layout is yet, it
+//! stands beside the final name and is renamed to it at `commit`. In a
+//! directory that is there already it is a hidden directory in it: `commit`
+//! renames each blob to its digest and then replaces `index.json`. So a blob
+//! without an image can be left behind by a kill, but never an image without
+//! its blobs.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::context::Context;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::RawManifest;
+use crate::layer::Blob;
+use crate::oci::{Descriptor, Reference};
+
+use super::ImageSink;
+use super::index_json::{
+    OCI_LAYOUT, empty_index, merge, named_descriptors, parse_index, parse_manifest,
+};
+use super::output::{Output, is_refused, parent, sha256, sync_dir, sync_file, wrong_size};
+
+/// How the names of staging directories begin, behind the dot.
+const STAGING: &str = "nix2oci-";
+/// How long to wait before asking again for a layout that another process is
+/// changing.
+const LOCK_WAIT: Duration = Duration::from_millis(20);
+
+/// Adds an image to an OCI image layout, or makes a layout.
+pub struct OciLayout {
+    dir: PathBuf,
+    tag: Option<String>,
+    /// Gone after `commit`.
+    staging: Option<TempDir>,
+    spool: PathBuf,
+    place: Place,
+    staged: BTreeSet<Digest>,
+    images: Vec<Descriptor>,
+    /// The permission bits of a new file, which the umask decided.
+    file_mode: u32,
+}
+
+/// Where the staging directory is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Beside the layout, whose name is free.
+    Beside,
+    /// Inside, where a layout or an empty directory was.
+    Inside,
+    /// Inside a directory that we made because no neighbour may be made.
+    InsideOwn,
+}
+
+/// What is at a layout's name.
+enum Found {
+    Nothing,
+    /// An empty directory, or one in which a layout was begun.
+    Empty,
+    Layout,
+}
+
+impl OciLayout {
+    /// Begins an image for the layout `dir`, which may be there already. `tag`
+    /// is the image's name in it; without one the tags of its names are used.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutputTaken`] if something else is there,
+    /// [`ErrorKind::Image`] if its `index.json` cannot be read,
+    /// [`ErrorKind::WriteOutput`] if nothing can be written.
+    pub fn open(dir: &Path, tag: Option<&str>) -> Result<Self> {
+        let name = display_name(dir, tag);
+        let (place, staging) = match look(dir)? {
+            Found::Nothing => create_staging(dir)?,
+            Found::Empty => (Place::Inside, staging_in(dir, "")),
+            Found::Layout => {
+                // Better to know now than after the packing.
+                read_index(&name, dir)?;
+                (Place::Inside, staging_in(dir, ""))
+            }
+        };
+        let staging = staging.map_err(Error::writing("create a directory in", dir))?;
+        let spool = staging.path().join("spool");
+        let layout = Self {
+            dir: dir.to_owned(),
+            tag: tag.map(str::to_owned),
+            file_mode: mode_of(staging.path())? & 0o666,
+            staging: Some(staging),
+            spool,
+            place,
+            staged: BTreeSet::new(),
+            images: Vec::new(),
+        };
+        let blobs = blob_path(layout.staging()?, None);
+        fs::create_dir_all(&blobs).map_err(Error::writing("create", &blobs))?;
+        fs::create_dir(&layout.spool).map_err(Error::writing("create", &layout.spool))?;
+        Ok(layout)
+    }
+
+    /// Returns the staging directory.
+    fn staging(&self) -> Result<&Path> {
+        self.staging.as_ref().map(TempDir::path).ok_or_else(|| {
+            let cause = io::Error::other("the image was committed before");
+            Error::writing("write", &self.dir)(cause)
+        })
+    }
+
+    /// Returns whether the layout has a blob of this digest and size, or will
+    /// have it.
+    fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        let digest = sha256(descriptor)?;
+        if self.staged.contains(&digest) {
+            return Ok(true);
+        }
+        let path = blob_path(&self.dir, Some(digest));
+        Ok(fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == descriptor.size()))
+    }
+
+    fn stage(&self, cx: &Context, path: &Path, blob: &mut dyn Blob) -> Result<()> {
+        if blob.move_to(path)? {
+            let metadata = fs::metadata(path).map_err(Error::writing("open", path))?;
+            if metadata.len() != blob.descriptor().size() {
+                return Err(wrong_size(blob.descriptor(), metadata.len()));
+            }
+            // Spools are private; a layout is as public as the umask says.
+            return fs::set_permissions(path, Permissions::from_mode(self.file_mode))
+                .map_err(Error::writing("set the permissions of", path));
+        }
+        let file = File::create_new(path).map_err(Error::writing("create", path))?;
+        Output::file(file, path).copy_blob(cx, blob)
+    }
+
+    /// Makes the staging directory the layout.
+    ///
+    /// Returns whether it could: not if somebody made the directory meanwhile.
+    fn rename_staging(&mut self, staging: &Path) -> Result<bool> {
+        fs::remove_dir_all(&self.spool).map_err(Error::writing("remove", &self.spool))?;
+        write_synced(&staging.join("oci-layout"), OCI_LAYOUT)?;
+        write_synced(
+            &staging.join("index.json"),
+            &merge(empty_index(), &self.images),
+        )?;
+        for dir in [&blob_path(staging, None), &staging.join("blobs"), staging] {
+            sync_dir(dir)?;
+        }
+        match fs::rename(staging, &self.dir) {
+            Ok(()) => sync_dir(parent(&self.dir)).map(|()| true),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(Error::writing("rename a directory to", &self.dir)(e)),
+        }
+    }
+
+    /// Moves what is staged into the layout and replaces its index.
+    fn merge_staging(&self, cx: &Context, staging: &Path) -> Result<()> {
+        let _lock = lock(cx, &self.dir)?;
+        let found = look(&self.dir)?;
+        let index = match found {
+            Found::Layout => read_index(&self.name(), &self.dir)?,
+            Found::Empty | Found::Nothing => empty_index(),
+        };
+        let blobs = blob_path(&self.dir, None);
+        fs::create_dir_all(&blobs).map_err(Error::writing("create", &blobs))?;
+        for digest in &self.staged {
+            let target = blob_path(&self.dir, Some(*digest));
+            fs::rename(blob_path(staging, Some(*digest)), &target)
+                .map_err(Error::writing("rename a file to", &target))?;
+        }
+        for dir in [&blobs, &self.dir.join("blobs")] {
+            sync_dir(dir)?;
+        }
+        if !matches!(found, Found::Layout) {
+            replace(staging, &self.dir, "oci-layout", OCI_LAYOUT)?;
+        }
+        replace(
+            staging,
+            &self.dir,
+            "index.json",
+            &merge(index, &self.images),
+        )?;
+        sync_dir(&self.dir)
+    }
+}
+
+impl Drop for OciLayout {
+    fn drop(&mut self) {
+        if self.staging.take().is_some() && self.place == Place::InsideOwn {
+            // It is empty unless another process uses it by now.
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+impl ImageSink for OciLayout {
+    fn name(&self) -> String {
+        display_name(&self.dir, self.tag.as_deref())
+    }
+
+    fn spool_dir(&self) -> Option<&Path> {
+        Some(&self.spool)
+    }
+
+    fn missing(&mut self, _: &Context, blobs: &[Descriptor]) -> Result<Vec<Descriptor>> {
+        let mut missing = Vec::new();
+        for blob in blobs {
+            if !self.has(blob)? {
+                missing.push(blob.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn put_blob(&mut self, cx: &Context, blob: &mut dyn Blob) -> Result<()> {
+        cx.cancel.check()?;
+        let digest = sha256(blob.descriptor())?;
+        let path = blob_path(self.staging()?, Some(digest));
+        if self.has(blob.descriptor())? {
+            return Ok(());
+        }
+        if let Err(e) = self.stage(cx, &path, blob) {
+            // What is staged gets a final name, so this must not stay.
+            let _ = fs::remove_file(&path);
+            return Err(e);
+        }
+        self.staged.insert(digest);
+        Ok(())
+    }
+
+    fn put_manifest(
+        &mut self,
+        cx: &Context,
+        manifest: &RawManifest,
+        names: &[Reference],
+    ) -> Result<()> {
+        let parsed = parse_manifest(&self.name(), manifest)?;
+        for blob in parsed.layers().iter().chain([parsed.config()]) {
+            if !self.has(blob)? {
+                let problem = format!("blob {} of the manifest is missing", blob.digest());
+                return Err(Error::image(self.name(), problem));
+            }
+        }
+        self.put_blob(cx, &mut manifest.blob.clone())?;
+        let descriptor = manifest.blob.descriptor();
+        self.images
+            .extend(named_descriptors(descriptor, names, self.tag.as_deref()));
+        Ok(())
+    }
+
+    fn commit(&mut self, cx: &Context) -> Result<()> {
+        cx.cancel.check()?;
+        let staging = self.staging()?.to_owned();
+        for digest in &self.staged {
+            cx.cancel.check()?;
+            let path = blob_path(&staging, Some(*digest));
+            File::open(&path)
+                .and_then(|file| sync_file(&file))
+                .map_err(Error::writing("write", &path))?;
+        }
+        let renamed = self.place == Place::Beside && self.rename_staging(&staging)?;
+        if !renamed {
+            self.merge_staging(cx, &staging)?;
+        }
+        if let Some(mut staging) = self.staging.take() {
+            staging.disable_cleanup(renamed);
+        }
+        Ok(())
+    }
+}
+
+fn display_name(dir: &Path, tag: Option<&str>) -> String {
+    match tag {
+        Some(tag) => format!("oci:{}:{tag}", dir.display()),
+        None => format!("oci:{}", dir.display()),
+    }
+}
+
+/// Returns the path of a blob in a layout, or of the directory of all.
+fn blob_path(layout: &Path, digest: Option<Digest>) -> PathBuf {
+    let mut path = layout.join("blobs").join("sha256");
+    if let Some(digest) = digest {
+        path.push(digest.hex());
+    }
+    path
+}
+
+/// Says what is at a layout's name.
+///
+/// # Errors
+///
+/// [`ErrorKind::OutputTaken`] if it is nothing that an image can be added to.
+fn look(dir: &Path) -> Result<Found> {
+    let taken = |problem: &str| {
+        Err(ErrorKind::OutputTaken {
+            path: dir.to_owned(),
+            problem: problem.to_owned(),
+        }
+        .into())
+    };
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return taken("a file, expected an OCI image layout or nothing"),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && dir.is_symlink() => {
+            return taken("a symbolic link to nothing, expected an OCI image layout or nothing");
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(e) => return Err(Error::writing("open", dir)(e)),
+    }
+    let mut is_begun = true;
+    for entry in fs::read_dir(dir).map_err(Error::writing("list", dir))? {
+        let name = entry.map_err(Error::writing("list", dir))?.file_name();
+        match name.to_str() {
+            Some("oci-layout") => {
+                let path = dir.join("oci-layout");
+                let bytes = fs::read(&path).map_err(Error::writing("read", &path))?;
+                return match serde_json::from_slice::<Value>(&bytes) {
+                    Ok(layout) if layout["imageLayoutVersion"] == "1.0.0" => Ok(Found::Layout),
+                    _ => taken("not an OCI image layout of version 1.0.0: see its file oci-layout"),
+                };
+            }
+            // What a kill can leave, and what another process is making.
+            Some("blobs") => {}
+            Some(name) if name.starts_with(&format!(".{STAGING}")) => {}
+            _ => is_begun = false,
+        }
+    }
+    if is_begun {
+        Ok(Found::Empty)
+    } else {
+        taken("a directory of other things, expected an OCI image layout or an empty directory")
+    }
+}
+
+/// Makes a staging directory for a layout whose name is free.
+fn create_staging(dir: &Path) -> Result<(Place, io::Result<TempDir>)> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    match staging_in(parent(dir), &format!("{name}.")) {
+        Err(e) if is_refused(&e) => {
+            fs::create_dir(dir).map_err(Error::writing("create", dir))?;
+            Ok((Place::InsideOwn, staging_in(dir, "")))
+        }
+        Err(e) => Err(Error::writing("create a directory beside", dir)(e)),
+        beside => Ok((Place::Beside, beside)),
+    }
+}
+
+fn staging_in(dir: &Path, name: &str) -> io::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix(&format!(".{name}{STAGING}"))
+        // As any new directory: less what the umask takes.
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir_in(dir)
+}
+
+fn mode_of(path: &Path) -> Result<u32> {
+    let metadata = fs::metadata(path).map_err(Error::writing("open", path))?;
+    Ok(metadata.permissions().mode())
+}
+
+/// Reads a layout's index; a layout without one has no images yet.
+fn read_index(name: &str, dir: &Path) -> Result<serde_json::Map<String, Value>> {
+    let path = dir.join("index.json");
+    match fs::read(&path) {
+        Ok(bytes) => parse_index(name, &bytes),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(empty_index()),
+        Err(e) => Err(Error::writing("read", &path)(e)),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = File::create(path).map_err(Error::writing("create", path))?;
+    let mut output = Output::file(file, path);
+    output.write_all(bytes)?;
+    output.sync()
+}
+
+/// Gives a file of a layout new content, all or nothing.
+fn replace(staging: &Path, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let (new, path) = (staging.join(name), dir.join(name));
+    write_synced(&new, bytes)?;
+    fs::rename(&new, &path).map_err(Error::writing("rename a file to", &path))
+}
+
+/// Waits until no other process of ours changes the layout. The lock ends when
+/// the file is dropped. Where the file system has no locks there is none.
+fn lock(cx: &Context, dir: &Path) -> Result<Option<File>> {
+    let file = File::open(dir).map_err(Error::writing("open", dir))?;
+    loop {
+        cx.cancel.check()?;
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+            Err(TryLockError::Error(_)) => return Ok(None),
+        }
+    }
+}
