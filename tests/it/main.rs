@@ -3,3 +3,5 @@
 mod plan;
 mod root_tree;
 mod closure;
+mod schemas;
+mod sinks;
