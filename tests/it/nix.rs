@@ -1,0 +1,459 @@
+//! Images built by Nix: the command as a derivation's builder, in the sandbox,
+//! in a throw-away store that holds the fixture's closure.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the tests are a folder of the repository")
+}
+
+/// Returns the command under test: `$NIX2OCI_BIN`, or the one Cargo builds now.
+fn nix2oci() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(binary) = std::env::var_os("NIX2OCI_BIN") {
+            return binary.into();
+        }
+        let build = run(Command::new(env!("CARGO"))
+            .args(["build", "--package", "nix2oci-cli", "--message-format=json"])
+            .current_dir(repository()));
+        build
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+            .expect("Cargo says where the command is")
+    })
+}
+
+fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().unwrap_or_else(|error| {
+        panic!("{command:?} could not be started ({error}); tests/install installs what is missing")
+    });
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}\n{talk}", output.status));
+    }
+    Ok(String::from_utf8(output.stdout).expect("the output is UTF-8"))
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    output(command).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A Nix store in a folder of its own, with the fixture's closure in it.
+struct Store {
+    folder: TempDir,
+    /// The fixture's store paths by name.
+    paths: BTreeMap<String, String>,
+}
+
+impl Store {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fixture = repository().join("fixtures/closure");
+        let paths = fs::read_to_string(fixture.join("paths")).expect("the fixture has its paths");
+        let paths = paths
+            .lines()
+            .map(|path| {
+                let (_, name) = path.split_once('-').expect("a store path has a name");
+                (name.to_owned(), path.to_owned())
+            })
+            .collect();
+        let store = Self { folder, paths };
+
+        fs::create_dir_all(store.root().join("nix")).expect("the temporary folder is writable");
+        run(Command::new("cp")
+            .args(["-R", "--no-dereference"])
+            .arg(fixture.join("root/nix/store"))
+            .arg(store.root().join("nix")));
+        // As Nix leaves them: nothing in the store can be written, it itself can.
+        run(Command::new("chmod")
+            .args(["-R", "a-w"])
+            .arg(store.outside("/nix/store")));
+        run(Command::new("chmod")
+            .arg("u+w")
+            .arg(store.outside("/nix/store")));
+        let registration =
+            fs::File::open(fixture.join("registration")).expect("the fixture is there");
+        run(store.nix("nix-store").arg("--load-db").stdin(registration));
+        run(store
+            .nix("nix-store")
+            .args(["--verify", "--check-contents"]));
+        store
+    }
+
+    /// Returns the folder that is `/` for this store.
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// Returns where a store path lies on this machine.
+    fn outside(&self, path: &str) -> PathBuf {
+        self.root().join(path.trim_start_matches('/'))
+    }
+
+    fn fixture(&self, name: &str) -> &str {
+        &self.paths[name]
+    }
+
+    /// Returns a command of Nix for this store: nobody's settings, no
+    /// substituters, no build users, the sandbox on.
+    fn nix(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("HOME", self.folder.path())
+            .env("NIX_CONF_DIR", self.folder.path())
+            .env("NIX_USER_CONF_FILES", "")
+            .env(
+                "NIX_REMOTE",
+                format!("local?root={}", self.root().display()),
+            )
+            .env(
+                "NIX_CONFIG",
+                "sandbox = true\nsandbox-fallback = false\nbuild-users-group =\nsubstituters =\n\
+                 experimental-features = nix-command flakes",
+            )
+            .current_dir(repository().join("tests/nix"));
+        command
+    }
+
+    /// Adds the expression of the images and its arguments.
+    fn with_images<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let paths: String = self
+            .paths
+            .iter()
+            .map(|(name, path)| format!("{name:?} = {path:?}; "))
+            .collect();
+        command
+            .args(["--argstr", "bin"])
+            .arg(nix2oci())
+            .args(["--arg", "paths", &format!("{{ {paths} }}")])
+            .arg("images.nix")
+    }
+
+    /// Builds an attribute of the images, with these host folders visible in
+    /// the sandbox; returns where the results lie.
+    fn build(&self, attribute: &str, sandbox_paths: &str) -> Result<Vec<PathBuf>, String> {
+        let mut command = self.nix("nix-build");
+        self.with_images(&mut command)
+            .args(["--attr", attribute, "--no-out-link"])
+            .args(["--option", "sandbox-paths", sandbox_paths]);
+        Ok(output(&mut command)?
+            .lines()
+            .map(|path| self.outside(path))
+            .collect())
+    }
+
+    /// Builds an image: the sandbox has the C library that the binary was
+    /// linked with and no program but the binary.
+    fn image(&self, attribute: &str) -> Result<PathBuf, String> {
+        self.build("ingredients", "/bin /lib /lib64? /usr")?;
+        let mut results = self.build(attribute, "/lib /lib64? /usr/lib")?;
+        Ok(results.pop().expect("nix-build prints what it built"))
+    }
+
+    fn facts(&self) -> Value {
+        let mut command = self.nix("nix-instantiate");
+        self.with_images(&mut command)
+            .args(["--attr", "facts", "--eval", "--strict", "--json"]);
+        serde_json::from_str(&run(&mut command)).expect("Nix writes JSON")
+    }
+
+    /// Runs the command outside of Nix on the same closure and with what the
+    /// derivation `image` says; returns the image.
+    fn build_outside(&self, name: &str, closure: &[&OsStr]) -> PathBuf {
+        let facts = self.facts();
+        let image = self.folder.path().join(format!("{name}.tar"));
+        run(Command::new(nix2oci())
+            .arg("build")
+            .args([self.fixture("app-1.0"), self.fixture("words-latest")])
+            .arg("--store-root")
+            .arg(self.root())
+            .args(closure)
+            .arg("--config")
+            .arg(self.outside(text(&facts["configFile"])))
+            .args(["--contents", self.fixture("words-latest")])
+            .args(["--name", text(&facts["imageName"]), "--tag", "v1"])
+            .args(["--platform", "linux/amd64", "--compression", "gzip"])
+            .args(["--annotation", "org.example.note=from a derivation"])
+            .args(["--created", "1970-01-01T00:00:01Z"])
+            .arg("-o")
+            .arg(format!("archive:{}", image.display()))
+            .env_clear());
+        image
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Store paths are read-only, which stops everyone but root from
+        // deleting what is in them. A folder left behind is no failure.
+        let _ = Command::new("chmod")
+            .args(["-R", "u+w"])
+            .arg(self.root())
+            .output();
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("it is a string")
+}
+
+/// Returns the bytes of a file in an archive or a layout directory.
+fn read(image: &Path, file: &str) -> Vec<u8> {
+    if image.is_dir() {
+        return fs::read(image.join(file)).expect("the layout has the file");
+    }
+    let mut archive = tar::Archive::new(fs::File::open(image).expect("the image is there"));
+    for entry in archive.entries().expect("the image is a tar") {
+        let mut entry = entry.expect("the image is a tar");
+        let path = entry.path().expect("the name is a path").into_owned();
+        if path.strip_prefix("./").unwrap_or(&path) == Path::new(file) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).expect("the tar is whole");
+            return bytes;
+        }
+    }
+    panic!("{} has no {file}", image.display());
+}
+
+fn read_json(image: &Path, file: &str) -> Value {
+    serde_json::from_slice(&read(image, file)).expect("the file is JSON")
+}
+
+/// Returns the digest of the image's manifest.
+fn digest(image: &Path) -> String {
+    text(&read_json(image, "index.json")["manifests"][0]["digest"]).to_owned()
+}
+
+/// Returns the document that a descriptor points to.
+fn follow(image: &Path, descriptor: &Value) -> Value {
+    let digest = text(&descriptor["digest"]).replace(':', "/");
+    read_json(image, &format!("blobs/{digest}"))
+}
+
+fn manifest(image: &Path) -> Value {
+    follow(image, &read_json(image, "index.json")["manifests"][0])
+}
+
+fn config(image: &Path) -> Value {
+    follow(image, &manifest(image)["config"])
+}
+
+/// Returns the layers' diff IDs in the order of their names.
+fn diff_ids(image: &Path) -> Vec<String> {
+    let config = config(image);
+    let mut diff_ids: Vec<_> = config["rootfs"]["diff_ids"]
+        .as_array()
+        .expect("a config has diff IDs")
+        .iter()
+        .map(|diff_id| text(diff_id).to_owned())
+        .collect();
+    diff_ids.sort();
+    diff_ids
+}
+
+#[test]
+fn a_derivation_builds_the_same_image_as_the_command_outside() {
+    let store = Store::new();
+    let image = store.image("image").unwrap();
+    let expected = digest(&image);
+
+    let path_info = store.folder.path().join("path-info.json");
+    let written = run(store
+        .nix("nix")
+        .args(["path-info", "--recursive", "--json"])
+        .args([store.fixture("app-1.0"), store.fixture("words-latest")]));
+    fs::write(&path_info, written).unwrap();
+    let path_info = format!("path-info:{}", path_info.display());
+    let database = format!("db:{}", store.root().join("nix/var/nix").display());
+    let registration = format!(
+        "registration:{}",
+        repository().join("fixtures/closure/registration").display()
+    );
+
+    for (name, source) in [
+        ("path-info", &path_info),
+        ("database", &database),
+        ("registration", &registration),
+    ] {
+        let outside = store.build_outside(name, &[OsStr::new("--closure"), OsStr::new(source)]);
+        assert_eq!(digest(&outside), expected, "from {name}");
+        assert_eq!(
+            fs::read(&outside).unwrap(),
+            fs::read(&image).unwrap(),
+            "the archives from {name} and from the derivation"
+        );
+    }
+}
+
+#[test]
+fn a_derivation_s_arguments_reach_the_image() {
+    let store = Store::new();
+    let facts = store.facts();
+    assert_eq!(facts["imageName"], "registry.example:5000/team/fixture");
+    assert_eq!(facts["imageTag"], "v1");
+    assert_eq!(facts["name"], "fixture.tar");
+
+    let image = store.image("image").unwrap();
+    let app = store.fixture("app-1.0");
+    let image_config = config(&image);
+    assert_eq!(image_config["architecture"], "amd64");
+    assert_eq!(image_config["created"], "1970-01-01T00:00:01Z");
+    assert_eq!(
+        image_config["config"]["Entrypoint"],
+        json!([format!("{app}/bin/app")])
+    );
+    assert_eq!(
+        image_config["config"]["Healthcheck"],
+        json!({ "Test": ["NONE"] })
+    );
+    assert_eq!(
+        manifest(&image)["annotations"]["org.example.note"],
+        "from a derivation"
+    );
+    assert_eq!(
+        read_json(&image, "manifest.json")[0]["RepoTags"],
+        json!(["registry.example:5000/team/fixture:v1"])
+    );
+    // The six paths and the links at the root; the config's own file is not in
+    // the image, only what it mentions.
+    assert_eq!(diff_ids(&image).len(), 7);
+
+    let few = store.image("few").unwrap();
+    assert_eq!(diff_ids(&few).len(), 3);
+
+    let owned = store.image("owned").unwrap();
+    assert_eq!(config(&owned)["created"], "2001-02-03T04:05:06Z");
+    let none = store.image("none").unwrap();
+    assert_eq!(diff_ids(&none), diff_ids(&image));
+    let first_layer = text(&manifest(&none)["layers"][0]["mediaType"]).to_owned();
+    assert_eq!(first_layer, "application/vnd.oci.image.layer.v1.tar");
+    assert_ne!(diff_ids(&owned), diff_ids(&image));
+    let zstd = store.image("zstd").unwrap();
+    assert_eq!(diff_ids(&zstd), diff_ids(&image));
+    let first_layer = text(&manifest(&zstd)["layers"][0]["mediaType"]).to_owned();
+    assert_eq!(first_layer, "application/vnd.oci.image.layer.v1.tar+zstd");
+}
+
+#[test]
+fn an_archive_a_layout_and_a_recipe_of_one_image_have_one_digest() {
+    let store = Store::new();
+    let expected = digest(&store.image("image").unwrap());
+    assert_eq!(digest(&store.image("layout").unwrap()), expected);
+
+    let recipe = store.image("recipe").unwrap();
+    assert!(fs::metadata(&recipe).unwrap().is_file());
+    let recipe = fs::read_to_string(recipe).unwrap();
+    assert!(recipe.contains(&expected), "{expected} in {recipe}");
+    assert!(serde_json::from_str::<Value>(&recipe).is_ok(), "{recipe}");
+}
+
+#[test]
+fn the_text_graph_gives_the_same_layers() {
+    let store = Store::new();
+    let graph = store.image("graph").unwrap();
+    let image = store.image("image").unwrap();
+    // The text has no sizes, so the order may differ.
+    assert_eq!(diff_ids(&graph), diff_ids(&image));
+}
+
+#[test]
+fn an_image_without_a_tag_has_a_hash_for_one() {
+    let store = Store::new();
+    let facts = store.facts();
+    let tag = text(&facts["untaggedTag"]);
+    assert_eq!(tag.len(), 32, "{tag}");
+    let image = store.image("untagged").unwrap();
+    assert_eq!(
+        read_json(&image, "manifest.json")[0]["RepoTags"],
+        json!([format!("registry.example:5000/team/fixture:{tag}")])
+    );
+}
+
+#[test]
+fn a_base_image_is_refused_in_plain_words() {
+    let store = Store::new();
+    let error = store.build("with-base", "").unwrap_err();
+    assert!(error.contains("fromImage is not supported yet"), "{error}");
+}
+
+#[test]
+fn the_flake_evaluates_for_every_system() {
+    let store = Store::new();
+    // A copy without what is not the flake's: Nix copies the whole folder.
+    let flake = store.folder.path().join("flake");
+    fs::create_dir(&flake).unwrap();
+    let files = run(Command::new("tar")
+        .args(["--create", "--exclude=target", "--exclude=corpus", "--file"])
+        .arg(flake.join("../flake.tar"))
+        .args(["Cargo.toml", "Cargo.lock", "README.md", "flake.nix"])
+        .args(["benches", "crates", "tests", "fixtures/nixpkgs-stub"])
+        .current_dir(repository()));
+    assert_eq!(files, "");
+    run(Command::new("tar")
+        .args(["--extract", "--file"])
+        .arg(flake.join("../flake.tar"))
+        .current_dir(&flake));
+
+    let url = format!("path:{}", flake.display());
+    let stub = format!("path:{}/fixtures/nixpkgs-stub", flake.display());
+    let with_stub = ["--override-input", "nixpkgs", stub.as_str()];
+    run(store
+        .nix("nix")
+        .args(["flake", "check", "--no-build"])
+        .args(with_stub)
+        .arg(&url));
+    let outputs = run(store
+        .nix("nix")
+        .args(["flake", "show", "--json"])
+        .args(with_stub)
+        .arg(&url));
+    let outputs: Value = serde_json::from_str(&outputs).unwrap();
+    for system in [
+        "x86_64-linux",
+        "aarch64-linux",
+        "x86_64-darwin",
+        "aarch64-darwin",
+    ] {
+        assert_eq!(outputs["packages"][system]["default"]["type"], "derivation");
+        assert_eq!(outputs["checks"][system]["image"]["type"], "derivation");
+        let architecture = run(store
+            .nix("nix")
+            .args(["eval", "--json"])
+            .args(with_stub)
+            .arg(format!("{url}#checks.{system}.recipe.args")));
+        let expected = if system.starts_with("x86_64") {
+            "linux/amd64"
+        } else {
+            "linux/arm64"
+        };
+        assert!(architecture.contains(expected), "{architecture}");
+    }
+}
+
+#[test]
+fn the_fixture_s_files_keep_their_modes() {
+    let root = repository().join("fixtures/closure/root");
+    let paths = fs::read_to_string(repository().join("fixtures/closure/paths")).unwrap();
+    let hello = paths
+        .lines()
+        .find(|path| path.ends_with("-hello-1.0"))
+        .unwrap();
+    let program = root.join(hello.trim_start_matches('/')).join("bin/hello");
+    let mode = fs::metadata(program).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "{mode:o}");
+}

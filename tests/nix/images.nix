@@ -1,0 +1,101 @@
+# What tests/it/nix.rs builds: images of the fixture's closure, by derivations
+# of every kind. The store must hold the paths of fixtures/closure.
+{
+  # The binary under test.
+  bin,
+  # The fixture's store paths by name, such as `app-1.0`.
+  paths,
+}:
+let
+  system = builtins.currentSystem;
+  pkgs = import ../../fixtures/nixpkgs-stub { inherit system; };
+  shell =
+    attrs: script:
+    derivation (
+      {
+        inherit system;
+        builder = "/bin/sh";
+        args = [
+          "-euc"
+          ("PATH=/bin:/usr/bin\n" + script)
+        ];
+      }
+      // attrs
+    );
+  path = name: builtins.storePath paths.${name};
+
+  nix2oci = shell {
+    name = "nix2oci";
+    bin = builtins.path {
+      name = "nix2oci-under-test";
+      path = bin;
+    };
+  } "mkdir -p $out/bin; cp $bin $out/bin/nix2oci; chmod +x $out/bin/nix2oci";
+
+  tools = import ../../crates/nix2oci-cli/nix/images.nix {
+    inherit nix2oci system;
+    inherit (pkgs) writeText;
+    # The fixture's program, whatever this machine is.
+    hostSystem = "x86_64-linux";
+  };
+
+  arguments = {
+    name = "Registry.example:5000/Team/Fixture";
+    tag = "v1";
+    config = {
+      Entrypoint = [ "${path "app-1.0"}/bin/app" ];
+      Healthcheck.Test = [ "NONE" ];
+    };
+    contents = [ (path "words-latest") ];
+    annotations."org.example.note" = "from a derivation";
+  };
+in
+rec {
+  image = tools.buildImage arguments;
+  none = image.override { compressor = "none"; };
+  zstd = image.override {
+    compressor = "zstd";
+    compressionLevel = 19;
+  };
+  few = image.override { maxLayers = 3; };
+  owned = image.override {
+    uid = 1000;
+    gid = 100;
+    mtime = "2001-02-03T04:05:06Z";
+    created = "2001-02-03T04:05:06Z";
+  };
+  layout = image.override { format = "oci"; };
+  untagged = image.override { tag = null; };
+  recipe = tools.resolveImage arguments;
+  with-base = image.override { fromImage = "anything"; };
+
+  # The same image from the text form of the reference graph.
+  graph = derivation {
+    inherit system;
+    name = "graph.tar";
+    builder = "${nix2oci}/bin/nix2oci";
+    exportReferencesGraph = [
+      "closure"
+      image.configFile
+    ];
+    args = map (argument: if argument == "attrs:.attrs.json#closure" then "graph:closure" else argument) image.drvAttrs.args;
+  };
+
+  # What the images are made of, and what needs a shell.
+  ingredients = [
+    nix2oci
+    image.configFile
+    (shell { name = "sandbox"; } ''
+      test ! -e /nix/var
+      test "$(grep -c : /proc/net/dev)" = 1
+      grep -q ' lo:' /proc/net/dev
+      echo closed > $out
+    '')
+  ];
+
+  facts = {
+    inherit (image) imageName imageTag name;
+    untaggedTag = untagged.imageTag;
+    configFile = image.configFile.outPath;
+  };
+}
