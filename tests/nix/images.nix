@@ -7,37 +7,12 @@
   paths,
 }:
 let
-  system = builtins.currentSystem;
-  pkgs = import ../../fixtures/nixpkgs-stub { inherit system; };
-  shell =
-    attrs: script:
-    derivation (
-      {
-        inherit system;
-        builder = "/bin/sh";
-        args = [
-          "-euc"
-          ("PATH=/bin:/usr/bin\n" + script)
-        ];
-      }
-      // attrs
-    );
-  path = name: builtins.storePath paths.${name};
-
-  nix2oci = shell {
-    name = "nix2oci";
-    bin = builtins.path {
-      name = "nix2oci-under-test";
-      path = bin;
-    };
-  } "mkdir -p $out/bin; cp $bin $out/bin/nix2oci; chmod +x $out/bin/nix2oci";
-
-  tools = import ../../crates/nix2oci-cli/nix/images.nix {
-    inherit nix2oci system;
-    inherit (pkgs) writeText;
+  tools = import ./tools.nix {
+    inherit bin;
     # The fixture's program, whatever this machine is.
     hostSystem = "x86_64-linux";
   };
+  path = name: builtins.storePath paths.${name};
 
   arguments = {
     name = "Registry.example:5000/Team/Fixture";
@@ -71,24 +46,25 @@ rec {
 
   # The same image from the text form of the reference graph.
   graph = derivation {
-    inherit system;
+    inherit (image) system builder;
     name = "graph.tar";
-    builder = "${nix2oci}/bin/nix2oci";
     exportReferencesGraph = [
       "closure"
       image.configFile
     ];
-    args = map (argument: if argument == "attrs:.attrs.json#closure" then "graph:closure" else argument) image.drvAttrs.args;
+    args = map (
+      argument: if argument == "attrs:.attrs.json#closure" then "graph:closure" else argument
+    ) image.drvAttrs.args;
   };
 
   # What the images are made of, and what needs a shell.
   ingredients = [
-    nix2oci
+    tools.nix2oci
     image.configFile
-    (shell { name = "sandbox"; } ''
+    # No database, no daemon's socket, no way out.
+    (tools.shell { name = "sandbox"; } ''
       test ! -e /nix/var
-      test "$(grep -c : /proc/net/dev)" = 1
-      grep -q ' lo:' /proc/net/dev
+      test "$(wc -l < /proc/net/route)" -le 1
       echo closed > $out
     '')
   ];

@@ -1,0 +1,46 @@
+# The Nix functions with a binary from outside of Nix as their builder. It runs
+# in the sandbox if that has the libraries the binary is linked with
+# (sandbox-paths), and needs /bin/sh to be put into the store.
+{
+  # The binary.
+  bin,
+  # What the images are for.
+  hostSystem ? builtins.currentSystem,
+}:
+let
+  system = builtins.currentSystem;
+  pkgs = import ../../fixtures/nixpkgs-stub { inherit system; };
+in
+rec {
+  # A derivation by a shell script.
+  shell =
+    attrs: script:
+    derivation (
+      {
+        inherit system;
+        builder = "/bin/sh";
+        args = [
+          "-euc"
+          ("PATH=/bin:/usr/bin\n" + script)
+        ];
+      }
+      // attrs
+    );
+
+  nix2oci = shell {
+    name = "nix2oci";
+    bin = builtins.path {
+      name = "nix2oci-under-test";
+      path = bin;
+    };
+  } "mkdir -p $out/bin; cp $bin $out/bin/nix2oci; chmod +x $out/bin/nix2oci";
+
+  inherit
+    (import ../../crates/nix2oci-cli/nix/images.nix {
+      inherit nix2oci system hostSystem;
+      inherit (pkgs) writeText;
+    })
+    buildImage
+    resolveImage
+    ;
+}
