@@ -86,6 +86,8 @@ let
       verb,
       # The suffix of the store path's name, and where the result goes.
       output,
+      # More attributes for the derivation.
+      extra,
     }:
     {
       # The image's name; a registry's host may come first.
@@ -142,47 +144,50 @@ let
 
       derivationOf =
         imageTag:
-        derivation {
-          inherit system;
-          name = "${baseNameOf imageName}${result.suffix}";
-          builder = "${nix2oci}/bin/nix2oci";
-          # The closure is read from the file by its name in the build's top
-          # directory, where every Nix puts it. $NIX_ATTRS_JSON_FILE is wrong in
-          # sandboxes of Nix 2.8: it names the directory as seen from outside.
-          args =
-            [ verb ]
-            ++ flag "--closure" "attrs:.attrs.json#closure"
-            ++ flag "--config" configFile
-            ++ flag "--name" imageName
-            ++ flag "--tag" imageTag
-            ++ flag "--platform" (
-              concatStringsSep "/" (
-                [
-                  "linux"
-                  architecture
-                ]
-                ++ optional (variant != null) [ variant ]
+        derivation (
+          extra
+          // {
+            inherit system;
+            name = "${baseNameOf imageName}${result.suffix}";
+            builder = "${nix2oci}/bin/nix2oci";
+            # The closure is read from the file by its name in the build's top
+            # directory, where every Nix puts it. $NIX_ATTRS_JSON_FILE is wrong in
+            # sandboxes of Nix 2.8: it names the directory as seen from outside.
+            args =
+              [ verb ]
+              ++ flag "--closure" "attrs:.attrs.json#closure"
+              ++ flag "--config" configFile
+              ++ flag "--name" imageName
+              ++ flag "--tag" imageTag
+              ++ flag "--platform" (
+                concatStringsSep "/" (
+                  [
+                    "linux"
+                    architecture
+                  ]
+                  ++ optional (variant != null) [ variant ]
+                )
               )
-            )
-            ++ flag "--created" created
-            ++ flag "--mtime" mtime
-            ++ flag "--owner" "${toString uid}:${toString gid}"
-            ++ flags "--contents" contentPaths
-            ++ flags "--layer" (
-              map (layer: "${layer}=${concatStringsSep "," (map toString (listOf layers.${layer}))}") (attrNames layers)
-            )
-            ++ flags "--annotation" (map (key: "${key}=${annotations.${key}}") (attrNames annotations))
-            ++ optional (!includeStorePaths) [ "--no-store-paths" ]
-            ++ flag "--max-layers" maxLayers
-            ++ flag "--compression" (
-              codec + (if compressionLevel == null then "" else ":${toString compressionLevel}")
-            )
-            ++ flag "--progress" "plain"
-            ++ flag "-o" "${result.prefix}${placeholder "out"}";
-          __structuredAttrs = true;
-          exportReferencesGraph.closure =
-            [ configFile ] ++ contentPaths ++ concatLists (map listOf (attrValues layers));
-        };
+              ++ flag "--created" created
+              ++ flag "--mtime" mtime
+              ++ flag "--owner" "${toString uid}:${toString gid}"
+              ++ flags "--contents" contentPaths
+              ++ flags "--layer" (
+                map (layer: "${layer}=${concatStringsSep "," (map toString (listOf layers.${layer}))}") (attrNames layers)
+              )
+              ++ flags "--annotation" (map (key: "${key}=${annotations.${key}}") (attrNames annotations))
+              ++ optional (!includeStorePaths) [ "--no-store-paths" ]
+              ++ flag "--max-layers" maxLayers
+              ++ flag "--compression" (
+                codec + (if compressionLevel == null then "" else ":${toString compressionLevel}")
+              )
+              ++ flag "--progress" "plain"
+              ++ flag "-o" "${result.prefix}${placeholder "out"}";
+            __structuredAttrs = true;
+            exportReferencesGraph.closure =
+              [ configFile ] ++ contentPaths ++ concatLists (map listOf (attrValues layers));
+          }
+        );
     in
     if fromImage != null then
       throw "nix2oci: fromImage is not supported yet: the image ${imageName} can only be built from store paths"
@@ -216,6 +221,10 @@ in
   # An image in the store.
   buildImage = makeOverridable (image {
     verb = "build";
+    # An image has all it needs inside: that its config names store paths must not
+    # keep and copy these along with it. Nix 2.8 does not know the attribute and
+    # keeps them; 2.14 to 2.17 want the experimental feature discard-references.
+    extra.unsafeDiscardReferences.out = true;
     output =
       format:
       formats.${format} or (throw "nix2oci: format is ${toJSON format}, expected one of ${concatStringsSep ", " (attrNames formats)}");
@@ -224,6 +233,8 @@ in
   # The recipe of the same image: every digest, no layer. `format` plays no part.
   resolveImage = makeOverridable (image {
     verb = "resolve";
+    # A recipe is nothing without the paths that it names, so it refers to them.
+    extra = { };
     output = _format: {
       prefix = "";
       suffix = "-recipe.json";
