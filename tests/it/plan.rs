@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::slice::from_ref;
 
 use nix2oci::closure::PathId;
 use nix2oci::plan::{ExplicitLayer, Group, LayerRequest, STRATEGIES, strategy};
@@ -329,7 +330,7 @@ fn a_strategy_that_breaks_its_contract_is_caught() {
     let foreign = real().0.ids().last().unwrap();
     let problem = |groups: Vec<Group>| {
         let says = Says(move |_: LayerRequest<'_>| groups.clone());
-        let explicit = std::slice::from_ref(&named);
+        let explicit = from_ref(&named);
         let error = LayerPlan::new(&closure, &says, explicit, budget(3)).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Internal);
         let ErrorKind::Plan { strategy, problem } = error.kind() else {
@@ -433,11 +434,11 @@ fn named_layers_that_cannot_be_are_refused() {
         "layer \"a\": it has no store path"
     );
     assert_eq!(
-        refused(&[("a", &[lib.clone()]), ("a", &[app.clone()])], 9),
+        refused(&[("a", from_ref(&lib)), ("a", from_ref(&app))], 9),
         "layer \"a\": two layers have this name"
     );
     assert_eq!(
-        refused(&[("a", std::slice::from_ref(&unknown))], 9),
+        refused(&[("a", from_ref(&unknown))], 9),
         format!("layer \"a\": {} is not in the closure", full(&unknown))
     );
     assert_eq!(
@@ -446,17 +447,17 @@ fn named_layers_that_cannot_be_are_refused() {
     );
     assert_eq!(
         refused(
-            &[("a", &[lib.clone()]), ("b", &[app.clone(), lib.clone()])],
+            &[("a", from_ref(&lib)), ("b", &[app.clone(), lib.clone()])],
             9
         ),
         format!("layer \"b\": {} is already in layer \"a\"", full(&lib))
     );
     assert_eq!(
-        refused(&[("a", &[lib.clone()]), ("b", &[app])], 1),
+        refused(&[("a", from_ref(&lib)), ("b", from_ref(&app))], 1),
         "the layer budget: 1 layers are allowed, but 2 are named"
     );
     assert_eq!(
-        refused(&[("a", &[lib])], 1),
+        refused(&[("a", from_ref(&lib))], 1),
         "the layer budget: 1 layers are allowed, but 1 are named, and not all store paths are in one"
     );
 }
