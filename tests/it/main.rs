@@ -1,12 +1,10 @@
-//! Tests.
-
-mod plan;
-mod root_tree;
-mod closure;
-mod schemas;
-mod sinks;
 //! Tests of the whole: laws over every implementation of a seam, and runs of
 //! the command with the real tools.
 
+mod closure;
 mod floors;
 mod nix;
+mod plan;
+mod root_tree;
+mod schemas;
+mod sinks;

@@ -53,17 +53,25 @@ impl std::fmt::Debug for Context {
 /// Long loops ask it once per file and per buffer; what they began to write is
 /// removed. Setting it is safe in a signal handler.
 #[derive(Debug, Clone, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
+pub struct CancelFlag {
+    flag: Arc<AtomicBool>,
+    /// Set from outside; a child is cancelled with its parent.
+    parent: Option<Arc<AtomicBool>>,
+}
 
 impl CancelFlag {
     /// Asks every call that holds this flag to stop. It cannot be taken back.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.flag.load(Ordering::Relaxed)
+            || self
+                .parent
+                .as_ref()
+                .is_some_and(|parent| parent.load(Ordering::Relaxed))
     }
 
     /// Fails with [`ErrorKind::Cancelled`] if the flag is set.
@@ -77,7 +85,22 @@ impl CancelFlag {
 
     /// Returns the flag itself, for a signal handler to set.
     pub fn as_atomic(&self) -> &Arc<AtomicBool> {
-        &self.0
+        &self.flag
+    }
+}
+
+impl Context {
+    /// Returns a context of the same call whose flag is set with this one's,
+    /// but not the other way round: workers stop each other by it.
+    pub(crate) fn child(&self) -> Self {
+        debug_assert!(self.cancel.parent.is_none(), "one level is enough");
+        Self {
+            cancel: CancelFlag {
+                flag: Arc::default(),
+                parent: Some(Arc::clone(&self.cancel.flag)),
+            },
+            ..self.clone()
+        }
     }
 }
 

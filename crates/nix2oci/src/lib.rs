@@ -10,6 +10,7 @@ pub mod error;
 pub mod image;
 pub mod layer;
 pub mod oci;
+mod parallel;
 pub mod plan;
 pub mod sink;
 pub mod store;

@@ -1,19 +1,167 @@
 //! From a spec to an image in a sink.
 
-use crate::context::Context;
-use crate::error::Result;
-use crate::sink::ImageSink;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::{BuildReport, ImageSpec};
+use crate::content::{ContentSource, VerifiedContent};
+use crate::context::{Context, Event};
+use crate::error::Result;
+use crate::image::{AssembledImage, ImageLayer, assemble};
+use crate::layer::{LayerRecord, LayerSpec, PackRequest, PackedLayer, pack};
+use crate::sink::{BlobOrder, ImageSink};
+
+use super::report::LayerReport;
+use super::{BuildReport, ImagePlan, ImageSpec, Recipe, plan};
 
 /// Builds an image and gives it to a sink.
+///
+/// Reads the content of every store path once. What is in the sink after an
+/// error is the sink's matter: nothing with a final name.
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
-    let _ = (cx, spec, sink);
-    unimplemented!("build::build")
+    let plan = plan(cx, spec)?;
+    let spool_dir = sink.spool_dir().unwrap_or(&cx.spool_dir).to_owned();
+    let order = sink.blob_order();
+    let mut delivery = Delivery {
+        cx,
+        sink,
+        order,
+        next: 0,
+        waiting: BTreeMap::new(),
+    };
+    let records = pack_all(cx, spec, &plan, order, Some(&spool_dir), |layer, packed| {
+        delivery.take(layer, packed)
+    })?;
+    let mut image = assemble_image(spec, &plan, &records)?;
+    sink.put_blob(cx, &mut image.config)?;
+    sink.put_manifest(cx, &image.manifest, &spec.names)?;
+    sink.commit(cx)?;
+    cx.observer.event(&Event::Committed {
+        manifest: image.manifest.digest(),
+    });
+    Ok(report(plan, records, &image))
 }
 
-/// Finds out every digest of an image and stores nothing.
-pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<BuildReport> {
-    let _ = (cx, spec);
-    unimplemented!("build::resolve")
+/// Finds out every digest of an image and keeps no layer.
+///
+/// Reads the content of every store path once, as [`build`] does.
+pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
+    let plan = plan(cx, spec)?;
+    let records = pack_all(cx, spec, &plan, BlobOrder::Any, None, |_, _| Ok(()))?;
+    let image = assemble_image(spec, &plan, &records)?;
+    Ok(Recipe::new(spec, &plan, &records, &image))
+}
+
+/// Packs all layers and returns their records in image order.
+fn pack_all(
+    cx: &Context,
+    spec: &ImageSpec,
+    plan: &ImagePlan,
+    order: BlobOrder,
+    spool_dir: Option<&Path>,
+    mut deliver: impl FnMut(usize, PackedLayer) -> Result<()>,
+) -> Result<Vec<LayerRecord>> {
+    let content: Arc<dyn ContentSource> = if spec.verify {
+        let inner = Arc::clone(&spec.content);
+        Arc::new(VerifiedContent::new(inner, &spec.closure)?)
+    } else {
+        Arc::clone(&spec.content)
+    };
+    let sizes: Vec<u64> = plan.layers.iter().map(|layer| layer.nar_size).collect();
+    cx.observer.event(&Event::Planned { layers: &sizes });
+    let layers: Vec<LayerSpec> = plan.layers.iter().map(|l| l.spec.clone()).collect();
+    let mut records: Vec<Option<LayerRecord>> = vec![None; layers.len()];
+    let request = PackRequest {
+        layers: &layers,
+        order: packing_order(&sizes, order),
+        packing: spec.packing,
+        content: content.as_ref(),
+        spool_dir,
+    };
+    pack(cx, request, |layer, packed| {
+        records[layer] = Some(packed.record.clone());
+        deliver(layer, packed)
+    })?;
+    Ok(records
+        .into_iter()
+        .map(|record| record.expect("a pipeline without error finished every layer"))
+        .collect())
+}
+
+/// Returns the layers in the order in which to begin them: as the sink takes
+/// them, or the largest first, so that no large one is left to one thread at
+/// the end.
+fn packing_order(sizes: &[u64], order: BlobOrder) -> Vec<usize> {
+    let mut layers: Vec<usize> = (0..sizes.len()).collect();
+    if order == BlobOrder::Any {
+        layers.sort_by_key(|layer| Reverse(sizes[*layer]));
+    }
+    layers
+}
+
+/// Gives packed layers to a sink in the order that it wants.
+struct Delivery<'a> {
+    cx: &'a Context,
+    sink: &'a mut dyn ImageSink,
+    order: BlobOrder,
+    /// The layer that is due.
+    next: usize,
+    /// Layers whose turn has not come; their bytes are on disk.
+    waiting: BTreeMap<usize, PackedLayer>,
+}
+
+impl Delivery<'_> {
+    fn take(&mut self, layer: usize, packed: PackedLayer) -> Result<()> {
+        if self.order == BlobOrder::Any {
+            return self.put(layer, packed);
+        }
+        self.waiting.insert(layer, packed);
+        while let Some(packed) = self.waiting.remove(&self.next) {
+            self.put(self.next, packed)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, layer: usize, packed: PackedLayer) -> Result<()> {
+        let mut blob = packed
+            .blob
+            .expect("a layer packed with a spool directory has its bytes");
+        self.sink.put_blob(self.cx, &mut blob)?;
+        self.cx.observer.event(&Event::LayerWritten { layer });
+        Ok(())
+    }
+}
+
+fn assemble_image(
+    spec: &ImageSpec,
+    plan: &ImagePlan,
+    records: &[LayerRecord],
+) -> Result<AssembledImage> {
+    let layers: Vec<ImageLayer<'_>> = plan
+        .layers
+        .iter()
+        .zip(records)
+        .map(|(layer, record)| ImageLayer {
+            record,
+            key: layer.key,
+            comment: layer.comment(),
+        })
+        .collect();
+    assemble(&spec.config, &layers)
+}
+
+fn report(plan: ImagePlan, records: Vec<LayerRecord>, image: &AssembledImage) -> BuildReport {
+    BuildReport {
+        manifest_digest: image.manifest.digest(),
+        manifest_size: image.manifest.blob.bytes().len() as u64,
+        config_digest: image.config.digest(),
+        layers: plan
+            .layers
+            .into_iter()
+            .zip(records)
+            .map(|(outline, record)| LayerReport { outline, record })
+            .collect(),
+    }
 }

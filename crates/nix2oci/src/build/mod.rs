@@ -1,9 +1,21 @@
 //! The verbs: read [`build()`] first, it is the whole line.
+//!
+//! - [`plan()`]: which layers there will be; reads no contents
+//! - [`build()`]: an image into a sink
+//! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
+#[expect(
+    clippy::module_inception,
+    reason = "the verb that the floor is named after"
+)]
 mod build;
+mod plan;
+mod recipe;
 mod report;
 mod spec;
 
 pub use build::{build, resolve};
-pub use report::{BuildReport, LayerReport, LayerState};
-pub use spec::ImageSpec;
+pub use plan::{ImagePlan, LayerOutline, plan};
+pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipeNode, RecipePacking, RecipePath};
+pub use report::{BuildReport, LayerReport};
+pub use spec::{DEFAULT_MAX_LAYERS, ImageSpec};

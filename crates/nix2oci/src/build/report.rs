@@ -1,10 +1,11 @@
 //! What was built.
 
 use crate::digest::Digest;
-use crate::layer::{LayerKey, LayerRecord};
-use crate::store::StorePath;
+use crate::layer::LayerRecord;
 
-/// An image that was built or resolved.
+use super::LayerOutline;
+
+/// An image that was built.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BuildReport {
@@ -22,28 +23,8 @@ pub struct BuildReport {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LayerReport {
-    /// Its key, if all NAR hashes are known.
-    pub key: Option<LayerKey>,
-    /// The store paths in it; none for the root tree.
-    pub paths: Vec<StorePath>,
-    /// The sum of their NAR sizes, in bytes.
-    pub nar_size: u64,
-    /// The strategy that made it, `named`, or `root-tree`.
-    pub strategy: String,
-    /// Why these paths are together.
-    pub reason: String,
-    /// Digests and sizes.
+    /// What was planned.
+    pub outline: LayerOutline,
+    /// Its digests and sizes.
     pub record: LayerRecord,
-    /// What was done with it.
-    pub state: LayerState,
-}
-
-/// What was done with a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LayerState {
-    /// It was packed.
-    New,
-    /// Its record was known and the sink had its bytes.
-    Reused,
 }

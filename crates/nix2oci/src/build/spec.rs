@@ -8,7 +8,11 @@ use crate::content::ContentSource;
 use crate::image::ImageConfig;
 use crate::layer::Packing;
 use crate::oci::Reference;
-use crate::plan::{ExplicitLayer, LayerStrategy, RootTree};
+use crate::plan::{ExplicitLayer, Largest, LayerStrategy, RootTree};
+
+/// Layers that an image has at most, if nothing else is said: room for users
+/// who build on it below the 125 that Docker's classic store loads.
+pub const DEFAULT_MAX_LAYERS: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not 0");
 
 /// An image to be built.
 #[non_exhaustive]
@@ -39,7 +43,17 @@ impl ImageSpec {
     /// Makes one with the defaults: strategy `largest`, at most 100 layers,
     /// default packing, nothing outside the store, no name, no check.
     pub fn new(closure: Closure, content: Arc<dyn ContentSource>, config: ImageConfig) -> Self {
-        let _ = (&closure, &content, &config);
-        unimplemented!("build::spec")
+        Self {
+            closure,
+            content,
+            strategy: Arc::new(Largest),
+            explicit_layers: Vec::new(),
+            max_layers: DEFAULT_MAX_LAYERS,
+            packing: Packing::default(),
+            root_tree: RootTree::default(),
+            config,
+            names: Vec::new(),
+            verify: false,
+        }
     }
 }

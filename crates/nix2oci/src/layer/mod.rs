@@ -7,9 +7,14 @@
 //! - [`Blob`]: bytes that match a descriptor and can be read again
 
 mod blob;
+mod compress;
+mod pack;
 mod packing;
 mod record;
+mod spool;
+mod tar;
 
 pub use blob::{Blob, BytesBlob};
+pub(crate) use pack::{PackRequest, PackedLayer, pack};
 pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
-pub use record::{LayerKey, LayerRecord, LayerSpec};
+pub use record::{LayerContent, LayerKey, LayerRecord, LayerSpec};

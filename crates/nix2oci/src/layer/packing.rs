@@ -29,6 +29,13 @@ impl Default for Packing {
     }
 }
 
+impl Packing {
+    /// Returns whether the time fits a tar header: it does up to the year 2242.
+    pub fn is_valid(&self) -> bool {
+        super::tar::mtime_fits(self.mtime)
+    }
+}
+
 /// A user and a group, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Owner {

@@ -20,11 +20,19 @@ const FORMAT_VERSION: u32 = 1;
 pub struct LayerSpec {
     /// The directory that the store paths are in, in the image.
     pub store_dir: StoreDir,
+    /// What is in it.
+    pub content: LayerContent,
+}
+
+/// What is in a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayerContent {
     /// Store paths with their NAR hashes as far as they are known, in the order
     /// in which they are packed.
-    pub paths: Vec<(StorePath, Option<NarHash>)>,
+    StorePaths(Vec<(StorePath, Option<NarHash>)>),
     /// Files outside the store.
-    pub root_tree: RootTree,
+    RootTree(RootTree),
 }
 
 impl LayerSpec {
@@ -38,20 +46,26 @@ impl LayerSpec {
             hasher.update(value);
         };
         field("nix2oci layer", &FORMAT_VERSION.to_le_bytes());
-        field("compression", packing.compression.to_string().as_bytes());
+        field("compression", packing.compression.identity().as_bytes());
         field("mtime", &packing.mtime.to_le_bytes());
         field("uid", &packing.owner.uid.to_le_bytes());
         field("gid", &packing.owner.gid.to_le_bytes());
         field("store dir", self.store_dir.as_str().as_bytes());
-        for (path, nar_hash) in &self.paths {
-            field("path", path.as_str().as_bytes());
-            field("nar hash", nar_hash.as_ref()?.as_bytes());
-        }
-        for (path, node) in self.root_tree.nodes() {
-            field("root", path);
-            match node {
-                RootNode::Directory { mode } => field("directory", &mode.to_le_bytes()),
-                RootNode::Symlink { target } => field("symlink", target),
+        match &self.content {
+            LayerContent::StorePaths(paths) => {
+                for (path, nar_hash) in paths {
+                    field("path", path.as_str().as_bytes());
+                    field("nar hash", nar_hash.as_ref()?.as_bytes());
+                }
+            }
+            LayerContent::RootTree(tree) => {
+                for (path, node) in tree.nodes() {
+                    field("root", path);
+                    match node {
+                        RootNode::Directory { mode } => field("directory", &mode.to_le_bytes()),
+                        RootNode::Symlink { target } => field("symlink", target),
+                    }
+                }
             }
         }
         Some(LayerKey(hasher.finish()))

@@ -1,0 +1,300 @@
+//! An image whose digests are known and whose layers are not stored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Location, Result};
+use crate::image::AssembledImage;
+use crate::layer::{LayerContent, LayerRecord};
+use crate::oci::{MediaType, canonical_json};
+use crate::plan::RootNode;
+
+use super::{ImagePlan, ImageSpec};
+
+/// The version of the recipe format that is written. Older ones stay readable.
+pub const RECIPE_VERSION: u64 = 1;
+
+/// An image whose digests are known and whose layers are not stored: with the
+/// store paths at hand, the same bytes can be made again.
+///
+/// It is a JSON document, some kilobytes long; see the fields. A reader must
+/// refuse a `version` that it does not know and ignore fields that it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Recipe {
+    /// [`RECIPE_VERSION`].
+    pub version: u64,
+    /// The names that the image gets.
+    pub names: Vec<String>,
+    /// The directory of the store paths in the image.
+    pub store_dir: String,
+    /// What shapes the layers' bytes.
+    pub packing: RecipePacking,
+    /// The digest of the manifest.
+    pub manifest_digest: String,
+    /// The manifest: these bytes exactly.
+    pub manifest: String,
+    /// The digest of the config.
+    pub config_digest: String,
+    /// The config: these bytes exactly.
+    pub config: String,
+    /// The layers, bottom first.
+    pub layers: Vec<RecipeLayer>,
+}
+
+/// [`Packing`](crate::Packing) in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RecipePacking {
+    /// As on the command line: `gzip:6`.
+    pub compression: String,
+    /// Seconds since 1970.
+    pub mtime: u64,
+    /// The owner's number.
+    pub uid: u32,
+    /// The owner's group.
+    pub gid: u32,
+}
+
+/// A layer in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RecipeLayer {
+    /// Its key, if all NAR hashes were known.
+    pub key: Option<String>,
+    /// The store paths in it, in the order in which they are packed.
+    pub paths: Vec<RecipePath>,
+    /// Files outside the store, in order; a layer has these or store paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub root_tree: Vec<RecipeNode>,
+    /// The digest of the blob.
+    pub digest: String,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// The digest of the tar.
+    pub diff_id: String,
+    /// Bytes of the tar.
+    pub uncompressed_size: u64,
+    /// The blob's media type.
+    pub media_type: String,
+}
+
+/// A store path in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RecipePath {
+    /// The full path.
+    pub path: String,
+    /// Its NAR hash, if it was known.
+    pub nar_hash: Option<String>,
+}
+
+/// A file outside the store in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RecipeNode {
+    /// Where, relative to the root; bytes that are no UTF-8 as `\xNN`, a
+    /// backslash as `\\`.
+    pub path: String,
+    /// The permission bits of a directory, in octal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// What a symbolic link holds, spelled as `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symlink: Option<String>,
+}
+
+impl Recipe {
+    pub(super) fn new(
+        spec: &ImageSpec,
+        plan: &ImagePlan,
+        records: &[LayerRecord],
+        image: &AssembledImage,
+    ) -> Self {
+        let store_dir = spec.closure.store_dir();
+        let layers = plan.layers.iter().zip(records).map(|(outline, record)| {
+            let (paths, root_tree) = match &outline.spec.content {
+                LayerContent::StorePaths(paths) => {
+                    let paths = paths.iter().map(|(path, nar_hash)| RecipePath {
+                        path: store_dir.join(path),
+                        nar_hash: nar_hash.map(|h| h.to_string()),
+                    });
+                    (paths.collect(), Vec::new())
+                }
+                LayerContent::RootTree(tree) => {
+                    (Vec::new(), tree.nodes().map(recipe_node).collect())
+                }
+            };
+            RecipeLayer {
+                key: outline.key.map(|key| key.to_string()),
+                paths,
+                root_tree,
+                digest: record.digest.to_string(),
+                size: record.size,
+                diff_id: record.diff_id.to_string(),
+                uncompressed_size: record.uncompressed_size,
+                media_type: record.media_type.to_string(),
+            }
+        });
+        Self {
+            version: RECIPE_VERSION,
+            names: spec.names.iter().map(ToString::to_string).collect(),
+            store_dir: store_dir.to_string(),
+            packing: RecipePacking {
+                compression: spec.packing.compression.to_string(),
+                mtime: spec.packing.mtime,
+                uid: spec.packing.owner.uid,
+                gid: spec.packing.owner.gid,
+            },
+            manifest_digest: image.manifest.digest().to_string(),
+            manifest: text(image.manifest.blob.bytes()),
+            config_digest: image.config.digest().to_string(),
+            config: text(image.config.bytes()),
+            layers: layers.collect(),
+        }
+    }
+
+    /// Returns the document: canonical JSON, the same for the same recipe, with
+    /// a line break at the end.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = canonical_json(self);
+        json.push(b'\n');
+        json
+    }
+
+    /// Reads a document; `name` names it in errors. Checks the version, that
+    /// manifest and config have their digests, and that the layers' digests,
+    /// sizes and diff IDs are well-formed and those of the manifest and config.
+    pub fn parse(bytes: &[u8], name: &str) -> Result<Self> {
+        let value: serde_json::Value = serde_json::from_slice(bytes)
+            .map_err(|e| Error::document(name, Location::Whole, e.to_string()))?;
+        let refuse =
+            |key: &str, problem: String| Error::document(name, Location::Key(key.into()), problem);
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(RECIPE_VERSION) => {}
+            Some(version) => {
+                let problem = format!("{version} is not a version that is known: expected 1");
+                return Err(refuse("version", problem));
+            }
+            None => {
+                let problem = "it is missing: this is not a recipe".to_owned();
+                return Err(refuse("version", problem));
+            }
+        }
+        let recipe: Self = serde_json::from_value(value)
+            .map_err(|e| Error::document(name, Location::Whole, e.to_string()))?;
+        for (key, bytes, expected) in [
+            ("manifest", &recipe.manifest, &recipe.manifest_digest),
+            ("config", &recipe.config, &recipe.config_digest),
+        ] {
+            let found = Digest::of(bytes.as_bytes()).to_string();
+            if found != *expected {
+                return Err(refuse(
+                    key,
+                    format!("it has digest {found}, expected {expected}"),
+                ));
+            }
+        }
+        recipe.check_layers(refuse)?;
+        Ok(recipe)
+    }
+
+    fn check_layers(&self, refuse: impl Fn(&str, String) -> Error) -> Result<()> {
+        let manifest: crate::oci::ImageManifest =
+            serde_json::from_str(&self.manifest).map_err(|e| refuse("manifest", e.to_string()))?;
+        let config: crate::oci::ImageConfiguration =
+            serde_json::from_str(&self.config).map_err(|e| refuse("config", e.to_string()))?;
+        if manifest.config().digest().to_string() != self.config_digest {
+            return Err(refuse(
+                "configDigest",
+                "the manifest has another".to_owned(),
+            ));
+        }
+        let (layers, diff_ids) = (manifest.layers(), config.rootfs().diff_ids());
+        if layers.len() != self.layers.len() || diff_ids.len() != self.layers.len() {
+            let problem = format!(
+                "there are {}, the manifest has {} and the config {}",
+                self.layers.len(),
+                layers.len(),
+                diff_ids.len()
+            );
+            return Err(refuse("layers", problem));
+        }
+        for (at, ((layer, descriptor), diff_id)) in
+            self.layers.iter().zip(layers).zip(diff_ids).enumerate()
+        {
+            let same = descriptor.digest().to_string() == layer.digest
+                && descriptor.size() == layer.size
+                && *diff_id == layer.diff_id
+                && *descriptor.media_type() == MediaType::from(layer.media_type.as_str());
+            if !same {
+                let problem = "it is not the layer of the manifest and the config".to_owned();
+                return Err(refuse(&format!("layers[{at}]"), problem));
+            }
+            layer
+                .digest
+                .parse::<Digest>()
+                .and(layer.diff_id.parse::<DiffId>().map(|_| ()))
+                .map_err(|e| refuse(&format!("layers[{at}]"), e.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+fn recipe_node((path, node): (&[u8], &RootNode)) -> RecipeNode {
+    let (directory, symlink) = match node {
+        RootNode::Directory { mode } => (Some(format!("{mode:o}")), None),
+        RootNode::Symlink { target } => (None, Some(spell(target))),
+    };
+    RecipeNode {
+        path: spell(path),
+        directory,
+        symlink,
+    }
+}
+
+/// Spells bytes as text that can be read back.
+fn spell(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("canonical JSON is UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_spelled_so_that_they_can_be_told_apart() {
+        assert_eq!(spell("bin/ä".as_bytes()), "bin/ä");
+        assert_eq!(spell(b"a\\x41\xff"), "a\\\\x41\\xff");
+    }
+
+    #[test]
+    fn other_documents_are_refused() {
+        for (json, problem) in [
+            ("", "EOF"),
+            ("{}", "not a recipe"),
+            (r#"{"version":2}"#, "not a version that is known"),
+            (r#"{"version":1}"#, "missing field"),
+        ] {
+            let error = Recipe::parse(json.as_bytes(), "app.json").unwrap_err();
+            assert!(error.to_string().contains(problem), "{error}");
+            assert!(error.to_string().starts_with("app.json"), "{error}");
+        }
+    }
+}
