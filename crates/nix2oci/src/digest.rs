@@ -1,7 +1,7 @@
 //! Digests, and the writer that hashes what passes.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
@@ -169,6 +169,39 @@ impl<W: Write> Write for DigestWriter<W> {
     }
 }
 
+/// A reader that hashes and counts what it hands out.
+#[derive(Debug)]
+pub struct DigestReader<R> {
+    inner: R,
+    hasher: Hasher,
+    read: u64,
+}
+
+impl<R: Read> DigestReader<R> {
+    /// Starts hashing what is read from `inner`.
+    pub fn new(inner: R) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(),
+            read: 0,
+        }
+    }
+
+    /// Returns the inner reader, the digest of what was read, and its bytes.
+    pub fn finish(self) -> (R, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.read)
+    }
+}
+
+impl<R: Read> Read for DigestReader<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.read += n as u64;
+        Ok(n)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,5 +246,15 @@ mod tests {
         let (inner, digest, written) = writer.finish();
         assert_eq!(digest, Digest::of(&inner.0));
         assert_eq!((inner.0.as_slice(), written), (&b"hello, world"[..], 12));
+    }
+
+    #[test]
+    fn the_reader_hashes_what_it_handed_out() {
+        let mut reader = DigestReader::new(&b"hello, world"[..]);
+        let mut first = [0; 5];
+        reader.read_exact(&mut first).unwrap();
+        let (rest, digest, read) = reader.finish();
+        assert_eq!((rest, read), (&b", world"[..], 5));
+        assert_eq!(digest, Digest::of(b"hello"));
     }
 }

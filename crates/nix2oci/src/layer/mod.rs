@@ -5,16 +5,25 @@
 //!   is made
 //! - [`LayerRecord`]: what is known of it afterwards
 //! - [`Blob`]: bytes that match a descriptor and can be read again
+//! - [`Codec`] and [`Decoder`]: a tar out of a blob
+//! - [`survey()`]: what is in a layer and what is wrong with its bytes
 
 mod blob;
 mod compress;
+mod decompress;
 mod pack;
 mod packing;
 mod record;
 mod spool;
+mod survey;
 mod tar;
+pub(crate) mod tar_read;
+mod tar_rules;
 
 pub use blob::{Blob, BytesBlob};
+pub use decompress::{Codec, Decoder, TrailingBytes};
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
 pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
 pub use record::{LayerContent, LayerKey, LayerRecord, LayerSpec};
+pub use survey::{EntryCounts, LayerSurvey, survey};
+pub use tar_rules::LayerProblem;

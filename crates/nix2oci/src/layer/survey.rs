@@ -1,0 +1,242 @@
+//! What is in a layer, found by reading all of it once.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, BufReader, Read};
+
+use crate::context::Context;
+use crate::digest::{DiffId, Digest, DigestReader};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{StoreDir, StorePath};
+
+use super::decompress::{Codec, Decoder, TrailingBytes};
+use super::tar_read::{Member, MemberKind, Reading, TarError, TarReader};
+use super::tar_rules::{LayerProblem, TarRules};
+
+/// What was found in a layer's blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSurvey {
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// How it is compressed, by its first bytes.
+    pub codec: Codec,
+    /// The digest and the bytes of the tar, unless it cannot be decompressed.
+    pub tar: Option<(DiffId, u64)>,
+    /// What its entries are.
+    pub entries: EntryCounts,
+    /// The store paths that have entries in it.
+    pub store_paths: BTreeSet<StorePath>,
+    /// What is wrong with its bytes, in the order of the tar as far as
+    /// possible.
+    pub problems: Vec<LayerProblem>,
+}
+
+/// How many entries of each kind a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EntryCounts {
+    /// Regular files, without whiteouts.
+    pub files: u64,
+    /// Bytes of their content.
+    pub file_bytes: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Hard links.
+    pub hard_links: u64,
+    /// Whiteouts: marks that delete what lower layers have.
+    pub whiteouts: u64,
+}
+
+/// Reads a layer's blob to its end, whatever is wrong with it.
+///
+/// Costs one pass over the blob with two hashes. Memory does not grow with the
+/// bytes, only by about 30 bytes an entry.
+///
+/// # Errors
+///
+/// Fails if `blob` does, and not because of what its bytes say, which is in
+/// [`LayerSurvey::problems`]. An error of `blob` should carry an [`Error`].
+pub fn survey(cx: &Context, store_dir: &StoreDir, mut blob: impl Read) -> Result<LayerSurvey> {
+    let mut head = Vec::with_capacity(Codec::MAGIC_LEN);
+    blob.by_ref()
+        .take(Codec::MAGIC_LEN as u64)
+        .read_to_end(&mut head)
+        .map_err(below)?;
+    let codec = Codec::sniff(&head);
+    let whole = DigestReader::new(io::Cursor::new(head).chain(blob));
+    let raw = BufReader::with_capacity(128 << 10, whole);
+    let stream = DigestReader::new(Tolerant {
+        inner: Decoder::new(codec, raw)?,
+        cx,
+        has_trailing_bytes: false,
+    });
+    let mut tar = TarReader::new(Reading(stream));
+    let mut rules = TarRules::default();
+    let mut found = Found {
+        store_prefix: &store_dir.as_str()[1..],
+        entries: EntryCounts::default(),
+        store_paths: BTreeSet::new(),
+        last_name: Vec::new(),
+    };
+    let mut broken = None;
+    let mut undecodable = None;
+    loop {
+        match tar.next_member() {
+            Ok(Some(member)) => {
+                if let Some(path) = rules.entry(&member) {
+                    found.take(&member, &path);
+                }
+            }
+            Ok(None) => break,
+            Err(TarError::Io(error)) => {
+                undecodable = Some(decoding(error)?);
+                break;
+            }
+            Err(TarError::Broken { offset, problem }) => {
+                broken = Some(LayerProblem::BrokenTar { offset, problem });
+                break;
+            }
+        }
+    }
+    // The digests are of all bytes, whatever they are.
+    let mut end = None;
+    if undecodable.is_none() {
+        match tar.finish() {
+            Ok(found) => end = Some(found),
+            Err(error) => undecodable = Some(decoding(error)?),
+        }
+    }
+    let (tolerant, diff_id, uncompressed_size) = tar.into_inner().0.finish();
+    let mut raw = tolerant.inner.into_inner();
+    drain(cx, &mut raw)?;
+    let (_, digest, size) = raw.into_inner().finish();
+
+    let judged_end = end.filter(|_| broken.is_none());
+    let mut problems = rules.finish(judged_end);
+    problems.extend(broken);
+    problems.extend(
+        tolerant
+            .has_trailing_bytes
+            .then_some(LayerProblem::TrailingBytes { codec }),
+    );
+    let is_whole = undecodable.is_none();
+    problems.extend(undecodable.map(|problem| LayerProblem::Undecodable { codec, problem }));
+    Ok(LayerSurvey {
+        digest,
+        size,
+        codec,
+        tar: is_whole.then_some((DiffId::new(diff_id), uncompressed_size)),
+        entries: found.entries,
+        store_paths: found.store_paths,
+        problems,
+    })
+}
+
+fn drain(cx: &Context, raw: &mut impl BufRead) -> Result<()> {
+    loop {
+        cx.cancel.check()?;
+        let n = raw.fill_buf().map_err(below)?.len();
+        if n == 0 {
+            return Ok(());
+        }
+        raw.consume(n);
+    }
+}
+
+/// Takes the error of the stream below.
+fn below(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(source) => ErrorKind::ReadInput {
+            path: "a layer".into(),
+            source,
+        }
+        .into(),
+    }
+}
+
+/// Returns what a decoder said, or the error of the stream below it.
+fn decoding(error: io::Error) -> Result<String> {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+
+    match error.kind() {
+        InvalidData | InvalidInput | UnexpectedEof if !carries::<Error>(&error) => {
+            Ok(error.to_string())
+        }
+        _ => Err(below(error)),
+    }
+}
+
+/// Returns whether an I/O error was made of an `E`.
+fn carries<E: std::error::Error + 'static>(error: &io::Error) -> bool {
+    let Some(inner) = error.get_ref() else {
+        return false;
+    };
+    inner.is::<E>()
+}
+
+/// A decoder that can be cancelled, and for which bytes after the end are no
+/// failure.
+struct Tolerant<'a, R: BufRead> {
+    inner: Decoder<R>,
+    cx: &'a Context,
+    has_trailing_bytes: bool,
+}
+
+impl<R: BufRead> Read for Tolerant<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.cx.cancel.check().map_err(io::Error::other)?;
+        match self.inner.read(buf) {
+            Err(error) if carries::<TrailingBytes>(&error) => {
+                self.has_trailing_bytes = true;
+                Ok(0)
+            }
+            result => result,
+        }
+    }
+}
+
+/// What the entries add up to.
+struct Found<'a> {
+    /// The store directory without its first slash.
+    store_prefix: &'a str,
+    entries: EntryCounts,
+    store_paths: BTreeSet<StorePath>,
+    /// The last name in the store directory: most entries share it.
+    last_name: Vec<u8>,
+}
+
+impl Found<'_> {
+    /// Takes an entry with its normal path.
+    fn take(&mut self, member: &Member, path: &[u8]) {
+        let entries = &mut self.entries;
+        match member.kind {
+            MemberKind::File => {
+                let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+                if name.starts_with(b".wh.") {
+                    entries.whiteouts += 1;
+                } else {
+                    entries.files += 1;
+                    entries.file_bytes = entries.file_bytes.saturating_add(member.size);
+                }
+            }
+            MemberKind::Directory => entries.directories += 1,
+            MemberKind::Symlink => entries.symlinks += 1,
+            MemberKind::HardLink => entries.hard_links += 1,
+            MemberKind::Other(_) => {}
+        }
+        if let Some(name) = path
+            .strip_prefix(self.store_prefix.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"/"))
+            .and_then(|rest| rest.split(|&b| b == b'/').next())
+            && name != self.last_name
+        {
+            self.last_name = name.to_vec();
+            let parsed = std::str::from_utf8(name).ok().map(str::parse);
+            self.store_paths
+                .extend(parsed.and_then(std::result::Result::ok));
+        }
+    }
+}
