@@ -2,10 +2,33 @@
 //!
 //! - [`ImageConfig`]: what an image's config says besides its layers
 //! - [`assemble`]: config and manifest from layer records; no I/O
+//! - [`ImageSource`] and [`recognise`]: where an image is read from
+//! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
+//!   it, and its blobs through a [`VerifyingReader`]
+//! - [`check()`]: every [`Problem`] of an image
+//! - [`inspect`]: an [`ImageSummary`]
 
 mod assemble;
+mod check;
 mod config;
 mod config_document;
+mod docker_archive;
+mod inspect;
+mod problem;
+mod read_archive;
+mod read_layout;
+mod reader;
+mod select;
+mod source;
+mod verify;
 
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
+pub use check::check;
 pub use config::ImageConfig;
+pub use inspect::{
+    ImageSummary, InspectOptions, LAYER_KEY_ANNOTATION, LayerContents, LayerSummary, inspect,
+};
+pub use problem::{Place, Problem, ProblemKind, Severity};
+pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
+pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
+pub use verify::VerifyingReader;

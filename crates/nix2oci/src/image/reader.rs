@@ -1,0 +1,528 @@
+//! Reading images back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, ErrorKind, Location, Result};
+use crate::layer::{Blob, BytesBlob};
+use crate::oci::{
+    Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Platform, descriptor_digest,
+};
+
+use super::docker_archive::{self, MANIFEST_JSON};
+use super::read_archive::ArchiveFiles;
+use super::read_layout::LayoutFiles;
+use super::{ImageForm, ImageSource, RawManifest, VerifyingReader, recognise, select};
+
+/// Bytes that an index or a manifest may have; registries have the same limit.
+pub(super) const MAX_MANIFEST: u64 = 4 << 20;
+
+/// Bytes that a config may have.
+pub(super) const MAX_CONFIG: u64 = 8 << 20;
+
+/// Indexes that may be in each other.
+pub(super) const MAX_DEPTH: usize = 4;
+
+/// Manifests and indexes of one layout or archive that are looked at.
+pub(super) const MAX_MANIFESTS: usize = 4096;
+
+/// Opens an image layout or an archive and gives out what is in it.
+///
+/// Nothing is believed: documents have a size limit, and every blob is checked
+/// against its descriptor while it is read. An archive's headers are read once
+/// when it is opened; after that every blob is read from its own place, from
+/// several threads if need be.
+///
+/// An archive that `docker save` wrote, with no OCI index, is presented as if
+/// it had one: its manifests are made from `manifest.json`, and their digests
+/// are of this library's making.
+pub struct ImageReader {
+    name: String,
+    tag: Option<String>,
+    files: Box<dyn Files>,
+    raw_index: Vec<u8>,
+    index: ImageIndex,
+    /// For an archive without an OCI index: what its blobs are.
+    docker_blobs: Option<BTreeMap<Digest, DockerBlob>>,
+}
+
+/// Files by name: a directory or an archive.
+pub(super) trait Files: Send + Sync {
+    /// Opens a file, if there is one of this name.
+    fn open(&self, name: &str) -> Result<Option<FoundFile>>;
+
+    /// Returns names that more than one file has, in order.
+    fn duplicates(&self) -> Vec<String>;
+}
+
+/// A file that was opened. Errors of its reader carry an [`Error`].
+pub(super) struct FoundFile {
+    pub(super) size: u64,
+    pub(super) reader: Box<dyn Read + Send>,
+}
+
+/// A blob of an archive that has no OCI index.
+pub(super) enum DockerBlob {
+    Bytes(Vec<u8>),
+    Member(String),
+}
+
+/// A manifest that an index names, directly or through another index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredManifest {
+    /// The names of the image: the annotations
+    /// `org.opencontainers.image.ref.name` and `io.containerd.image.name` of
+    /// its entry in the outermost index.
+    pub names: Vec<String>,
+    /// Its descriptor, as the index has it.
+    pub descriptor: Descriptor,
+    /// Which entry of the outermost index it came from, counted from 0.
+    pub entry: usize,
+}
+
+/// One image: manifest and config, and what its layers are.
+#[derive(Debug, Clone)]
+pub struct StoredImage {
+    /// Its names, perhaps none.
+    pub names: Vec<String>,
+    /// The manifest's exact bytes.
+    pub raw_manifest: RawManifest,
+    /// What they say.
+    pub manifest: ImageManifest,
+    /// The config's exact bytes.
+    pub raw_config: BytesBlob,
+    /// What they say, as far as the specification knows it.
+    pub config: ImageConfiguration,
+    /// The layers, bottom first.
+    pub layers: Vec<StoredLayer>,
+}
+
+/// A layer of a stored image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredLayer {
+    /// The blob's descriptor, as the manifest has it.
+    pub descriptor: Descriptor,
+    /// The diff ID, as the config has it.
+    pub diff_id: DiffId,
+}
+
+/// A blob of a layout or an archive.
+#[derive(Debug)]
+pub struct StoredBlob<'a> {
+    reader: &'a ImageReader,
+    descriptor: Descriptor,
+}
+
+impl ImageReader {
+    /// Opens a layout or an archive.
+    ///
+    /// Of an archive all headers are read; a compressed one is decompressed
+    /// into `cx.spool_dir`, and of one that `docker save` wrote, compressed
+    /// layers are read as well, to know their digests.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReadInput`] if it cannot be read, [`ErrorKind::Image`] or
+    /// [`ErrorKind::Document`] if it is no image.
+    pub fn open(cx: &Context, source: &ImageSource) -> Result<Self> {
+        let (files, tag): (Box<dyn Files>, _) = match source {
+            ImageSource::Layout { dir, tag } => (open_layout(dir)?, tag.clone()),
+            ImageSource::Archive { file, tag } => {
+                (Box::new(ArchiveFiles::open(cx, file)?), tag.clone())
+            }
+            ImageSource::Path(path) => match recognise(path)? {
+                ImageForm::Layout => (open_layout(path)?, None),
+                ImageForm::Archive(_) => (Box::new(ArchiveFiles::open(cx, path)?), None),
+                ImageForm::Recipe => {
+                    return Err(Error::image(
+                        source.to_string(),
+                        "is a recipe, which has no layers in it: expected a layout or an archive",
+                    ));
+                }
+            },
+        };
+        Self::from_files(cx, source.to_string(), tag, files)
+    }
+
+    fn from_files(
+        cx: &Context,
+        name: String,
+        tag: Option<String>,
+        files: Box<dyn Files>,
+    ) -> Result<Self> {
+        if let Some(raw_index) = read_document(&name, &*files, "index.json", MAX_MANIFEST)? {
+            let index = parse(&format!("{name}: index.json"), &raw_index)?;
+            return Ok(Self {
+                name,
+                tag,
+                files,
+                raw_index,
+                index,
+                docker_blobs: None,
+            });
+        }
+        let Some(manifest) = read_document(&name, &*files, MANIFEST_JSON, MAX_MANIFEST)? else {
+            return Err(Error::image(
+                name,
+                "has neither index.json nor manifest.json, so it is no image",
+            ));
+        };
+        let images = docker_archive::parse(&format!("{name}: {MANIFEST_JSON}"), &manifest)?;
+        let layout = docker_archive::present(cx, &name, &*files, &images)?;
+        let index = parse(&name, &layout.index)?;
+        Ok(Self {
+            name,
+            tag,
+            files,
+            raw_index: layout.index,
+            index,
+            docker_blobs: Some(layout.blobs),
+        })
+    }
+
+    /// Returns how the user named what was opened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the outermost index.
+    pub fn index(&self) -> &ImageIndex {
+        &self.index
+    }
+
+    /// Returns the bytes of the outermost index. For an archive without one
+    /// they are of this library's making.
+    pub fn index_bytes(&self) -> &[u8] {
+        &self.raw_index
+    }
+
+    /// Returns whether there is an OCI index, which is not so in an archive
+    /// that an old `docker save` wrote.
+    pub fn has_oci_index(&self) -> bool {
+        self.docker_blobs.is_none()
+    }
+
+    /// Returns every manifest, in the order of the index, nested ones in their
+    /// place. The tag that the image was opened with makes no difference.
+    pub fn manifests(&self) -> Result<Vec<StoredManifest>> {
+        let mut found = Vec::new();
+        for (entry, descriptor) in self.index.manifests().iter().enumerate() {
+            let names = select::names(descriptor);
+            self.walk(descriptor, entry, &names, 0, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn walk(
+        &self,
+        descriptor: &Descriptor,
+        entry: usize,
+        names: &[String],
+        depth: usize,
+        found: &mut Vec<StoredManifest>,
+    ) -> Result<()> {
+        if !select::is_index(descriptor.media_type()) {
+            if found.len() >= MAX_MANIFESTS {
+                let problem = format!("holds more than {MAX_MANIFESTS} manifests");
+                return Err(Error::image(&self.name, problem));
+            }
+            found.push(StoredManifest {
+                names: names.to_vec(),
+                descriptor: descriptor.clone(),
+                entry,
+            });
+            return Ok(());
+        }
+        if depth >= MAX_DEPTH {
+            let problem = format!("holds indexes that are over {MAX_DEPTH} deep in each other");
+            return Err(Error::image(&self.name, problem));
+        }
+        let bytes = self.read_blob(descriptor, "index", MAX_MANIFEST)?;
+        let index: ImageIndex = parse(&self.place("index", descriptor), &bytes)?;
+        for inner in index.manifests() {
+            self.walk(inner, entry, names, depth + 1, found)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the one image that the tag and `platform` choose.
+    ///
+    /// A tag is compared with the whole name of each image, and if none is
+    /// equal, with the tag in it. Without a tag there must be one image only;
+    /// without a platform it must be for one platform only. Attestations that
+    /// BuildKit stores beside images do not count.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Image`] if none or more than one is left; it lists the tags
+    /// or the platforms there are.
+    pub fn image(&self, platform: Option<&Platform>) -> Result<StoredImage> {
+        let chosen = select::choose(
+            &self.name,
+            self.manifests()?,
+            self.tag.as_deref(),
+            platform,
+            |manifest| self.platform(manifest),
+        )?;
+        self.load(&chosen)
+    }
+
+    /// Reads the manifest and the config of one of [`ImageReader::manifests`].
+    ///
+    /// # Errors
+    ///
+    /// An integrity error if their bytes do not match their descriptors;
+    /// [`ErrorKind::Image`] if it is no image but another artifact, or if its
+    /// config does not name as many layers as its manifest.
+    pub fn load(&self, stored: &StoredManifest) -> Result<StoredImage> {
+        let bytes = self.read_blob(&stored.descriptor, "manifest", MAX_MANIFEST)?;
+        let place = self.place("manifest", &stored.descriptor);
+        let manifest: ImageManifest = parse(&place, &bytes)?;
+        if !select::is_config(manifest.config().media_type()) {
+            let problem = format!(
+                "is no image: its config has media type {}",
+                manifest.config().media_type()
+            );
+            return Err(Error::image(place, problem));
+        }
+        let config_bytes = self.read_blob(manifest.config(), "config", MAX_CONFIG)?;
+        let config_place = self.place("config", manifest.config());
+        let config: ImageConfiguration = parse(&config_place, &config_bytes)?;
+        let diff_ids = config.rootfs().diff_ids();
+        if diff_ids.len() != manifest.layers().len() {
+            let problem = format!(
+                "has {} diff IDs for {} layers",
+                diff_ids.len(),
+                manifest.layers().len()
+            );
+            return Err(Error::image(config_place, problem));
+        }
+        let layers = manifest
+            .layers()
+            .iter()
+            .zip(diff_ids)
+            .map(|(descriptor, diff_id)| {
+                Ok(StoredLayer {
+                    descriptor: descriptor.clone(),
+                    diff_id: diff_id
+                        .parse()
+                        .map_err(|error| Error::image(&config_place, format!("diff ID {error}")))?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let media_type = stored.descriptor.media_type().clone();
+        Ok(StoredImage {
+            names: stored.names.clone(),
+            raw_manifest: RawManifest {
+                blob: BytesBlob::new(media_type, bytes),
+            },
+            raw_config: BytesBlob::new(manifest.config().media_type().clone(), config_bytes),
+            manifest,
+            config,
+            layers,
+        })
+    }
+
+    /// Returns a reader of a blob, which fails unless the bytes are those of
+    /// the descriptor: see [`VerifyingReader`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Image`] if the blob is not there; [`ErrorKind::SizeMismatch`]
+    /// at once if it does not have the descriptor's size.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        let what = self.place("blob", descriptor);
+        let digest = descriptor_digest(descriptor)
+            .ok_or_else(|| Error::image(&what, "does not have a SHA-256 digest"))?;
+        let found = self
+            .find_blob(digest)?
+            .ok_or_else(|| Error::image(&what, "is not there"))?;
+        if found.size != descriptor.size() {
+            return Err(ErrorKind::SizeMismatch {
+                what,
+                expected: descriptor.size(),
+                found: found.size,
+            }
+            .into());
+        }
+        Ok(Box::new(VerifyingReader::new(
+            found.reader,
+            what,
+            digest,
+            found.size,
+        )))
+    }
+
+    /// Returns a blob that can be opened more than once.
+    pub fn blob(&self, descriptor: Descriptor) -> StoredBlob<'_> {
+        StoredBlob {
+            reader: self,
+            descriptor,
+        }
+    }
+
+    /// Opens a blob without looking at what it says.
+    pub(super) fn find_blob(&self, digest: Digest) -> Result<Option<FoundFile>> {
+        let Some(blobs) = &self.docker_blobs else {
+            return self.files.open(&format!("blobs/sha256/{}", digest.hex()));
+        };
+        match blobs.get(&digest) {
+            None => Ok(None),
+            Some(DockerBlob::Member(name)) => self.files.open(name),
+            Some(DockerBlob::Bytes(bytes)) => Ok(Some(FoundFile {
+                size: bytes.len() as u64,
+                reader: Box::new(io::Cursor::new(bytes.clone())),
+            })),
+        }
+    }
+
+    pub(super) fn files(&self) -> &dyn Files {
+        &*self.files
+    }
+
+    pub(super) fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// Returns the platform of a manifest: what the index says, else what its
+    /// config says.
+    fn platform(&self, manifest: &StoredManifest) -> Result<Option<Platform>> {
+        if let Some(platform) = manifest.descriptor.platform() {
+            return Ok(Some(platform.clone()));
+        }
+        let image = self.load(manifest)?;
+        let mut platform = Platform::default();
+        platform
+            .set_os(image.config.os().clone())
+            .set_architecture(image.config.architecture().clone())
+            .set_variant(image.config.variant().clone());
+        Ok(Some(platform))
+    }
+
+    /// Reads a blob of limited size into memory, and verifies it.
+    fn read_blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Vec<u8>> {
+        let place = self.place(what, descriptor);
+        if descriptor.size() > limit {
+            let problem = format!(
+                "has {} bytes, {limit} are allowed for one",
+                descriptor.size()
+            );
+            return Err(Error::image(place, problem));
+        }
+        read_all(&place, self.open_blob(descriptor)?, descriptor.size())
+    }
+
+    fn place(&self, what: &str, descriptor: &Descriptor) -> String {
+        format!("{}: {what} {}", self.name, descriptor.digest())
+    }
+}
+
+impl fmt::Debug for ImageReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageReader")
+            .field("name", &self.name)
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Blob for StoredBlob<'_> {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
+        self.reader.open_blob(&self.descriptor)
+    }
+}
+
+fn open_layout(dir: &Path) -> Result<Box<dyn Files>> {
+    let metadata = std::fs::metadata(dir).map_err(Error::reading(dir))?;
+    if metadata.is_dir() {
+        Ok(Box::new(LayoutFiles::new(dir)))
+    } else {
+        Err(Error::image(
+            dir.display().to_string(),
+            "is no directory: expected an OCI image layout",
+        ))
+    }
+}
+
+/// Reads a file of limited size, if it is there.
+pub(super) fn read_document(
+    image: &str,
+    files: &dyn Files,
+    file: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>> {
+    let Some(found) = files.open(file)? else {
+        return Ok(None);
+    };
+    let place = format!("{image}: {file}");
+    if found.size > limit {
+        let problem = format!("has {} bytes, {limit} are allowed", found.size);
+        return Err(Error::image(place, problem));
+    }
+    read_all(&place, found.reader, limit).map(Some)
+}
+
+/// Reads a stream that was promised to have at most `limit` bytes.
+pub(super) fn read_all(place: &str, reader: impl Read, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more, so that a verifying reader sees the end.
+    reader
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| lift(place, error))?;
+    Ok(bytes)
+}
+
+/// Takes the [`Error`] out of one of a reader, or names what was read.
+pub(super) fn lift(place: &str, error: io::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(|source| {
+        ErrorKind::ReadInput {
+            path: place.into(),
+            source,
+        }
+        .into()
+    })
+}
+
+/// Reads a JSON document and names it if it is wrong.
+pub(super) fn parse<T: DeserializeOwned>(document: &str, bytes: &[u8]) -> Result<T> {
+    parse_json(bytes).map_err(|error| {
+        let location = match error.line() {
+            0 => Location::Whole,
+            line => Location::Line(line as u64),
+        };
+        Error::document(document, location, error.to_string())
+    })
+}
+
+/// Reads a JSON document.
+///
+/// Lists that a document must have may be `null`: programs in Go, umoci among
+/// them, write an empty list so.
+pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes).or_else(|error| {
+        let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+        let mut has_null = false;
+        for list in ["/manifests", "/layers", "/rootfs/diff_ids"] {
+            if let Some(list) = value.pointer_mut(list).filter(|list| list.is_null()) {
+                *list = serde_json::Value::Array(Vec::new());
+                has_null = true;
+            }
+        }
+        if has_null {
+            serde_json::from_value(value)
+        } else {
+            Err(error)
+        }
+    })
+}

@@ -1,0 +1,194 @@
+//! Which image of several.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, MediaType, Platform};
+
+use super::StoredManifest;
+
+/// The annotation of an image's name or tag, in an index.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The annotation of an image's full name that containerd and podman read.
+pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// The annotation of what BuildKit stores beside an image, such as an
+/// attestation.
+const ATTACHED: &str = "vnd.docker.reference.type";
+
+const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+pub(super) fn is_index(media_type: &MediaType) -> bool {
+    *media_type == MediaType::ImageIndex || media_type.as_ref() == DOCKER_INDEX
+}
+
+pub(super) fn is_manifest(media_type: &MediaType) -> bool {
+    *media_type == MediaType::ImageManifest || media_type.as_ref() == DOCKER_MANIFEST
+}
+
+pub(super) fn is_config(media_type: &MediaType) -> bool {
+    *media_type == MediaType::ImageConfig || media_type.as_ref() == DOCKER_CONFIG
+}
+
+/// Returns an annotation of a descriptor.
+pub(super) fn annotation<'a>(descriptor: &'a Descriptor, key: &str) -> Option<&'a str> {
+    let annotations = descriptor.annotations().as_ref()?;
+    annotations.get(key).map(String::as_str)
+}
+
+/// Returns the names that an index gives a manifest, each once.
+pub(super) fn names(descriptor: &Descriptor) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for key in [CONTAINERD_NAME, REF_NAME] {
+        if let Some(name) = annotation(descriptor, key)
+            && !names.iter().any(|known| known == name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// Returns whether something is stored beside an image and is none.
+pub(super) fn is_attached(descriptor: &Descriptor) -> bool {
+    annotation(descriptor, ATTACHED).is_some()
+}
+
+/// Returns `os/architecture` or `os/architecture/variant`.
+pub(super) fn platform_text(platform: &Platform) -> String {
+    let mut text = format!("{}/{}", platform.os(), platform.architecture());
+    if let Some(variant) = platform.variant().as_deref().filter(|v| !v.is_empty()) {
+        text.push('/');
+        text.push_str(variant);
+    }
+    text
+}
+
+/// Returns those of `items` that a tag names: by their whole names, and if
+/// none is equal, by the tags in these.
+pub(super) fn tagged<T>(items: Vec<T>, tag: &str, names: impl Fn(&T) -> Vec<String>) -> Vec<T> {
+    let matches = |item: &T, same: &dyn Fn(&str) -> bool| names(item).iter().any(|n| same(n));
+    let is_whole = |name: &str| name == tag;
+    let is_part = |name: &str| {
+        name.rsplit_once(':')
+            .is_some_and(|(_, part)| part == tag && !part.contains('/'))
+    };
+    let same: &dyn Fn(&str) -> bool = if items.iter().any(|item| matches(item, &is_whole)) {
+        &is_whole
+    } else {
+        &is_part
+    };
+    items
+        .into_iter()
+        .filter(|item| matches(item, same))
+        .collect()
+}
+
+/// Chooses one manifest, or says what there is to choose from.
+///
+/// `platform_of` is asked only where the platform decides.
+pub(super) fn choose(
+    image: &str,
+    manifests: Vec<StoredManifest>,
+    tag: Option<&str>,
+    platform: Option<&Platform>,
+    platform_of: impl Fn(&StoredManifest) -> Result<Option<Platform>>,
+) -> Result<StoredManifest> {
+    let mut left: Vec<_> = manifests
+        .into_iter()
+        .filter(|m| !is_attached(&m.descriptor))
+        .collect();
+    if left.is_empty() {
+        return Err(Error::image(image, "holds no image"));
+    }
+    if let Some(tag) = tag {
+        let tags = tags(&left);
+        left = tagged(left, tag, |m| m.names.clone());
+        if left.is_empty() {
+            let problem = format!("holds no image {tag}; it holds {tags}");
+            return Err(Error::image(image, problem));
+        }
+    }
+    merge_names(&mut left);
+    if let Some(wanted) = platform {
+        let mut others = BTreeSet::new();
+        let mut matching = Vec::new();
+        for manifest in left {
+            let found = platform_of(&manifest)?;
+            if found.as_ref().is_some_and(|found| fits(found, wanted)) {
+                matching.push(manifest);
+            } else {
+                others.extend(found.as_ref().map(platform_text));
+            }
+        }
+        left = matching;
+        if left.is_empty() {
+            let wanted = platform_text(wanted);
+            let others = others.into_iter().collect::<Vec<_>>().join(", ");
+            let problem = format!("holds no image for {wanted}; it holds {others}");
+            return Err(Error::image(image, problem));
+        }
+    }
+    if left.len() == 1 {
+        return Ok(left.swap_remove(0));
+    }
+    let is_one_entry = left.iter().all(|m| m.entry == left[0].entry);
+    let mut platforms = BTreeSet::new();
+    for manifest in &left {
+        platforms.extend(platform_of(manifest)?.as_ref().map(platform_text));
+    }
+    let problem = if is_one_entry || platforms.len() == left.len() {
+        let platforms = platforms.into_iter().collect::<Vec<_>>().join(", ");
+        format!("holds images for several platforms, and one must be chosen: {platforms}")
+    } else {
+        let tags = tags(&left);
+        format!("holds several images, and one must be chosen by its tag: {tags}")
+    };
+    Err(Error::image(image, problem))
+}
+
+/// Makes one of several entries for the same manifest.
+fn merge_names(manifests: &mut Vec<StoredManifest>) {
+    let mut merged: Vec<StoredManifest> = Vec::with_capacity(manifests.len());
+    for manifest in manifests.drain(..) {
+        let same = |m: &&mut StoredManifest| m.descriptor.digest() == manifest.descriptor.digest();
+        match merged.iter_mut().find(same) {
+            Some(known) => {
+                for name in manifest.names {
+                    if !known.names.contains(&name) {
+                        known.names.push(name);
+                    }
+                }
+            }
+            None => merged.push(manifest),
+        }
+    }
+    *manifests = merged;
+}
+
+/// Lists the names there are.
+fn tags(manifests: &[StoredManifest]) -> String {
+    let mut tags: Vec<&str> = Vec::new();
+    for manifest in manifests {
+        let name = manifest.names.last().map_or("one without a name", |n| n);
+        if !tags.contains(&name) {
+            tags.push(name);
+        }
+    }
+    tags.join(", ")
+}
+
+/// Returns whether an image for `found` runs on `wanted`. A variant that is not
+/// asked for may be any; arm64 without one is v8.
+fn fits(found: &Platform, wanted: &Platform) -> bool {
+    let variant = |platform: &Platform| {
+        let variant = platform.variant().clone().filter(|v| !v.is_empty());
+        variant.filter(|v| !(v == "v8" && platform.architecture().to_string() == "arm64"))
+    };
+    found.os() == wanted.os()
+        && found.architecture() == wanted.architecture()
+        && (wanted.variant().is_none() || variant(found) == variant(wanted))
+}
