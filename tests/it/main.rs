@@ -8,3 +8,8 @@ mod plan;
 mod root_tree;
 mod schemas;
 mod sinks;
+//! Laws and end-to-end tests.
+
+mod image_check;
+mod image_read;
+mod tools_read;

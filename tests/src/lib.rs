@@ -4,3 +4,6 @@
 mod memory_store;
 
 pub use memory_store::{MemoryStore, Node};
+//! Support for the tests.
+
+pub mod handmade_image;
