@@ -3,13 +3,11 @@
 
 mod closure;
 mod floors;
+mod image_check;
+mod image_read;
 mod nix;
 mod plan;
 mod root_tree;
 mod schemas;
 mod sinks;
-//! Laws and end-to-end tests.
-
-mod image_check;
-mod image_read;
 mod tools_read;

@@ -1,9 +1,7 @@
-//! Support for the tests: what stands in for a store, and readers that share no
-//! code with the library.
+//! Support for the tests: what stands in for a store, images made by hand, and
+//! readers that share no code with the library.
 
+pub mod handmade_image;
 mod memory_store;
 
 pub use memory_store::{MemoryStore, Node};
-//! Support for the tests.
-
-pub mod handmade_image;
