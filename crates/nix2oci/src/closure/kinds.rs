@@ -55,7 +55,7 @@ pub const SOURCES: &[SourceKind] = &[
     },
     SourceKind {
         name: "graph",
-        argument: "FILE",
+        argument: "FILE|-",
         argument_is_optional: false,
         help: "the text that exportReferencesGraph writes without structured attributes",
         open: |options, argument| {
@@ -67,7 +67,7 @@ pub const SOURCES: &[SourceKind] = &[
     },
     SourceKind {
         name: "registration",
-        argument: "FILE",
+        argument: "FILE|-",
         argument_is_optional: false,
         help: "the registration of nixpkgs' closureInfo, or the output of nix-store --dump-db",
         open: |options, argument| {
@@ -79,7 +79,7 @@ pub const SOURCES: &[SourceKind] = &[
     },
     SourceKind {
         name: "path-info",
-        argument: "FILE",
+        argument: "FILE|-",
         argument_is_optional: false,
         help: "the output of nix path-info --json --recursive, of any version of Nix",
         open: |options, argument| {
