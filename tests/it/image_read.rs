@@ -234,7 +234,7 @@ fn wrong_blobs_are_not_handed_out() {
 fn a_summary_tells_what_is_in_each_layer() {
     let mut image = HandmadeImage::new(Codec::Gzip);
     image.manifest = |m| {
-        m["layers"][0]["annotations"] = json!({ "dev.nix2oci.layer.key": "sha256:00" });
+        m["layers"][0]["annotations"] = json!({ "dev.nix2oci.layer-key": "sha256:00" });
     };
     let disk = in_dir(&image.layout());
     let reader = open(&disk.path).unwrap();

@@ -192,12 +192,10 @@ fn a_sink_dropped_before_commit_leaves_the_world_as_it_was() {
     });
 }
 
-/// Changes bytes behind their descriptor's back.
-type Lie = fn(&mut Bytes);
-
 #[test]
 fn a_blob_that_lies_is_refused_and_nothing_of_it_stays() {
-    let lies: [(&str, Lie); 4] = [
+    type Lie = (&'static str, fn(&mut Bytes));
+    let lies: [Lie; 4] = [
         ("digest", |blob| blob.bytes[7] ^= 1),
         ("too short", |blob| blob.bytes.truncate(999)),
         ("too long", |blob| blob.bytes.push(0)),

@@ -9,16 +9,12 @@ use crate::context::Context;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layer::survey;
-use crate::oci::{Platform, descriptor_digest};
+use crate::oci::{Platform, annotation, descriptor_digest};
 use crate::parallel;
 use crate::store::StoreDir;
 
 use super::select::platform_text;
 use super::{ImageReader, StoredImage, StoredLayer, reader};
-
-/// The annotation of a layer's descriptor that holds its
-/// [`LayerKey`](crate::layer::LayerKey).
-pub const LAYER_KEY_ANNOTATION: &str = "dev.nix2oci.layer.key";
 
 /// The version of [`ImageSummary`] as JSON. A field that changes its meaning
 /// or goes is a new version; a new field is not.
@@ -229,7 +225,7 @@ fn layers(image: &StoredImage, contents: &[Option<LayerContents>]) -> Vec<LayerS
                 media_type: layer.descriptor.media_type().to_string(),
                 diff_id: layer.diff_id,
                 key: annotations
-                    .and_then(|a| a.get(LAYER_KEY_ANNOTATION))
+                    .and_then(|a| a.get(annotation::LAYER_KEY))
                     .cloned(),
                 comment: entry.and_then(|entry| entry.comment().clone()),
                 created_by: entry.and_then(|entry| entry.created_by().clone()),

@@ -25,9 +25,7 @@ mod verify;
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
 pub use check::check;
 pub use config::ImageConfig;
-pub use inspect::{
-    ImageSummary, InspectOptions, LAYER_KEY_ANNOTATION, LayerContents, LayerSummary, inspect,
-};
+pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use problem::{Place, Problem, ProblemKind, Severity};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};

@@ -250,7 +250,7 @@ impl ImageSink for Archive {
                 temporary
                     .keep()
                     .map_err(|e| Error::writing("keep", &path)(e.error))?;
-                Ok(())
+                sync_dir(parent(&path))
             }
             Place::Straight => Ok(()),
         }

@@ -28,7 +28,7 @@ use super::ImageSink;
 use super::index_json::{
     OCI_LAYOUT, empty_index, merge, named_descriptors, parse_index, parse_manifest,
 };
-use super::output::{Output, is_refused, parent, sha256, sync_dir, sync_file, wrong_size};
+use super::output::{Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
 
 /// How the names of staging directories begin, behind the dot.
 const STAGING: &str = "nix2oci-";
@@ -265,13 +265,8 @@ impl ImageSink for OciLayout {
     fn commit(&mut self, cx: &Context) -> Result<()> {
         cx.cancel.check()?;
         let staging = self.staging()?.to_owned();
-        for digest in &self.staged {
-            cx.cancel.check()?;
-            let path = blob_path(&staging, Some(*digest));
-            File::open(&path)
-                .and_then(|file| sync_file(&file))
-                .map_err(Error::writing("write", &path))?;
-        }
+        let blobs = self.staged.iter().map(|d| blob_path(&staging, Some(*d)));
+        sync_files(cx, &staging, blobs)?;
         let renamed = self.place == Place::Beside && self.rename_staging(&staging)?;
         if !renamed {
             self.merge_staging(cx, &staging)?;
