@@ -232,7 +232,12 @@ impl Walk<'_> {
         rustix::fs::openat(at, name, flags, Mode::empty()).map_err(|e| self.failed("open", name, e))
     }
 
-    fn failed(&self, action: &'static str, name: &[u8], error: rustix::io::Errno) -> crate::Error {
+    fn failed(
+        &self,
+        action: &'static str,
+        name: &[u8],
+        error: rustix::io::Errno,
+    ) -> crate::error::Error {
         ErrorKind::ReadStore {
             action,
             path: self.path(name),

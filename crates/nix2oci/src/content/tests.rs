@@ -263,5 +263,8 @@ fn a_cancelled_visit_stops() {
             Ok(())
         })
         .unwrap_err();
-    assert_eq!((seen, error.class()), (1, crate::ErrorClass::Cancelled));
+    assert_eq!(
+        (seen, error.class()),
+        (1, crate::error::ErrorClass::Cancelled)
+    );
 }

@@ -271,7 +271,7 @@ fn write_tar(
 fn write_store_path<O: TarOutput>(
     cx: &Context,
     content: &dyn ContentSource,
-    path: &crate::StorePath,
+    path: &crate::store::StorePath,
     mut place: Vec<u8>,
     tar: &mut TarWriter<'_, O>,
 ) -> Result<()> {

@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use super::*;
-use crate::Compression;
 use crate::digest::Digest;
+use crate::layer::Compression;
 use crate::layer::Owner;
 
 /// A tar in memory, lent in small pieces of changing length.

@@ -85,7 +85,7 @@ pub(crate) fn encoder(compression: Compression) -> Result<Option<Box<dyn Encoder
 }
 
 #[cfg(any(feature = "gzip", feature = "zstd"))]
-fn failed(codec: &'static str, problem: impl std::fmt::Display) -> crate::Error {
+fn failed(codec: &'static str, problem: impl std::fmt::Display) -> crate::error::Error {
     ErrorKind::Codec {
         codec,
         problem: problem.to_string(),
