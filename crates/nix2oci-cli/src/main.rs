@@ -1,2 +1,64 @@
-//! The command.
-fn main() {}
+//! The command `nix2oci`: Nix store closures to OCI images.
+//!
+//! - [`args`]: what was typed; [`select`]: what is meant
+//! - [`command`]: one file for each verb
+//! - [`report`]: the JSON documents; [`output`]: where results are written
+//! - [`display`]: progress; [`exit`]: exit codes, errors and hints
+//! - [`host`], [`signal`]: the machine around
+#![forbid(unsafe_code)]
+
+mod args;
+mod command;
+mod display;
+mod exit;
+mod host;
+mod output;
+mod report;
+mod select;
+mod signal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use display::Talk;
+use exit::{Outcome, Status};
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(&cli).into(),
+        Err(error) => {
+            // Help goes to standard output and is done; if nobody reads it any
+            // more, there is nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() {
+                Status::Usage.into()
+            } else {
+                Status::Done.into()
+            }
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Status {
+    let talk = Talk::new(&cli.talk);
+    dispatch(&cli.command, &talk).unwrap_or_else(|failure| {
+        if failure.is_worth_telling() {
+            talk.failed(&failure);
+        }
+        failure.status()
+    })
+}
+
+fn dispatch(command: &Command, talk: &Talk) -> Outcome {
+    match command {
+        Command::Build(args) => command::build(args, talk),
+        Command::Resolve(args) => command::resolve(args, talk),
+        Command::Plan(args) => command::plan(args, talk),
+        Command::Inspect(args) => command::inspect(args, talk),
+        Command::Check(args) => command::check(args, talk),
+        Command::Completions(args) => command::completions(args),
+        Command::Man(args) => command::man(args),
+    }
+}

@@ -1,0 +1,42 @@
+//! Which store paths, and from where their references are known.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use nix2oci::StoreDir;
+use nix2oci::closure::SOURCES;
+
+use super::help_table;
+
+/// Where the closure comes from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Closure")]
+pub(crate) struct ClosureArgs {
+    /// Where references are read from; more than one are joined
+    #[arg(long, value_name = "KIND[:ARG]", long_help = sources_help())]
+    pub(crate) closure: Vec<String>,
+    /// The store directory that the paths say
+    #[arg(long, value_name = "DIR", default_value_t = StoreDir::default(), value_hint = ValueHint::DirPath)]
+    pub(crate) store_dir: StoreDir,
+    /// The root below which the store really lies, as in `nix --store DIR`
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) store_root: Option<PathBuf>,
+}
+
+impl ClosureArgs {
+    /// Returns whether roots must be given: a database knows every store path
+    /// of the machine, a file only those of one closure.
+    pub(crate) fn needs_roots(&self) -> bool {
+        let is_whole_store = |source: &String| source.split(':').next() == Some("db");
+        self.closure.iter().all(is_whole_store)
+    }
+}
+
+/// Lists the sources of the library.
+fn sources_help() -> String {
+    help_table(
+        "Where references are read from; more than one are joined",
+        SOURCES.iter().map(|kind| (kind.syntax(), kind.help)),
+        "Without this option it is db.",
+    )
+}

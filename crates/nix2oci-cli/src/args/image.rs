@@ -1,0 +1,84 @@
+//! What the image's config says, and what it is called.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use nix2oci::oci::{Platform, parse_platform};
+
+use super::values::{self, Created, Words};
+
+/// Names, platform and config of the image.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Image")]
+pub(crate) struct ConfigArgs {
+    /// The image's name, such as hello, hello:1.0 or ghcr.io/me/hello:1.0
+    #[arg(long, value_name = "REF")]
+    pub(crate) name: Option<String>,
+    /// A tag of that name; more than one give the image several names
+    #[arg(long, value_parser = values::tag, requires = "name")]
+    pub(crate) tag: Vec<String>,
+    /// The platform of the programs [default: Linux on this machine's processor]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    pub(crate) platform: Option<Platform>,
+    /// A config to start from, as JSON
+    ///
+    /// An OCI image config, its `config` object alone, or what docker and
+    /// dockerTools write. Unknown fields such as Healthcheck are kept. The
+    /// options below are applied on top.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// The program to start
+    ///
+    /// One word for each option, in order, or all as a JSON array:
+    /// --entrypoint /bin/app --entrypoint serve, or
+    /// --entrypoint '["/bin/app","serve"]'. It is never split at spaces and no
+    /// shell is put around it. --entrypoint '' removes that of --config.
+    #[arg(long, value_name = "WORD|JSON", allow_hyphen_values = true)]
+    pub(crate) entrypoint: Vec<Words>,
+    /// Arguments of the program, or the program if there is no entrypoint
+    ///
+    /// Given as --entrypoint is: one word for each option, or a JSON array.
+    /// --cmd '' removes that of --config.
+    #[arg(long, value_name = "WORD|JSON", allow_hyphen_values = true)]
+    pub(crate) cmd: Vec<Words>,
+    /// An environment variable of the program
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// The program's working directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Who the program runs as, by name or number
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// A label
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// A port that the program listens on
+    #[arg(long, value_name = "PORT[/PROTOCOL]")]
+    pub(crate) expose: Vec<String>,
+    /// A directory for data that outlives the container
+    #[arg(long, value_name = "DIR")]
+    pub(crate) volume: Vec<String>,
+    /// The signal that asks the program to stop, such as SIGINT
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<String>,
+    /// An annotation of the manifest
+    #[arg(long, value_name = "[manifest:]KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
+    /// Who made the image
+    #[arg(long, value_name = "WHO")]
+    pub(crate) author: Option<String>,
+    /// When the image was made, or now [default: $SOURCE_DATE_EPOCH, else 1970-01-01T00:00:01Z]
+    ///
+    /// RFC 3339 such as 2024-05-01T12:00:00Z, or seconds since 1970. `now`
+    /// gives every build another digest, but the layers stay the same.
+    #[arg(long, value_name = "TIME|now")]
+    pub(crate) created: Option<Created>,
+    /// Store paths whose files get a symlink at the image's root
+    ///
+    /// --contents /nix/store/…-hello makes /bin/hello a symlink to
+    /// /nix/store/…-hello/bin/hello, as `contents` of dockerTools does. The
+    /// path becomes a root of the closure.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) contents: Vec<PathBuf>,
+}

@@ -1,0 +1,51 @@
+//! Which store paths share a layer, and how layers are packed.
+
+use clap::Args;
+use nix2oci::Compression;
+use nix2oci::build::DEFAULT_MAX_LAYERS;
+use nix2oci::layer::Owner;
+use nix2oci::oci::Timestamp;
+use nix2oci::plan::{DEFAULT_STRATEGY, STRATEGIES, StrategyEntry};
+
+use super::help_table;
+use super::values::{self, NamedLayer};
+
+/// How the closure becomes layers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Layers")]
+pub(crate) struct LayerArgs {
+    /// The most layers there may be, at most 125
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_LAYERS.get(), value_parser = values::max_layers)]
+    pub(crate) max_layers: usize,
+    /// How store paths are grouped
+    #[arg(long, value_name = "STRATEGY[:ARG]", long_help = strategies_help())]
+    pub(crate) layers: Option<String>,
+    /// A layer of its own for these store paths, without what they refer to
+    #[arg(long, value_name = "NAME=PATH,PATH…")]
+    pub(crate) layer: Vec<NamedLayer>,
+    /// none, gzip[:1-9] or zstd[:1-19]
+    ///
+    /// gzip is read by every loader. zstd is faster and smaller; Docker
+    /// 20.10 and umoci before 0.5 do not read it.
+    #[arg(long, value_name = "CODEC[:LEVEL]", default_value_t = Compression::default())]
+    pub(crate) compression: Compression,
+    /// The time of every file [default: $SOURCE_DATE_EPOCH, else 1970-01-01T00:00:01Z]
+    #[arg(long, value_name = "TIME", value_parser = values::mtime)]
+    pub(crate) mtime: Option<Timestamp>,
+    /// The owner of every file, in numbers
+    #[arg(long, value_name = "UID:GID", default_value = "0:0")]
+    pub(crate) owner: Owner,
+}
+
+/// Lists the strategies of the library.
+fn strategies_help() -> String {
+    let syntax = |entry: &StrategyEntry| match entry.argument {
+        Some(argument) => format!("{}[:{argument}]", entry.name),
+        None => entry.name.to_owned(),
+    };
+    help_table(
+        "How store paths are grouped",
+        STRATEGIES.iter().map(|entry| (syntax(entry), entry.help)),
+        &format!("[default: {DEFAULT_STRATEGY}]"),
+    )
+}

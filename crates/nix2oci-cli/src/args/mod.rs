@@ -1,0 +1,281 @@
+//! What was typed.
+//!
+//! The first of two steps: these types hold the options as they are given and
+//! check each by itself. [`select`](crate::select) makes of them what is meant.
+//!
+//! - one file for each group of options that several verbs share
+//! - [`values`]: what a single value must look like
+
+mod closure;
+mod image;
+mod layers;
+mod output;
+pub(crate) mod values;
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use nix2oci::StoreDir;
+use nix2oci::oci::{Platform, parse_platform};
+
+pub(crate) use closure::ClosureArgs;
+pub(crate) use image::ConfigArgs;
+pub(crate) use layers::LayerArgs;
+pub(crate) use output::{RecordArgs, RunArgs};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  internal error
+    2  wrong usage
+    3  bad input: a broken file, a path not in the store, a bad reference
+    4  the output could not be written
+    5  an integrity check failed
+    6  a registry refused the sign-in
+    7  a registry or a binary cache failed or could not be reached
+    8  `check` found problems
+  130  interrupted";
+
+/// Turn Nix store closures into OCI images: layered, reproducible, without a daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nix2oci",
+    version,
+    after_help = EXIT_CODES,
+    disable_help_subcommand = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How to talk.
+    #[command(flatten)]
+    pub(crate) talk: TalkArgs,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Build(Box<BuildArgs>),
+    Resolve(Box<ResolveArgs>),
+    Plan(Box<PlanArgs>),
+    Inspect(InspectArgs),
+    Check(CheckArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Build an image from the closure of store paths
+///
+/// Reads the closure of the roots, decides which store paths share a layer,
+/// packs the layers, and writes the image. On success its manifest digest is
+/// the only thing on standard output, unless the image goes there.
+///
+/// The same inputs and options give the same bytes, whatever the machine.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  nix2oci build ./result -o image.tar --name hello --cmd /bin/hello --contents ./result
+  nix2oci build ./result -o oci:layout:v1 --compression zstd
+  nix2oci build ./result -o - | podman load
+  nix2oci build --closure attrs:\"$NIX_ATTRS_JSON_FILE#graph\" -o \"$out\"")]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    /// Where the image goes
+    #[arg(
+        short,
+        long,
+        value_name = "DEST",
+        help_heading = "Output",
+        long_help = output::destinations_help(),
+    )]
+    pub(crate) output: String,
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+    /// Print what was built as JSON instead of the digest alone
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Find out every digest of an image and write the recipe, but no layer
+///
+/// Does all the work of `build` except writing the layers: they are packed,
+/// hashed and thrown away. The recipe is a small JSON file.
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    /// Where the recipe goes; standard output by default
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        help_heading = "Output",
+        default_value = "-",
+        hide_default_value = true,
+        value_hint = ValueHint::FilePath
+    )]
+    pub(crate) output: PathBuf,
+    /// Write the manifest's digest, sha256:…
+    #[arg(long, value_name = "FILE", help_heading = "Output", value_hint = ValueHint::FilePath)]
+    pub(crate) digest_file: Option<PathBuf>,
+}
+
+/// Show which store paths would share a layer, and why
+///
+/// Reads the closure only, no file of the store, so it answers at once. Takes
+/// all options of `build` that shape an image; sizes are those of the NAR
+/// serialisation, before compression.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+    /// Print the plan as JSON
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Show what an image is: manifest, config, layers and the store paths in them
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The image
+    #[arg(value_name = "IMAGE", long_help = IMAGE_HELP)]
+    pub(crate) image: String,
+    /// Which image, if there is one for each of several platforms
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    pub(crate) platform: Option<Platform>,
+    /// The store directory in the image
+    #[arg(long, value_name = "DIR", default_value_t = StoreDir::default())]
+    pub(crate) store_dir: StoreDir,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Verify every digest, size, diff ID and tar rule of an image
+///
+/// Prints `ok`, or every problem it finds and exits with 8.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The image
+    #[arg(value_name = "IMAGE", long_help = IMAGE_HELP)]
+    pub(crate) image: String,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const IMAGE_HELP: &str = "\
+The image:
+
+  oci:DIR[:TAG]       an OCI image layout directory
+  archive:FILE[:TAG]  a tar, compressed or not, with an OCI layout or of `docker save`
+  PATH                one of both; looked at and recognised
+
+A TAG says which, if there are several.";
+
+/// Print the completions of a shell
+///
+/// For bash, for example, put them into
+/// ~/.local/share/bash-completion/completions/nix2oci.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+/// Write the man pages of all verbs into a directory
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory, which is made if it is not there
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+}
+
+/// What `build`, `resolve` and `plan` take: everything that says which image
+/// is meant.
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    /// Store paths, or symlinks to them such as ./result
+    ///
+    /// The image gets them and everything they refer to. They may be left out
+    /// if --closure names a file that says what the roots are.
+    #[arg(value_name = "ROOT", value_hint = ValueHint::AnyPath)]
+    pub(crate) roots: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) closure: ClosureArgs,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) layers: LayerArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Returns a help text with a table of the library in it: each form, and below
+/// it what it means. Both terminals and man pages keep such lines apart.
+fn help_table<'a>(
+    intro: &str,
+    rows: impl IntoIterator<Item = (String, &'a str)>,
+    outro: &str,
+) -> String {
+    let mut help = format!("{intro}:\n\n");
+    for (form, meaning) in rows {
+        help.push_str(&format!("  {form}\n    {meaning}\n"));
+    }
+    if !outro.is_empty() {
+        help.push_str(&format!("\n{outro}"));
+    }
+    help
+}
+
+/// How much is said on standard error, and in which form.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Talk")]
+pub(crate) struct TalkArgs {
+    /// How progress is shown
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "HOW",
+        default_value_t = ProgressArg::Auto
+    )]
+    pub(crate) progress: ProgressArg,
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say what was chosen; twice: `plan` lists every store path
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressArg {
+    /// Bars on a terminal, lines elsewhere
+    Auto,
+    /// Lines, as for a log
+    Plain,
+    /// One JSON object a line, errors as well
+    Json,
+    /// None; warnings are still printed
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_options_fit_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,43 @@
+//! What is written besides the image, and how hard the machine works.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use nix2oci::sink::SINKS;
+
+use super::help_table;
+
+/// Files that tell scripts what was made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct RecordArgs {
+    /// Write name, digest, and the layers with digests and sizes as JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Write the manifest's digest, sha256:…
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) digest_file: Option<PathBuf>,
+}
+
+/// How the work is done; none of it changes a byte of the image.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Work")]
+pub(crate) struct RunArgs {
+    /// Check the NAR hash of every store path while it is read
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Worker threads [default: as many as the machine offers]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// Lists the sinks of the library.
+pub(super) fn destinations_help() -> String {
+    let sinks = SINKS.iter().map(|sink| (sink.syntax.to_owned(), sink.help));
+    let plain = [
+        ("-".to_owned(), "archive: on standard output"),
+        ("FILE".to_owned(), "archive:FILE"),
+    ];
+    help_table("Where the image goes", sinks.chain(plain), "")
+}

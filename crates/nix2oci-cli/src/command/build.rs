@@ -1,0 +1,47 @@
+//! `nix2oci build`
+
+use std::time::Instant;
+
+use nix2oci::sink::Destination;
+
+use crate::args::BuildArgs;
+use crate::display::{Summary, Talk};
+use crate::exit::{Failure, Outcome, Status};
+use crate::output::{self, Records};
+use crate::report::Report;
+use crate::select;
+
+/// Builds an image. Everything that can be wrong with where the results go is
+/// found out before the work.
+pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
+    let start = Instant::now();
+    let destination = select::destination(&args.output)?;
+    let takes_stdout = destination == Destination::Stdout;
+    if takes_stdout && args.json {
+        return Err(
+            Failure::usage("--json and --output - both want standard output")
+                .hint("--metadata-file FILE writes the same document as --json"),
+        );
+    }
+    let records = Records::new(&args.record)?;
+    let mut sink = select::sink(&destination)?;
+    let cx = select::context(args.image.run.threads, talk)?;
+    let spec = select::image(&cx, &args.image, talk)?;
+    let built = nix2oci::build(&cx, &spec, &mut *sink)?;
+
+    let report = Report::built(&spec, &built);
+    records.finish(&report, built.manifest_digest)?;
+    talk.done(&Summary {
+        destination: sink.name(),
+        digest: built.manifest_digest.to_string(),
+        layers: built.layers.len(),
+        size: built.layers.iter().map(|layer| layer.record.size).sum(),
+        elapsed: start.elapsed(),
+    });
+    if args.json {
+        output::print(&output::json(&report))?;
+    } else if !takes_stdout {
+        output::print(format!("{}\n", built.manifest_digest).as_bytes())?;
+    }
+    Ok(Status::Done)
+}

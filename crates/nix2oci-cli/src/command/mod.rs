@@ -1,0 +1,17 @@
+//! One file for each verb: parse, call the library, tell.
+
+mod build;
+mod check;
+mod completions;
+mod inspect;
+mod man;
+mod plan;
+mod resolve;
+
+pub(crate) use build::build;
+pub(crate) use check::check;
+pub(crate) use completions::completions;
+pub(crate) use inspect::inspect;
+pub(crate) use man::man;
+pub(crate) use plan::plan;
+pub(crate) use resolve::resolve;

@@ -1,0 +1,35 @@
+//! `nix2oci resolve`
+
+use std::time::Instant;
+
+use crate::args::ResolveArgs;
+use crate::display::{Summary, Talk};
+use crate::exit::{Outcome, Status};
+use crate::output::PendingFile;
+use crate::select;
+
+/// Writes the recipe of an image.
+pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
+    let start = Instant::now();
+    let recipe_file = PendingFile::new(&args.output)?;
+    let digest_file = args.digest_file.as_deref().map(PendingFile::new);
+    let digest_file = digest_file.transpose()?;
+    let cx = select::context(args.image.run.threads, talk)?;
+    let spec = select::image(&cx, &args.image, talk)?;
+    let recipe = nix2oci::resolve(&cx, &spec)?;
+    recipe_file.finish(&recipe.to_json())?;
+    if let Some(file) = digest_file {
+        file.finish(format!("{}\n", recipe.manifest_digest).as_bytes())?;
+    }
+    talk.done(&Summary {
+        destination: match args.output.to_str() {
+            Some("-") => "standard output".to_owned(),
+            _ => args.output.display().to_string(),
+        },
+        digest: recipe.manifest_digest,
+        layers: recipe.layers.len(),
+        size: recipe.layers.iter().map(|layer| layer.size).sum(),
+        elapsed: start.elapsed(),
+    });
+    Ok(Status::Done)
+}

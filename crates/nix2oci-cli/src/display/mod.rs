@@ -1,0 +1,149 @@
+//! What is said on standard error while the work goes on.
+//!
+//! - [`Display`]: hears of progress, warnings and the end
+//! - `bars` on a terminal, `lines` in a log, `events` for programs, `quiet`
+//! - [`measure`]: sizes and durations for people
+//!
+//! Standard output is never touched here: it belongs to the result.
+
+mod bars;
+mod events;
+mod lines;
+pub(crate) mod measure;
+mod quiet;
+mod tally;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix2oci::Observer;
+
+use crate::args::{ProgressArg, TalkArgs};
+use crate::exit::{self, Failure};
+
+/// Tells the user what goes on. Calls come from several threads.
+pub(crate) trait Display: Observer {
+    /// Tells a decision that was made for the user.
+    fn note(&self, message: &str);
+
+    /// Tells that all is done, after everything else.
+    fn done(&self, summary: &Summary);
+
+    /// Tells that it failed, after everything else.
+    fn failed(&self, failure: &Failure);
+}
+
+/// What was done, in a few figures.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    /// Where the image or the recipe went.
+    pub(crate) destination: String,
+    /// The digest of the manifest.
+    pub(crate) digest: String,
+    /// Layers of the image.
+    pub(crate) layers: usize,
+    /// Bytes of all blobs of layers.
+    pub(crate) size: u64,
+    /// The time that it took.
+    pub(crate) elapsed: Duration,
+}
+
+impl Summary {
+    /// Returns it as a line for people.
+    fn to_text(&self) -> String {
+        format!(
+            "wrote {}: {}, {} in {}",
+            self.destination,
+            measure::count(self.layers, "layer"),
+            measure::bytes(self.size),
+            measure::seconds(self.elapsed),
+        )
+    }
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Progress and warnings.
+    Normal,
+    /// What was chosen as well.
+    Verbose,
+    /// And what is in each layer of a plan.
+    Detailed,
+}
+
+/// The display that was asked for, and how much goes to it.
+#[derive(Clone)]
+pub(crate) struct Talk {
+    display: Arc<dyn Display>,
+    verbosity: Verbosity,
+}
+
+impl Talk {
+    /// Chooses a display by the options and by what standard error is.
+    pub(crate) fn new(args: &TalkArgs) -> Self {
+        let verbosity = match (args.quiet, args.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Verbose,
+            (false, _) => Verbosity::Detailed,
+        };
+        let display: Arc<dyn Display> = match args.progress {
+            ProgressArg::Json => Arc::new(events::Events::new(io::stderr(), verbosity)),
+            _ if verbosity == Verbosity::Quiet => Arc::new(quiet::Quiet::new(verbosity)),
+            ProgressArg::None => Arc::new(quiet::Quiet::new(verbosity)),
+            ProgressArg::Plain => Arc::new(lines::Lines::new(io::stderr())),
+            ProgressArg::Auto if can_draw() => Arc::new(bars::Bars::new()),
+            ProgressArg::Auto => Arc::new(lines::Lines::new(io::stderr())),
+        };
+        Self { display, verbosity }
+    }
+
+    /// Returns what hears the library's events.
+    pub(crate) fn observer(&self) -> Arc<dyn Observer> {
+        let display: Arc<dyn Display> = Arc::clone(&self.display);
+        display
+    }
+
+    /// Tells a decision, if the user asked for that much.
+    pub(crate) fn note(&self, message: impl FnOnce() -> String) {
+        if self.verbosity >= Verbosity::Verbose {
+            self.display.note(&message());
+        }
+    }
+
+    /// Returns how much is said.
+    pub(crate) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// Tells that all is done.
+    pub(crate) fn done(&self, summary: &Summary) {
+        self.display.done(summary);
+    }
+
+    /// Tells that it failed.
+    pub(crate) fn failed(&self, failure: &Failure) {
+        self.display.failed(failure);
+    }
+}
+
+/// Returns whether standard error is a terminal on which lines can be redrawn.
+fn can_draw() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Writes a line to standard error. If nobody can read it, there is nobody to
+/// tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes a failure to standard error.
+fn say_failure(failure: &Failure) {
+    let text = failure.to_text(exit::stderr_has_colours());
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,65 @@
+//! What this machine is, in the words of an image.
+
+use nix2oci::oci::{Platform, Timestamp, parse_platform};
+
+use crate::args::values;
+use crate::exit::Failure;
+
+/// Returns the platform of programs that Nix builds for this machine.
+///
+/// The operating system is always Linux: on a Mac, Nix builds containers'
+/// programs on a Linux builder of the same processor.
+///
+/// # Errors
+///
+/// If the processor is one that no image format has a name for.
+pub(crate) fn platform() -> Result<Platform, Failure> {
+    let cpu = match std::env::consts::ARCH {
+        "x86" => "i686",
+        "arm" => "armv7l",
+        cpu => cpu,
+    };
+    parse_platform(&format!("{cpu}-linux")).map_err(|_| {
+        Failure::usage(format!(
+            "the platform of this machine's processor, {cpu}, is not known"
+        ))
+        .hint("say it with --platform")
+    })
+}
+
+/// Returns the time for files and images if none is asked for: that of
+/// `SOURCE_DATE_EPOCH`, else that of files in the Nix store.
+///
+/// Source: <https://reproducible-builds.org/specs/source-date-epoch/>.
+pub(crate) fn source_date() -> Result<Timestamp, Failure> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    match std::env::var_os(NAME) {
+        None => Ok(Timestamp::STORE),
+        Some(text) if text.is_empty() => Ok(Timestamp::STORE),
+        Some(text) => values::time(&text.to_string_lossy()).map_err(|problem| {
+            Failure::usage(format!(
+                "the environment variable {NAME} is {text:?}: {problem}"
+            ))
+        }),
+    }
+}
+
+/// Returns this moment, in whole seconds.
+pub(crate) fn now() -> Timestamp {
+    let seconds = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+    Timestamp::from_unix_seconds(seconds).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_for_linux_whatever_the_host() {
+        let platform = platform().unwrap();
+        assert_eq!(platform.os().to_string(), "linux");
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(platform.architecture().to_string(), "amd64");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Where results are written: standard output, and files that get their name
+//! when they are whole.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix2oci::{Digest, Error};
+use tempfile::NamedTempFile;
+
+use crate::args::RecordArgs;
+use crate::exit::Failure;
+use crate::report::Report;
+
+/// The bytes of a document on standard output.
+pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::stdout(&error))
+}
+
+/// Returns a JSON document for people and programs: indented, with a newline
+/// at its end.
+pub(crate) fn json<T: serde::Serialize>(document: &T) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(document).expect("the reports are plain JSON");
+    text.push(b'\n');
+    text
+}
+
+/// The files of `--metadata-file` and `--digest-file`.
+#[derive(Debug)]
+pub(crate) struct Records {
+    metadata: Option<PendingFile>,
+    digest: Option<PendingFile>,
+}
+
+impl Records {
+    /// Prepares to write those that are asked for.
+    pub(crate) fn new(args: &RecordArgs) -> Result<Self, Failure> {
+        let pending = |path: &Option<PathBuf>| path.as_deref().map(PendingFile::new).transpose();
+        Ok(Self {
+            metadata: pending(&args.metadata_file)?,
+            digest: pending(&args.digest_file)?,
+        })
+    }
+
+    /// Writes them.
+    pub(crate) fn finish(self, report: &Report, digest: Digest) -> Result<(), Failure> {
+        if let Some(file) = self.metadata {
+            file.finish(&json(report))?;
+        }
+        if let Some(file) = self.digest {
+            file.finish(format!("{digest}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// A small file to be written at the end of a long work.
+///
+/// Made at the beginning, so that a wrong directory is told before the work.
+/// It gets its name in [`finish`](Self::finish); dropped before, it leaves
+/// nothing.
+#[derive(Debug)]
+pub(crate) struct PendingFile {
+    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Stdout,
+    /// A pipe or a device, which cannot be replaced.
+    Special,
+    Beside(NamedTempFile),
+}
+
+impl PendingFile {
+    /// Prepares to write `path`; `-` is standard output.
+    pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
+        let place = if path.as_os_str() == "-" {
+            Place::Stdout
+        } else {
+            match fs::metadata(path) {
+                Ok(found) if found.is_dir() => {
+                    let taken = io::Error::from(io::ErrorKind::IsADirectory);
+                    return Err(Error::writing("write", path)(taken).into());
+                }
+                Ok(found) if !found.is_file() => Place::Special,
+                _ => Place::Beside(beside(path)?),
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            place,
+        })
+    }
+
+    /// Writes the whole file and gives it its name.
+    pub(crate) fn finish(self, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path;
+        match self.place {
+            Place::Stdout => print(bytes),
+            Place::Special => fs::write(&path, bytes)
+                .map_err(|error| Error::writing("write", &path)(error).into()),
+            Place::Beside(mut file) => {
+                file.write_all(bytes)
+                    .map_err(Error::writing("write", &path))?;
+                file.persist(real(&path))
+                    .map_err(|error| Error::writing("create", &path)(error.error))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn beside(path: &Path) -> Result<NamedTempFile, Failure> {
+    let target = real(path);
+    let directory = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Asked first, since the error of the next call would name a temporary file.
+    fs::metadata(directory).map_err(Error::writing("create", path))?;
+    let file = tempfile::Builder::new()
+        .prefix(".nix2oci-")
+        // As any new file: the umask takes what it takes.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+        .map_err(|error| Error::writing("create", path)(io::Error::from(error.kind())))?;
+    Ok(file)
+}
+
+/// Returns the file that a symlink leads to, so that the link stays.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("digest");
+        let pending = PendingFile::new(&path).unwrap();
+        assert!(!path.exists());
+        pending.finish(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_ne!(path.metadata().unwrap().permissions().mode() & 0o444, 0);
+
+        drop(PendingFile::new(&path).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_symlink_stays_and_its_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        PendingFile::new(&link).unwrap().finish(b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_missing_directory_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("missing/digest");
+        let failure = PendingFile::new(&path).unwrap_err();
+        assert_eq!(
+            failure.message(),
+            format!("failed to create {}", path.display())
+        );
+        let failure = PendingFile::new(dir.path()).unwrap_err();
+        assert_eq!(failure.causes(), ["is a directory"]);
+    }
+}

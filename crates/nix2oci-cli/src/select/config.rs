@@ -1,0 +1,111 @@
+//! The image's config and names, from a document and the options on top of it.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use nix2oci::image::ImageConfig;
+use nix2oci::oci::{Platform, Reference, Timestamp, parse_names};
+use nix2oci::{Error, ErrorKind};
+
+use crate::args::ConfigArgs;
+use crate::args::values::{Created, Words};
+use crate::exit::{Failure, Outcome};
+use crate::host;
+
+/// Reads `--config` and applies the options.
+pub(super) fn config(args: &ConfigArgs) -> Outcome<ImageConfig> {
+    let platform = args.platform.clone().map_or_else(host::platform, Ok)?;
+    let mut config = match &args.config {
+        Some(path) => document(path, platform)?,
+        None => ImageConfig::new(platform),
+    };
+    if let Some(platform) = &args.platform {
+        config.platform = platform.clone();
+    }
+    config.created = match args.created {
+        Some(Created::At(time)) => time,
+        Some(Created::Now) => host::now(),
+        // What the document says counts more than the environment.
+        None if config.created == Timestamp::STORE => host::source_date()?,
+        None => config.created,
+    };
+    if let Some(author) = &args.author {
+        config.author = Some(author.clone());
+    }
+    if let Some(annotation) = args.annotation.iter().find(|a| a.starts_with("index:")) {
+        return Err(Failure::usage(format!(
+            "--annotation {annotation}: only manifests get annotations"
+        )));
+    }
+    edit(args, &mut config).map_err(Failure::misuse)?;
+    Ok(config)
+}
+
+fn document(path: &Path, platform: Platform) -> Outcome<ImageConfig> {
+    let (name, bytes) = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().read_to_end(&mut bytes);
+        ("standard input".to_owned(), read.map(|_| bytes))
+    } else {
+        (path.display().to_string(), fs::read(path))
+    };
+    let bytes = bytes.map_err(|source| {
+        let path = (&name).into();
+        Error::from(ErrorKind::ReadInput { path, source })
+    })?;
+    Ok(ImageConfig::from_json(&name, &bytes, platform)?)
+}
+
+fn edit(args: &ConfigArgs, config: &mut ImageConfig) -> nix2oci::Result<()> {
+    if !args.entrypoint.is_empty() {
+        let words = Words::join(&args.entrypoint);
+        config.set_entrypoint(&words);
+        if words.is_empty() {
+            config.config.remove("Entrypoint");
+        }
+    }
+    if !args.cmd.is_empty() {
+        let words = Words::join(&args.cmd);
+        config.set_cmd(&words);
+        if words.is_empty() {
+            config.config.remove("Cmd");
+        }
+    }
+    for assignment in &args.env {
+        config.set_env(assignment)?;
+    }
+    if let Some(dir) = &args.workdir {
+        config.set_working_dir(dir)?;
+    }
+    if let Some(user) = &args.user {
+        config.set_user(user)?;
+    }
+    for assignment in &args.label {
+        config.set_label(assignment)?;
+    }
+    for port in &args.expose {
+        config.add_exposed_port(port)?;
+    }
+    for dir in &args.volume {
+        config.add_volume(dir)?;
+    }
+    if let Some(signal) = &args.stop_signal {
+        config.set_stop_signal(signal)?;
+    }
+    for annotation in &args.annotation {
+        let assignment = annotation.strip_prefix("manifest:").unwrap_or(annotation);
+        config.set_annotation(assignment)?;
+    }
+    Ok(())
+}
+
+/// Joins `--name` and the `--tag`s.
+pub(super) fn names(args: &ConfigArgs) -> Outcome<Vec<Reference>> {
+    match &args.name {
+        None => Ok(Vec::new()),
+        Some(name) => {
+            parse_names(name, &args.tag).map_err(|error| Failure::usage(format!("--name: {error}")))
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What is meant by what was typed: from the arguments to the library's types.
+//!
+//! The second of two steps. This folder alone knows both sides: which option
+//! becomes which field, and what stands in for an option that was left out.
+//!
+//! - [`image`]: the arguments of `build`, `resolve` and `plan`
+//! - `config`: the image's config and names
+//! - `roots`: which store path a file name means
+
+mod config;
+mod roots;
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix2oci::closure::{self, SourceOptions, read_closure};
+use nix2oci::image::{ImageSource, ParseImageSourceError};
+use nix2oci::layer::Packing;
+use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
+use nix2oci::sink::{Destination, ParseDestinationError};
+use nix2oci::{
+    CancelFlag, Closure, ClosureSource, Context, Error, ImageSink, ImageSpec, LocalStore, StorePath,
+};
+
+use crate::args::values::NamedLayer;
+use crate::args::{ClosureArgs, ImageArgs};
+use crate::display::{Talk, measure};
+use crate::exit::{Failure, Outcome};
+use crate::{host, signal};
+
+use roots::Store;
+
+/// Makes what every long call needs, and lets signals stop it.
+pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Context> {
+    let mut cx = Context::default();
+    cx.threads = threads.unwrap_or(cx.threads);
+    cx.observer = talk.observer();
+    cx.cancel = CancelFlag::default();
+    signal::cancel_on_signals(&cx.cancel)
+        .map_err(|error| Failure::internal("failed to listen for signals").because(&error))?;
+    Ok(cx)
+}
+
+/// Reads `--output`; an archive is not written to a terminal.
+pub(crate) fn destination(text: &str) -> Outcome<Destination> {
+    let destination = text
+        .parse()
+        .map_err(|error: ParseDestinationError| Failure::usage(format!("--output: {error}")))?;
+    if destination == Destination::Stdout && io::stdout().is_terminal() {
+        return Err(
+            Failure::usage("standard output is a terminal, and the image is no text")
+                .hint("name a file, or pipe it on: nix2oci build … -o - | podman load"),
+        );
+    }
+    Ok(destination)
+}
+
+/// Opens the place where an image goes.
+pub(crate) fn sink(destination: &Destination) -> Outcome<Box<dyn ImageSink>> {
+    let stdout = match destination {
+        Destination::Stdout => {
+            let stdout = io::stdout().as_fd().try_clone_to_owned();
+            let stdout = stdout.map_err(Error::writing("open", Path::new("standard output")))?;
+            Some(File::from(stdout))
+        }
+        _ => None,
+    };
+    Ok(destination.open(stdout)?)
+}
+
+/// Reads IMAGE of `inspect` and `check`.
+pub(crate) fn image_source(text: &str) -> Outcome<ImageSource> {
+    text.parse()
+        .map_err(|error: ParseImageSourceError| Failure::usage(error.to_string()))
+}
+
+/// Finds out which image is meant; reads the closure and lists the `--contents`.
+pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<ImageSpec> {
+    let root = args.closure.store_root.as_deref();
+    let store = Store::new(args.closure.store_dir.clone(), root);
+    let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {
+        paths.iter().map(|path| store.find(what, path)).collect()
+    };
+    let roots = find("root", &args.roots)?;
+    let contents = find("--contents", &args.config.contents)?;
+    let explicit_layers = args
+        .layers
+        .layer
+        .iter()
+        .map(|layer| explicit_layer(&store, layer))
+        .collect::<Outcome<_>>()?;
+
+    let strategy = plan::strategy(args.layers.layers.as_deref().unwrap_or(DEFAULT_STRATEGY))
+        .map_err(Failure::misuse)?;
+    let config = config::config(&args.config)?;
+    let names = config::names(&args.config)?;
+    let mtime = args.layers.mtime.map_or_else(host::source_date, Ok)?;
+
+    let content = Arc::new(match root {
+        Some(root) => LocalStore::below(root, store.dir()),
+        None => LocalStore::new(store.dir()),
+    });
+    let closure = read(cx, &args.closure, &store, &roots, &contents, talk)?;
+    let mut root_tree = RootTree::default();
+    for path in &contents {
+        root_tree.add_contents(cx, store.dir(), &*content, path)?;
+    }
+
+    let mut spec = ImageSpec::new(closure, content, config);
+    spec.strategy = strategy;
+    spec.explicit_layers = explicit_layers;
+    spec.max_layers = NonZeroUsize::new(args.layers.max_layers).expect("the option refuses 0");
+    spec.packing = Packing {
+        compression: args.layers.compression,
+        mtime: u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times"),
+        owner: args.layers.owner,
+    };
+    spec.root_tree = root_tree;
+    spec.names = names;
+    spec.verify = args.run.verify;
+    tell(&spec, talk);
+    Ok(spec)
+}
+
+fn explicit_layer(store: &Store, layer: &NamedLayer) -> Outcome<ExplicitLayer> {
+    let what = format!("--layer {}:", layer.name);
+    let paths = layer.paths.iter().map(|path| store.find(&what, path));
+    Ok(ExplicitLayer {
+        name: layer.name.clone(),
+        paths: paths.collect::<Outcome<_>>()?,
+    })
+}
+
+/// Reads the closure of the roots and of the `--contents`.
+fn read(
+    cx: &Context,
+    args: &ClosureArgs,
+    store: &Store,
+    roots: &[StorePath],
+    contents: &[StorePath],
+    talk: &Talk,
+) -> Outcome<Closure> {
+    let mut asked = roots.to_vec();
+    // Without ROOT, a file that lists a closure says what is in the image, and
+    // the contents must be among that.
+    if !roots.is_empty() || args.needs_roots() {
+        asked.extend_from_slice(contents);
+        if asked.is_empty() {
+            return Err(Failure::usage("no ROOT is given").hint(
+                "say a store path or ./result; it may be left out only with a --closure whose \
+                 file lists the closure, such as attrs:FILE",
+            ));
+        }
+    }
+    let sources = sources(cx, args, talk)?;
+    let sources: Vec<&dyn ClosureSource> = sources.iter().map(AsRef::as_ref).collect();
+    let closure = read_closure(cx, store.dir(), &sources, &asked)?;
+    if closure.is_empty() {
+        return Err(Failure::input("the closure has no store path")
+            .hint("say a ROOT, or look at the file that --closure names"));
+    }
+    match contents.iter().find(|path| closure.find(path).is_none()) {
+        Some(path) => Err(Failure::input(format!(
+            "--contents {} is not in the closure",
+            store.dir().join(path)
+        ))
+        .hint("say it as a ROOT as well, or export its closure too")),
+        None => Ok(closure),
+    }
+}
+
+fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn ClosureSource>>> {
+    let options = SourceOptions {
+        store_dir: args.store_dir.clone(),
+        store_root: args.store_root.clone(),
+        stdin: Some(Arc::new(|| {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })),
+    };
+    let sources = if args.closure.is_empty() {
+        let source = closure::automatic(cx, &options).map_err(|error| {
+            let failure = Failure::from(error);
+            match &args.store_root {
+                Some(root) => failure.hint_first(format!(
+                    "is there a store below {}? --store-root takes DIR of `nix --store DIR`",
+                    root.display()
+                )),
+                None => failure,
+            }
+        })?;
+        vec![source]
+    } else {
+        args.closure
+            .iter()
+            .map(|text| closure::open_source(&options, text).map_err(Failure::misuse))
+            .collect::<Outcome<_>>()?
+    };
+    for source in &sources {
+        talk.note(|| format!("closure from {}", source.name()));
+    }
+    Ok(sources)
+}
+
+/// Tells what was chosen.
+fn tell(spec: &ImageSpec, talk: &Talk) {
+    for id in spec.closure.roots() {
+        talk.note(|| format!("root {}", spec.closure.full_path(*id)));
+    }
+    talk.note(|| {
+        format!(
+            "platform {}, compression {}, strategy {}, at most {}",
+            nix2oci::oci::display_platform(&spec.config.platform),
+            spec.packing.compression,
+            spec.strategy.name(),
+            measure::count(spec.max_layers.get(), "layer"),
+        )
+    });
+    for name in &spec.names {
+        talk.note(|| format!("name {}", name.whole()));
+    }
+}

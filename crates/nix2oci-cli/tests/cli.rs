@@ -1,0 +1,512 @@
+//! The command as users and scripts see it: help, messages, exit codes, and
+//! documents. What is in an image is tested by the library.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// A store path of the tests' closure.
+const APP: &str = "/nix/store/00000000000000000000000000000001-app";
+/// What it refers to.
+const LIB: &str = "/nix/store/00000000000000000000000000000000-lib";
+
+fn nix2oci(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_nix2oci"))
+        .args(args)
+        .current_dir(dir)
+        .env_remove("SOURCE_DATE_EPOCH")
+        .env("COLUMNS", "100")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the command was built with the tests")
+}
+
+/// Returns the exit code, standard output and standard error.
+fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = nix2oci(dir, args);
+    let text = |bytes| String::from_utf8(bytes).expect("the command writes UTF-8");
+    (
+        output.status.code().expect("the command ended by itself"),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// A directory with a store of two paths below `root`, a symlink `result`, and
+/// `graph.json`, which tells of them as `nix path-info --json` does.
+struct Fixture(tempfile::TempDir);
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in [(APP, "#!/bin/sh\n"), (LIB, "text\n")] {
+            let path = dir.path().join(format!("root{path}/bin"));
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("file"), text).unwrap();
+        }
+        std::os::unix::fs::symlink(APP, dir.path().join("result")).unwrap();
+        let info = |path: &str, references: &[&str]| {
+            json!({
+                "path": path, "references": references, "narSize": 500,
+                "narHash": format!("sha256:{}", "0".repeat(52)), "valid": true,
+            })
+        };
+        let graph = json!([info(APP, &[LIB]), info(LIB, &[])]);
+        fs::write(dir.path().join("graph.json"), graph.to_string()).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Runs a verb that takes a closure.
+    fn run(&self, verb: &str, args: &[&str]) -> (i32, String, String) {
+        let source = [
+            verb,
+            "--store-root",
+            "root",
+            "--closure",
+            "path-info:graph.json",
+        ];
+        run(self.path(), &[&source[..], args].concat())
+    }
+
+    /// Returns the names of the files that were not there at first.
+    fn new_files(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !["root", "result", "graph.json"].contains(&name.as_str()))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn help_of_every_verb() {
+    for verb in [
+        "",
+        "build",
+        "resolve",
+        "plan",
+        "inspect",
+        "check",
+        "completions",
+        "man",
+    ] {
+        let args: Vec<_> = [verb, "--help"]
+            .into_iter()
+            .filter(|a| !a.is_empty())
+            .collect();
+        let (code, stdout, stderr) = run(Path::new("/"), &args);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{verb}");
+        let name = if verb.is_empty() { "nix2oci" } else { verb };
+        insta::assert_snapshot!(format!("help-{name}"), stdout);
+    }
+}
+
+/// Arguments after `nix2oci build` with the fixture's closure, the exit code,
+/// and a part of what is told.
+const REFUSED: &[(i32, &[&str], &str)] = &[
+    (2, &["result"], "--output <DEST>"),
+    (
+        2,
+        &["result", "-o", "x", "--max-layers", "126"],
+        "of at most 125 layers",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--layers", "best"],
+        "expected one of largest, popularity",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--closure", "best"],
+        "expected one of attrs:FILE",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--compression", "lz4"],
+        "expected none, gzip[:1-9]",
+    ),
+    (2, &["result", "-o", "best:x"], "is not a destination"),
+    (2, &["result", "-o", "x", "--tag", "a"], "--name <REF>"),
+    (
+        2,
+        &["result", "-o", "x", "--name", "A"],
+        "must be in lower case",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--env", "A"],
+        "expected NAME=VALUE",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--mtime", "now"],
+        "only --created takes now",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--platform", "amd64"],
+        "such as linux/amd64",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--cmd", "[a"],
+        "a JSON array of strings",
+    ),
+    (2, &["result", "-o", "x", "-q", "-v"], "cannot be used with"),
+    (
+        2,
+        &["result", "-o", "-", "--json"],
+        "hint: --metadata-file FILE",
+    ),
+    (3, &["nowhere", "-o", "x"], "hint: is it built?"),
+    (
+        3,
+        &["nixpkgs#app", "-o", "x"],
+        "hint: flake references are for Nix",
+    ),
+    (
+        3,
+        &["graph.json", "-o", "x"],
+        "neither in the store /nix/store nor a symlink",
+    ),
+    (
+        3,
+        &["result/bin", "-o", "x"],
+        "hint: only whole store paths have a closure; say /nix/store/0",
+    ),
+    (
+        3,
+        &[
+            "/nix/store/00000000000000000000000000000001-app/bin",
+            "-o",
+            "x",
+        ],
+        "lies inside of a store path",
+    ),
+    (
+        3,
+        &["/nix/store/00000000000000000000000000000002-b", "-o", "x"],
+        "is not known to graph.json",
+    ),
+    (
+        3,
+        &["/nix/store/app", "-o", "x"],
+        "expected 32 digits of hash",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "attrs:no.json"],
+        "failed to read no.json\n  caused by: No such file",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "attrs:broken.json"],
+        "error: broken.json",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--config", "broken.json"],
+        "error: broken.json",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--layer", "a=nowhere"],
+        "--layer a: nowhere cannot be found",
+    ),
+    (4, &["result", "-o", "no/x"], "failed to create no/x"),
+    (
+        4,
+        &["result", "-o", "x", "--digest-file", "no/x"],
+        "failed to create no/x\n  caused by: No such file",
+    ),
+    (5, &["result", "-o", "x", "--verify"], "NAR hash"),
+];
+
+#[test]
+fn what_is_refused_has_a_code_and_a_reason_and_leaves_nothing() {
+    let fixture = Fixture::new();
+    fs::write(fixture.file("broken.json"), "{").unwrap();
+    for (code, args, told) in REFUSED {
+        let (found, stdout, stderr) = fixture.run("build", args);
+        assert_eq!((found, stdout.as_str()), (*code, ""), "{args:?}\n{stderr}");
+        assert!(stderr.contains(told), "{args:?}\n{stderr}");
+        assert_eq!(fixture.new_files(), ["broken.json"], "{args:?}");
+    }
+    let (code, _, stderr) = run(Path::new("/"), &["push", "x"]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("unrecognized subcommand 'push'"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_root_may_be_left_out_if_a_file_knows_the_closure() {
+    let fixture = Fixture::new();
+    let (code, _, stderr) = run(fixture.path(), &["plan"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("error: no ROOT is given"), "{stderr}");
+    let (code, stdout, stderr) = fixture.run("plan", &["--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains(APP) && stdout.contains(LIB), "{stdout}");
+}
+
+#[test]
+fn a_plan_has_the_documented_shape() {
+    let fixture = Fixture::new();
+    let args = [
+        "result",
+        "--contents",
+        "result",
+        "--platform",
+        "linux/arm64",
+    ];
+    let (code, stdout, _) = fixture.run("plan", &[&args[..], &["--json"]].concat());
+    assert_eq!(code, 0);
+    insta::assert_snapshot!("plan-json", stdout);
+    let (code, stdout, _) = fixture.run("plan", &args);
+    assert_eq!(code, 0);
+    insta::assert_snapshot!("plan-text", stdout);
+    let (_, stdout, _) = fixture.run("plan", &[&args[..], &["-vv"]].concat());
+    assert!(stdout.contains(APP) && stdout.contains(LIB), "{stdout}");
+}
+
+#[test]
+fn a_build_tells_its_digest_everywhere() {
+    let fixture = Fixture::new();
+    let names = ["result", "--name", "app:1", "--tag", "2"];
+    let output = [
+        "-o",
+        "oci:out",
+        "--metadata-file",
+        "metadata.json",
+        "--digest-file",
+        "digest",
+    ];
+    let (code, digest, stderr) = fixture.run("build", &[&names[..], &output].concat());
+    assert_eq!(code, 0, "{stderr}");
+    assert!(digest.starts_with("sha256:") && digest.lines().count() == 1);
+    assert_eq!(fs::read_to_string(fixture.file("digest")).unwrap(), digest);
+    let metadata = fs::read_to_string(fixture.file("metadata.json")).unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["version"], 1);
+    assert_eq!(metadata["digest"], digest.trim());
+    assert_eq!(metadata["names"][1], "docker.io/library/app:2");
+    let layers = metadata["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 2);
+    for layer in layers {
+        for key in ["key", "digest", "diffId"] {
+            assert!(layer[key].as_str().unwrap().starts_with("sha256:"), "{key}");
+        }
+        assert_eq!(layer["state"], "new");
+    }
+    assert_eq!(fixture.new_files(), ["digest", "metadata.json", "out"]);
+
+    let (code, recipe, _) = fixture.run("resolve", &names);
+    assert_eq!(code, 0);
+    let recipe: Value = serde_json::from_str(&recipe).unwrap();
+    assert_eq!(recipe["manifestDigest"], digest.trim());
+
+    let (code, again, _) = fixture.run("build", &["-o", "again.tar", "--json", "-q"]);
+    assert_eq!(code, 0);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(
+        (&again["digest"], &again["name"]),
+        (&digest.trim().into(), &Value::Null)
+    );
+}
+
+#[test]
+fn options_end_up_in_the_config() {
+    let fixture = Fixture::new();
+    let document = json!({
+        "Entrypoint": ["/old"], "Env": ["A=1", "B=2"], "Healthcheck": {"Test": ["NONE"]}
+    });
+    fs::write(fixture.file("config.json"), document.to_string()).unwrap();
+    let (code, _, stderr) = fixture.run(
+        "build",
+        &[
+            "result",
+            "-o",
+            "app.tar",
+            "--config",
+            "config.json",
+            "--name",
+            "app",
+            "--entrypoint",
+            "/bin/app",
+            "--entrypoint",
+            "-v",
+            "--cmd",
+            r#"["a b","c"]"#,
+            "--env",
+            "A=3",
+            "--workdir",
+            "/srv",
+            "--user",
+            "1000",
+            "--label",
+            "k=v",
+            "--expose",
+            "80",
+            "--volume",
+            "/data",
+            "--stop-signal",
+            "SIGINT",
+            "--annotation",
+            "manifest:x=y",
+            "--author",
+            "me",
+            "--created",
+            "86400",
+        ],
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let (code, stdout, stderr) = run(fixture.path(), &["inspect", "app.tar", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let image: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        image["config"],
+        json!({
+            "Entrypoint": ["/bin/app", "-v"], "Cmd": ["a b", "c"],
+            "Env": ["A=3", "B=2"], "Healthcheck": {"Test": ["NONE"]},
+            "WorkingDir": "/srv", "User": "1000", "Labels": {"k": "v"},
+            "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/data": {}}, "StopSignal": "SIGINT",
+        })
+    );
+    assert_eq!(image["created"], "1970-01-02T00:00:00Z");
+    assert_eq!(image["author"], "me");
+    assert_eq!(image["annotations"]["x"], "y");
+
+    let (code, stdout, _) = run(fixture.path(), &["inspect", "app.tar"]);
+    assert_eq!(code, 0);
+    for line in [
+        "name       docker.io/library/app:latest",
+        "  Env            B=2",
+        "  Labels         k=v",
+    ] {
+        assert!(stdout.lines().any(|l| l == line), "{line}\n{stdout}");
+    }
+    let (code, stdout, _) = run(fixture.path(), &["check", "app.tar"]);
+    assert_eq!((code, stdout.as_str()), (0, "ok\n"));
+}
+
+#[test]
+fn check_lists_what_is_wrong_and_exits_with_8() {
+    let fixture = Fixture::new();
+    let (code, digest, _) = fixture.run("build", &["-o", "oci:out", "--name", "a"]);
+    assert_eq!(code, 0);
+    let hex = digest.trim().trim_start_matches("sha256:");
+    let manifest = fixture.file("out/blobs/sha256").join(hex);
+    let longer = fs::read_to_string(&manifest).unwrap() + " ";
+    fs::remove_file(&manifest).unwrap();
+    fs::write(&manifest, longer).unwrap();
+
+    let (code, stdout, _) = run(fixture.path(), &["check", "oci:out"]);
+    assert_eq!(code, 8, "{stdout}");
+    assert!(stdout.contains("error: manifest sha256:"), "{stdout}");
+    let (code, stdout, _) = run(fixture.path(), &["check", "oci:out", "--json"]);
+    assert_eq!(code, 8);
+    let findings: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (&findings["version"], &findings["ok"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(findings["problems"][0]["severity"], "error");
+}
+
+#[test]
+fn events_are_lines_of_json_and_so_are_errors() {
+    let fixture = Fixture::new();
+    let events = |args: &[&str]| -> Vec<Value> {
+        let (_, _, stderr) = fixture.run("build", args);
+        stderr
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let done = events(&["result", "-o", "app.tar", "--progress", "json"]);
+    assert!(done.iter().all(|event| event["version"] == 1));
+    assert_eq!(done.first().unwrap()["event"], "closure-read");
+    assert_eq!(done.last().unwrap()["event"], "done");
+
+    let failed = events(&["nowhere", "-o", "app.tar", "--progress", "json"]);
+    assert_eq!(failed.len(), 1);
+    assert_eq!(
+        (&failed[0]["event"], &failed[0]["exitCode"]),
+        (&"error".into(), &3.into())
+    );
+}
+
+#[test]
+fn an_archive_on_standard_output_is_all_that_is_there() {
+    let fixture = Fixture::new();
+    let source = [
+        "build",
+        "--store-root",
+        "root",
+        "--closure",
+        "path-info:graph.json",
+    ];
+    let output = nix2oci(fixture.path(), &[&source[..], &["-o", "-", "-q"]].concat());
+    assert!(output.status.success() && output.stderr.is_empty());
+    let (code, _, _) = fixture.run("build", &["-o", "app.tar", "-q"]);
+    assert_eq!(code, 0);
+    assert_eq!(output.stdout, fs::read(fixture.file("app.tar")).unwrap());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let fixture = Fixture::new();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nix2oci"))
+        .args(["build", "-o", "app.tar", "--closure", "path-info:-"])
+        .current_dir(fixture.path())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // More than a pipe holds: when all is written, the command reads, and it
+    // listens for signals before it reads.
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&vec![b' '; 1 << 20]).unwrap();
+    let id = rustix::process::Pid::from_child(&child);
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!fixture.file("app.tar").exists());
+    drop(stdin);
+}
+
+#[test]
+fn every_shell_has_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, stdout, stderr) = run(Path::new("/"), &["completions", shell]);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
+        assert!(stdout.contains("metadata-file"), "{shell}");
+    }
+}
+
+#[test]
+fn every_verb_has_a_man_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(dir.path(), &["man", "share/man1"]);
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "", ""));
+    for page in ["nix2oci", "nix2oci-build", "nix2oci-plan", "nix2oci-check"] {
+        let text = fs::read_to_string(dir.path().join(format!("share/man1/{page}.1"))).unwrap();
+        assert!(text.contains(".TH"), "{page}");
+    }
+}
