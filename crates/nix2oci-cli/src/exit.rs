@@ -258,6 +258,9 @@ fn hints(kind: &ErrorKind) -> Vec<String> {
              builds the path again"
                 .to_owned()
         }
+        ErrorKind::InvalidInput { what, .. } if what == "the layer budget" => {
+            "raise --max-layers, or ask for fewer layers with --layer".to_owned()
+        }
         ErrorKind::RootTreeConflict { .. } => {
             "give only one of them as --contents, or join them in Nix with buildEnv, which lets \
              you choose by priority"

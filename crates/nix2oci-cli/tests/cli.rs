@@ -223,6 +223,11 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     ),
     (
         3,
+        &["-o", "x", "--contents", "result", "--max-layers", "1"],
+        "hint: raise --max-layers",
+    ),
+    (
+        3,
         &["result", "-o", "x", "--layer", "a=nowhere"],
         "--layer a: nowhere cannot be found",
     ),
