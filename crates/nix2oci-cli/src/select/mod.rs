@@ -104,7 +104,16 @@ pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<Imag
         Some(root) => LocalStore::below(root, store.dir()),
         None => LocalStore::new(store.dir()),
     });
-    let closure = read(cx, &args.closure, &store, &roots, &contents, talk)?;
+    let mut closure = read(cx, &args.closure, &store, &roots, &contents, talk)?;
+    // A derivation makes its config a store path, so that Nix finds what it
+    // mentions; nobody wants that file itself in the image.
+    if let Some(file) = &args.config.config
+        && let Ok(path) = store.find("--config", file)
+        && !roots.contains(&path)
+        && closure.leave_out(&path)?
+    {
+        talk.note(|| format!("left out the config file {}", store.dir().join(&path)));
+    }
     let mut root_tree = RootTree::default();
     for path in &contents {
         root_tree.add_contents(cx, store.dir(), &*content, path)?;

@@ -78,9 +78,8 @@ impl LayerOutline {
 ///
 /// # Errors
 ///
-/// Those of [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
-/// if the root tree leaves no layer for the store paths, or there is nothing to
-/// put into an image.
+/// Those of [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput)
+/// if the root tree leaves no layer for the store paths.
 pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
     if !spec.packing.is_valid() {
         return Err(Error::invalid(
@@ -122,7 +121,8 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
             }
         }));
     }
-    if !spec.root_tree.is_empty() {
+    // An image without any layer is refused by some loaders.
+    if !spec.root_tree.is_empty() || layers.is_empty() {
         let spec_of_layer = LayerSpec {
             store_dir: closure.store_dir().clone(),
             content: LayerContent::RootTree(spec.root_tree.clone()),

@@ -141,6 +141,26 @@ impl Closure {
         self.ids().map(|id| self.nar_size(id)).sum()
     }
 
+    /// Leaves out a path that nothing refers to, such as a config file that is
+    /// a root only so that what it mentions is in the closure: its references
+    /// become roots in its place. Returns whether it was left out; a path that
+    /// is not in the closure, or that another one refers to, is not.
+    pub fn leave_out(&mut self, path: &StorePath) -> Result<bool> {
+        let Some(id) = self.find(path).filter(|id| self.referrers(*id).is_empty()) else {
+            return Ok(false);
+        };
+        let roots: Vec<StorePath> = self
+            .roots
+            .iter()
+            .filter(|root| **root != id)
+            .chain(self.references(id))
+            .map(|id| self.path(*id).clone())
+            .collect();
+        let infos = std::mem::take(&mut self.infos);
+        *self = Self::new(self.store_dir.clone(), infos, &roots, "the closure")?;
+        Ok(true)
+    }
+
     /// Asks `measure` for each NAR size that is not known.
     pub fn set_nar_sizes(
         &mut self,
@@ -369,6 +389,24 @@ mod tests {
             assert_eq!(closure.find(&path("lib")), Some(lib));
             assert_eq!(closure.total_nar_size(), 4);
         }
+    }
+
+    #[test]
+    fn a_root_can_be_left_out_and_its_references_stay() {
+        let infos = vec![
+            info("config", &["app", "data"]),
+            info("app", &["lib"]),
+            info("lib", &[]),
+            info("data", &[]),
+        ];
+        let mut closure = closure(infos, &["config"]).unwrap();
+        assert!(!closure.leave_out(&path("lib")).unwrap(), "app needs it");
+        assert!(!closure.leave_out(&path("other")).unwrap());
+        assert_eq!(closure.len(), 4);
+        assert!(closure.leave_out(&path("config")).unwrap());
+        assert_eq!(names(&closure), ["data", "lib", "app"]);
+        let roots = closure.roots().iter().map(|id| closure.path(*id).name());
+        assert_eq!(roots.collect::<Vec<_>>(), ["data", "app"]);
     }
 
     #[test]
