@@ -159,6 +159,35 @@ fn what_two_contents_give_differently_is_a_conflict_that_names_both() {
 }
 
 #[test]
+fn the_first_of_what_every_package_brings_stays() {
+    let package = |text| {
+        let file = || Node::file(text);
+        Node::directory([
+            (
+                "nix-support",
+                Node::directory([("propagated-build-inputs", file())]),
+            ),
+            (
+                "share",
+                Node::directory([("info", Node::directory([("dir", file())]))]),
+            ),
+        ])
+    };
+    let store = store([("a", package("1")), ("b", package("2"))]);
+    let tree = contents(&store, &["a", "b"]).unwrap();
+    assert_eq!(
+        list(&tree),
+        [
+            "nix-support/ 755",
+            "nix-support/propagated-build-inputs -> @a/nix-support/propagated-build-inputs",
+            "share/ 755",
+            "share/info/ 755",
+            "share/info/dir -> @a/share/info/dir",
+        ]
+    );
+}
+
+#[test]
 fn contents_that_are_a_link_are_what_they_lead_to() {
     let relative = format!("../store/./{}", path("hello"));
     let store = store([

@@ -325,6 +325,16 @@ fn a_build_tells_its_digest_everywhere() {
     let recipe: Value = serde_json::from_str(&recipe).unwrap();
     assert_eq!(recipe["manifestDigest"], digest.trim());
 
+    let (code, bare, _) = fixture.run("resolve", &["--no-store-paths"]);
+    assert_eq!(code, 0);
+    let bare: Value = serde_json::from_str(&bare).unwrap();
+    assert_eq!(bare["layers"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        bare["layers"][0]["uncompressedSize"],
+        3 * 512,
+        "only the root"
+    );
+
     let (code, again, _) = fixture.run("build", &["-o", "again.tar", "--json", "-q"]);
     assert_eq!(code, 0);
     let again: Value = serde_json::from_str(&again).unwrap();

@@ -11,7 +11,7 @@ use super::values::{self, Created, Words};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Image")]
 pub(crate) struct ConfigArgs {
-    /// The image's name, such as hello, hello:1.0 or ghcr.io/me/hello:1.0
+    /// The image's name, such as hello, hello:1.0 or ghcr.io/me/hello:1.0 [default: localhost/ and the name of the root]
     #[arg(long, value_name = "REF")]
     pub(crate) name: Option<String>,
     /// A tag of that name; more than one give the image several names

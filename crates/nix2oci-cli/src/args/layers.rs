@@ -23,6 +23,9 @@ pub(crate) struct LayerArgs {
     /// A layer of its own for these store paths, without what they refer to
     #[arg(long, value_name = "NAME=PATH,PATH…")]
     pub(crate) layer: Vec<NamedLayer>,
+    /// Leave the store paths out, for containers that mount the host's store
+    #[arg(long)]
+    pub(crate) no_store_paths: bool,
     /// none, gzip[:1-9] or zstd[:1-19]
     ///
     /// gzip is read by every loader. zstd is faster and smaller; Docker

@@ -27,12 +27,18 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let mut sink = select::sink(&destination)?;
     let cx = select::context(args.image.run.threads, talk)?;
     let spec = select::image(&cx, &args.image, talk)?;
+    select::warn(&cx, &destination, &spec);
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
 
     let report = Report::built(&spec, &built);
     records.finish(&report, built.manifest_digest)?;
     talk.done(&Summary {
         destination: sink.name(),
+        names: spec
+            .names
+            .iter()
+            .map(nix2oci::oci::Reference::whole)
+            .collect(),
         digest: built.manifest_digest.to_string(),
         layers: built.layers.len(),
         size: built.layers.iter().map(|layer| layer.record.size).sum(),

@@ -26,6 +26,11 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
             Some("-") => "standard output".to_owned(),
             _ => args.output.display().to_string(),
         },
+        names: spec
+            .names
+            .iter()
+            .map(nix2oci::oci::Reference::whole)
+            .collect(),
         digest: recipe.manifest_digest,
         layers: recipe.layers.len(),
         size: recipe.layers.iter().map(|layer| layer.size).sum(),

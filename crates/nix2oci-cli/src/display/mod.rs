@@ -39,6 +39,8 @@ pub(crate) trait Display: Observer {
 pub(crate) struct Summary {
     /// Where the image or the recipe went.
     pub(crate) destination: String,
+    /// The image's names in full.
+    pub(crate) names: Vec<String>,
     /// The digest of the manifest.
     pub(crate) digest: String,
     /// Layers of the image.
@@ -52,9 +54,11 @@ pub(crate) struct Summary {
 impl Summary {
     /// Returns it as a line for people.
     fn to_text(&self) -> String {
+        let names = self.names.iter().map(|name| format!("{name}, "));
         format!(
-            "wrote {}: {}, {} in {}",
+            "wrote {}: {}{}, {} in {}",
             self.destination,
+            names.collect::<String>(),
             measure::count(self.layers, "layer"),
             measure::bytes(self.size),
             measure::seconds(self.elapsed),

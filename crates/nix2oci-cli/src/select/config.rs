@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix2oci::image::ImageConfig;
 use nix2oci::oci::{Platform, Reference, Timestamp, parse_names};
-use nix2oci::{Error, ErrorKind};
+use nix2oci::{Error, ErrorKind, StorePath};
 
 use crate::args::ConfigArgs;
 use crate::args::values::{Created, Words};
@@ -107,5 +107,75 @@ pub(super) fn names(args: &ConfigArgs) -> Outcome<Vec<Reference>> {
         Some(name) => {
             parse_names(name, &args.tag).map_err(|error| Failure::usage(format!("--name: {error}")))
         }
+    }
+}
+
+/// Names an image after its root if nothing else was said, as podman names what
+/// is built here: `hello-2.12.1` becomes `localhost/hello:2.12.1`. Without a
+/// name containerd and k3s import nothing.
+///
+/// Name and version are parted as Nix does it: the version begins after the
+/// first dash that no letter follows.
+pub(super) fn default_name(root: &StorePath) -> Vec<Reference> {
+    let full = root.name();
+    let version = full
+        .match_indices('-')
+        .map(|(at, _)| at)
+        .find(|at| full[at + 1..].starts_with(|c: char| !c.is_ascii_alphabetic()));
+    let (name, version) = match version {
+        Some(at) => (&full[..at], &full[at + 1..]),
+        None => (full, "latest"),
+    };
+    let name = repository_name(name);
+    let tag: String = version
+        .chars()
+        .map(|c| match c {
+            '+' | '=' | '?' => '_',
+            c => c,
+        })
+        .collect();
+    // What is left of an odd name may be no reference: then there is none.
+    let no_tags: [&str; 0] = [];
+    parse_names(&format!("localhost/{name}:{tag}"), &no_tags).unwrap_or_default()
+}
+
+/// Returns lower-case letters and digits with single separators between them.
+fn repository_name(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars().map(|c| c.to_ascii_lowercase()) {
+        let is_separator = !c.is_ascii_alphanumeric();
+        if !is_separator {
+            out.push(c);
+        } else if out.ends_with(|last: char| last.is_ascii_alphanumeric()) {
+            out.push(if matches!(c, '.' | '_') { c } else { '-' });
+        }
+    }
+    out.truncate(out.trim_end_matches(['-', '.', '_']).len());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_lends_its_name() {
+        for (path, name) in [
+            ("hello-2.12.1", "localhost/hello:2.12.1"),
+            ("app-v1", "localhost/app-v1:latest"),
+            (
+                "python3.11-numpy-1.26.0+b1",
+                "localhost/python3.11-numpy:1.26.0_b1",
+            ),
+            ("GTK+-Demo-3", "localhost/gtk-demo:3"),
+            ("._odd__name_", "localhost/odd_name:latest"),
+        ] {
+            let path = format!("0123456789abcdfghijklmnpqrsvwxyz-{path}");
+            let names = default_name(&path.parse().unwrap());
+            let names: Vec<_> = names.iter().map(Reference::whole).collect();
+            assert_eq!(names, [name]);
+        }
+        let path = "0123456789abcdfghijklmnpqrsvwxyz-_?=";
+        assert!(default_name(&path.parse().unwrap()).is_empty());
     }
 }

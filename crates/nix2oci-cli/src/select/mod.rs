@@ -23,7 +23,8 @@ use nix2oci::layer::Packing;
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
-    CancelFlag, Closure, ClosureSource, Context, Error, ImageSink, ImageSpec, LocalStore, StorePath,
+    CancelFlag, Closure, ClosureSource, Compression, Context, Error, Event, ImageSink, ImageSpec,
+    LocalStore, StorePath,
 };
 
 use crate::args::values::NamedLayer;
@@ -129,10 +130,34 @@ pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<Imag
         owner: args.layers.owner,
     };
     spec.root_tree = root_tree;
-    spec.names = names;
+    spec.names = match (names.is_empty(), spec.closure.roots()) {
+        (true, [root]) => config::default_name(spec.closure.path(*root)),
+        _ => names,
+    };
+    spec.store_paths = !args.layers.no_store_paths;
     spec.verify = args.run.verify;
     tell(&spec, talk);
     Ok(spec)
+}
+
+/// Warns of what an archive will meet where it is loaded.
+pub(crate) fn warn(cx: &Context, destination: &Destination, spec: &ImageSpec) {
+    if !matches!(
+        destination,
+        Destination::Archive { .. } | Destination::Stdout
+    ) {
+        return;
+    }
+    let warn = |message| cx.observer.event(&Event::Warning { message });
+    if matches!(spec.packing.compression, Compression::Zstd { .. }) {
+        warn(
+            "Docker 20.10 cannot load zstd layers from an archive; podman, containerd, skopeo and \
+             newer Docker can. --compression gzip is for all of them",
+        );
+    }
+    if spec.names.is_empty() {
+        warn("containerd and k3s import nothing that has no name: say --name REF");
+    }
 }
 
 fn explicit_layer(store: &Store, layer: &NamedLayer) -> Outcome<ExplicitLayer> {

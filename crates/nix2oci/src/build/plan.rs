@@ -89,7 +89,7 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
     }
     let closure = sized(cx, spec)?;
     let mut layers = Vec::new();
-    if !closure.is_empty() {
+    if spec.store_paths && !closure.is_empty() {
         let reserved = usize::from(!spec.root_tree.is_empty());
         let budget = NonZeroUsize::new(spec.max_layers.get() - reserved).ok_or_else(|| {
             Error::invalid(
@@ -136,8 +136,8 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
         });
     }
     Ok(ImagePlan {
-        paths: closure.len(),
-        nar_size: closure.total_nar_size(),
+        paths: layers.iter().map(|layer| layer.paths().len()).sum(),
+        nar_size: layers.iter().map(|layer| layer.nar_size).sum(),
         layers,
     })
 }

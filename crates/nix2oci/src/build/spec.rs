@@ -35,6 +35,9 @@ pub struct ImageSpec {
     pub config: ImageConfig,
     /// The names that the image gets.
     pub names: Vec<Reference>,
+    /// Whether the store paths are in the image. Without them a container must
+    /// find them elsewhere, in a mounted store.
+    pub store_paths: bool,
     /// Whether every store path's NAR hash is checked while it is read.
     pub verify: bool,
 }
@@ -53,6 +56,7 @@ impl ImageSpec {
             root_tree: RootTree::default(),
             config,
             names: Vec::new(),
+            store_paths: true,
             verify: false,
         }
     }

@@ -10,7 +10,9 @@
 //! - A symbolic link to a directory is copied like any other. `lndir` takes it
 //!   for a directory, or a directory for a file, depending on the order and the
 //!   link count in the file system.
-//! - Two files at one path are an error. `lndir` keeps the first.
+//! - Two files at one path are an error, but for those that every package
+//!   brings (`nix-support/*`, `info/dir`, `perllocal.pod`). `lndir` keeps the
+//!   first.
 //! - Every name is taken. `lndir` leaves out names that end in `~` or begin
 //!   with `.#`, `.gitignore`, `.cvsignore`, `.DS_Store`, and the folders of
 //!   some version controls.
@@ -120,10 +122,24 @@ impl RootTree {
                     target: target.to_owned(),
                 },
             };
+            if is_bookkeeping(&name) && self.contains(&name) {
+                return Ok(());
+            }
             self.insert(&name, node, origin)
         })?;
         Ok(found)
     }
+}
+
+/// Returns whether many packages have a file of this name, each its own, that
+/// nobody looks for at the root: the first one stays, without a word.
+///
+/// Source: the files that nixpkgs' `buildEnv` passes over when they collide,
+/// `pkgs/build-support/buildenv/builder.pl`.
+fn is_bookkeeping(path: &[u8]) -> bool {
+    path.starts_with(b"nix-support/")
+        || path.ends_with(b"/info/dir")
+        || path.ends_with(b"/perllocal.pod")
 }
 
 /// A place in a store path.

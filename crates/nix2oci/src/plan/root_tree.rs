@@ -46,6 +46,11 @@ impl RootTree {
         self.nodes.is_empty()
     }
 
+    /// Returns whether there is a node at a path.
+    pub fn contains(&self, path: &[u8]) -> bool {
+        self.nodes.contains_key(path)
+    }
+
     /// Adds a node and the directories above it, 0755 where they are not there;
     /// `origin` names where it comes from, for errors.
     ///
