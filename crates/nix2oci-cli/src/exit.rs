@@ -271,8 +271,8 @@ fn hints(kind: &ErrorKind) -> Vec<String> {
         }
         ErrorKind::WriteOutput { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "free some space; layers wait in $TMPDIR until they are written, so it can also \
-                 be that one which is full"
+                "free some space; layers of an image that goes into a pipe wait in $TMPDIR, else \
+                 /var/tmp"
                     .to_owned()
             }
             io::ErrorKind::NotFound => "does the directory exist?".to_owned(),

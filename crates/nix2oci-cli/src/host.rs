@@ -1,5 +1,7 @@
 //! What this machine is, in the words of an image.
 
+use std::path::{Path, PathBuf};
+
 use nix2oci::oci::{Platform, Timestamp, parse_platform};
 
 use crate::args::values;
@@ -41,6 +43,16 @@ pub(crate) fn source_date() -> Result<Timestamp, Failure> {
                 "the environment variable {NAME} is {text:?}: {problem}"
             ))
         }),
+    }
+}
+
+/// Returns where large files may wait: `$TMPDIR`, else `/var/tmp` as podman and
+/// skopeo do, since `/tmp` is memory on many machines.
+pub(crate) fn spool_dir() -> PathBuf {
+    let large = Path::new("/var/tmp");
+    match std::env::var_os("TMPDIR") {
+        None if large.is_dir() => large.to_owned(),
+        _ => std::env::temp_dir(),
     }
 }
 

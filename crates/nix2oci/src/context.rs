@@ -21,7 +21,8 @@ pub struct Context {
     /// Stops the call when set.
     pub cancel: CancelFlag,
     /// Where layers wait until they are written, for sinks that lend no
-    /// folder of their own. It needs room for the compressed image.
+    /// directory of their own. It needs room for the compressed image, which
+    /// memory-backed ones such as `/tmp` may lack.
     pub spool_dir: PathBuf,
 }
 

@@ -169,6 +169,13 @@ impl Spooled {
     }
 }
 
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        // It is gone already if the sink moved it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 impl Blob for Spooled {
     fn descriptor(&self) -> &Descriptor {
         &self.descriptor

@@ -40,6 +40,7 @@ pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Con
     let mut cx = Context::default();
     cx.threads = threads.unwrap_or(cx.threads);
     cx.observer = talk.observer();
+    cx.spool_dir = host::spool_dir();
     cx.cancel = CancelFlag::default();
     signal::cancel_on_signals(&cx.cancel)
         .map_err(|error| Failure::internal("failed to listen for signals").because(&error))?;

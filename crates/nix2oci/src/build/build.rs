@@ -2,14 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::content::{ContentSource, VerifiedContent};
 use crate::context::{Context, Event};
 use crate::error::Result;
 use crate::image::{AssembledImage, ImageLayer, assemble};
-use crate::layer::{LayerRecord, LayerSpec, PackRequest, PackedLayer, pack};
+use crate::layer::{LayerRecord, LayerSpec, PackRequest, PackedLayer, SpoolPlace, pack};
 use crate::sink::{BlobOrder, ImageSink};
 
 use super::report::LayerReport;
@@ -22,6 +21,11 @@ use super::{BuildReport, ImagePlan, ImageSpec, Recipe, plan};
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
     let plan = plan(cx, spec)?;
     let spool_dir = sink.spool_dir().unwrap_or(&cx.spool_dir).to_owned();
+    let spool = if sink.moves_blobs() {
+        SpoolPlace::Named(spool_dir)
+    } else {
+        SpoolPlace::Unnamed(spool_dir)
+    };
     let order = sink.blob_order();
     let mut delivery = Delivery {
         cx,
@@ -30,7 +34,7 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
         next: 0,
         waiting: BTreeMap::new(),
     };
-    let records = pack_all(cx, spec, &plan, order, Some(&spool_dir), |layer, packed| {
+    let records = pack_all(cx, spec, &plan, order, spool, |layer, packed| {
         delivery.take(layer, packed)
     })?;
     let mut image = assemble_image(spec, &plan, &records)?;
@@ -48,7 +52,14 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
 /// Reads the content of every store path once, as [`build`] does.
 pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
     let plan = plan(cx, spec)?;
-    let records = pack_all(cx, spec, &plan, BlobOrder::Any, None, |_, _| Ok(()))?;
+    let records = pack_all(
+        cx,
+        spec,
+        &plan,
+        BlobOrder::Any,
+        SpoolPlace::Nowhere,
+        |_, _| Ok(()),
+    )?;
     let image = assemble_image(spec, &plan, &records)?;
     Ok(Recipe::new(spec, &plan, &records, &image))
 }
@@ -59,7 +70,7 @@ fn pack_all(
     spec: &ImageSpec,
     plan: &ImagePlan,
     order: BlobOrder,
-    spool_dir: Option<&Path>,
+    spool: SpoolPlace,
     mut deliver: impl FnMut(usize, PackedLayer) -> Result<()>,
 ) -> Result<Vec<LayerRecord>> {
     let content: Arc<dyn ContentSource> = if spec.verify {
@@ -77,7 +88,7 @@ fn pack_all(
         order: packing_order(&sizes, order),
         packing: spec.packing,
         content: content.as_ref(),
-        spool_dir,
+        spool,
     };
     pack(cx, request, |layer, packed| {
         records[layer] = Some(packed.record.clone());

@@ -1,7 +1,5 @@
 //! Layers, from store paths to bytes with a digest.
 
-use std::path::{Path, PathBuf};
-
 use crate::content::{ContentSource, Entry};
 use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest, Hasher};
@@ -11,7 +9,7 @@ use crate::parallel::pipeline::{self, Blocks, Buffer, Task};
 use crate::plan::RootNode;
 
 use super::compress::{Encoder, encoder};
-use super::spool::{Spool, SpooledBlob};
+use super::spool::{Spool, SpoolPlace, SpooledBlob};
 use super::tar::{TarOutput, TarWriter};
 use super::{LayerContent, LayerRecord, LayerSpec, Packing};
 
@@ -37,8 +35,8 @@ pub(crate) struct PackRequest<'a> {
     pub(crate) packing: Packing,
     /// What is inside the store paths.
     pub(crate) content: &'a dyn ContentSource,
-    /// Where the bytes go, or `None` if only digests are wanted.
-    pub(crate) spool_dir: Option<&'a Path>,
+    /// Where the bytes go.
+    pub(crate) spool: SpoolPlace,
 }
 
 /// Packs layers with all threads of `cx`, and calls `deliver` for each as it is
@@ -57,7 +55,7 @@ pub(crate) fn pack(
         layers: request.layers,
         packing: request.packing,
         content: request.content,
-        spool_dir: request.spool_dir.map(Path::to_owned),
+        spool: request.spool,
     };
     pipeline::run(cx, &task, order, deliver)
 }
@@ -67,7 +65,7 @@ struct PackTask<'a> {
     layers: &'a [LayerSpec],
     packing: Packing,
     content: &'a dyn ContentSource,
-    spool_dir: Option<PathBuf>,
+    spool: SpoolPlace,
 }
 
 /// A layer's compressed side.
@@ -101,10 +99,7 @@ impl Task for PackTask<'_> {
     fn output(&self, layer: usize) -> Result<Output> {
         self.cx.observer.event(&Event::LayerStarted { layer });
         Ok(Output {
-            spool: match &self.spool_dir {
-                Some(dir) => Spool::in_dir(dir)?,
-                None => Spool::Discard,
-            },
+            spool: Spool::begin(&self.spool)?,
             hasher: Hasher::new(),
             size: 0,
         })

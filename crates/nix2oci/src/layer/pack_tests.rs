@@ -123,7 +123,7 @@ fn pack_files(
         order: (0..layers.len()).collect(),
         packing,
         content: files,
-        spool_dir: Some(dir.path()),
+        spool: SpoolPlace::Named(dir.path().to_owned()),
     };
     let result = pack(cx, request, |layer, done| {
         let mut bytes = Vec::new();
@@ -322,7 +322,7 @@ fn an_error_of_the_receiver_stops_the_packing() {
         order: (0..layers.len()).collect(),
         packing: packing(Compression::None),
         content: &files,
-        spool_dir: None,
+        spool: SpoolPlace::Nowhere,
     };
     let mut taken = 0;
     let error = pack(&context(2), request, |_, done| {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -12,44 +12,80 @@ use crate::oci::Descriptor;
 
 use super::Blob;
 
+/// Where spooled bytes go.
+#[derive(Debug, Clone)]
+pub(crate) enum SpoolPlace {
+    /// Into files with names in a directory, which a sink can move.
+    Named(PathBuf),
+    /// Into files without names on a directory's file system: a killed build
+    /// leaves none of them.
+    Unnamed(PathBuf),
+    /// Nowhere: only digests are wanted.
+    Nowhere,
+}
+
 /// A layer's bytes while they are made.
 #[derive(Debug)]
-pub(crate) enum Spool {
-    /// They are kept in a temporary file, removed when it is dropped.
-    File(NamedTempFile),
-    /// Only their digest is wanted.
-    Discard,
+pub(crate) struct Spool(SpoolFile);
+
+#[derive(Debug)]
+enum SpoolFile {
+    Named(NamedTempFile),
+    /// With the directory, for errors.
+    Unnamed(File, PathBuf),
+    /// Nothing is kept, or it was moved away.
+    None,
+}
+
+impl SpoolFile {
+    fn file(&self) -> Option<&File> {
+        match self {
+            Self::Named(file) => Some(file.as_file()),
+            Self::Unnamed(file, _) => Some(file),
+            Self::None => None,
+        }
+    }
 }
 
 impl Spool {
-    /// Makes a temporary file in `dir`, readable as the umask says.
-    pub(crate) fn in_dir(dir: &Path) -> Result<Self> {
-        tempfile::Builder::new()
-            .prefix(".nix2oci-")
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(dir)
-            .map(Self::File)
-            .map_err(Error::writing("create a temporary file in", dir))
+    /// Begins one. Files with names are readable as the umask says.
+    pub(crate) fn begin(place: &SpoolPlace) -> Result<Self> {
+        let failed = |dir| Error::writing("create a temporary file in", dir);
+        Ok(Self(match place {
+            SpoolPlace::Named(dir) => SpoolFile::Named(
+                tempfile::Builder::new()
+                    .prefix(".nix2oci-")
+                    .permissions(fs::Permissions::from_mode(0o666))
+                    .tempfile_in(dir)
+                    .map_err(failed(dir))?,
+            ),
+            SpoolPlace::Unnamed(dir) => {
+                let file = tempfile::tempfile_in(dir).map_err(failed(dir))?;
+                SpoolFile::Unnamed(file, dir.clone())
+            }
+            SpoolPlace::Nowhere => SpoolFile::None,
+        }))
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match self {
-            Self::File(file) => file
+        match &mut self.0 {
+            SpoolFile::Named(file) => file
                 .as_file_mut()
                 .write_all(bytes)
                 .map_err(|e| Error::writing("write", file.path())(e)),
-            Self::Discard => Ok(()),
+            SpoolFile::Unnamed(file, dir) => file
+                .write_all(bytes)
+                .map_err(|e| Error::writing("write a temporary file in", dir)(e)),
+            SpoolFile::None => Ok(()),
         }
     }
 
-    /// Ends writing; the bytes have this descriptor.
+    /// Ends writing; the bytes have this descriptor. Returns nothing if they
+    /// were not kept.
     pub(crate) fn finish(self, descriptor: Descriptor) -> Option<SpooledBlob> {
-        match self {
-            Self::File(file) => Some(SpooledBlob {
-                file: Some(file),
-                descriptor,
-            }),
-            Self::Discard => None,
+        match self.0 {
+            SpoolFile::None => None,
+            file => Some(SpooledBlob { file, descriptor }),
         }
     }
 }
@@ -57,8 +93,7 @@ impl Spool {
 /// A blob in a temporary file.
 #[derive(Debug)]
 pub(crate) struct SpooledBlob {
-    /// `None` once it was moved.
-    file: Option<NamedTempFile>,
+    file: SpoolFile,
     descriptor: Descriptor,
 }
 
@@ -70,29 +105,29 @@ impl Blob for SpooledBlob {
     fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
         let file = self
             .file
-            .as_ref()
+            .file()
             .expect("a blob that was moved is read no more");
-        Ok(Box::new(ReadAt {
-            file: file.as_file(),
-            at: 0,
-        }))
+        Ok(Box::new(ReadAt { file, at: 0 }))
     }
 
     fn verified_file(&self) -> Option<&File> {
-        self.file.as_ref().map(NamedTempFile::as_file)
+        self.file.file()
     }
 
     fn move_to(&mut self, path: &Path) -> Result<bool> {
-        let Some(file) = self.file.take() else {
-            return Ok(false);
-        };
-        match file.persist(path) {
-            Ok(_) => Ok(true),
-            Err(failed) if failed.error.kind() == io::ErrorKind::CrossesDevices => {
-                self.file = Some(failed.file);
+        match std::mem::replace(&mut self.file, SpoolFile::None) {
+            SpoolFile::Named(file) => match file.persist(path) {
+                Ok(_) => Ok(true),
+                Err(failed) if failed.error.kind() == io::ErrorKind::CrossesDevices => {
+                    self.file = SpoolFile::Named(failed.file);
+                    Ok(false)
+                }
+                Err(failed) => Err(Error::writing("create", path)(failed.error)),
+            },
+            file => {
+                self.file = file;
                 Ok(false)
             }
-            Err(failed) => Err(Error::writing("create", path)(failed.error)),
         }
     }
 }

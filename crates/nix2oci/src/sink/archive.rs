@@ -195,6 +195,14 @@ impl ImageSink for Archive {
         BlobOrder::Image
     }
 
+    /// Beside the file: the temporary directory may be small, or memory.
+    fn spool_dir(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Beside { temporary, .. } => Some(parent(temporary)),
+            Place::AtName { .. } | Place::Straight => None,
+        }
+    }
+
     fn put_blob(&mut self, cx: &Context, blob: &mut dyn Blob) -> Result<()> {
         cx.cancel.check()?;
         let digest = sha256(blob.descriptor())?;

@@ -36,10 +36,16 @@ pub trait ImageSink: Send {
         BlobOrder::Any
     }
 
-    /// Returns a directory in which blobs may be spooled so that
-    /// [`Blob::move_to`] costs nothing, if the sink has one.
+    /// Returns a directory on whose file system blobs may wait, if the sink has
+    /// one: it needs room for them there in any case.
     fn spool_dir(&self) -> Option<&Path> {
         None
+    }
+
+    /// Returns whether [`Blob::move_to`] from the spool directory saves the
+    /// sink a copy.
+    fn moves_blobs(&self) -> bool {
+        false
     }
 
     /// Returns those of `blobs` that the sink does not have yet, in their

@@ -212,6 +212,10 @@ impl ImageSink for OciLayout {
         display_name(&self.dir, self.tag.as_deref())
     }
 
+    fn moves_blobs(&self) -> bool {
+        true
+    }
+
     fn spool_dir(&self) -> Option<&Path> {
         Some(&self.spool)
     }
