@@ -56,8 +56,8 @@ impl std::fmt::Debug for Context {
 #[derive(Debug, Clone, Default)]
 pub struct CancelFlag {
     flag: Arc<AtomicBool>,
-    /// Set from outside; a child is cancelled with its parent.
-    parent: Option<Arc<AtomicBool>>,
+    /// A child is cancelled with its parent.
+    parent: Option<Arc<CancelFlag>>,
 }
 
 impl CancelFlag {
@@ -72,7 +72,7 @@ impl CancelFlag {
             || self
                 .parent
                 .as_ref()
-                .is_some_and(|parent| parent.load(Ordering::Relaxed))
+                .is_some_and(|parent| parent.is_cancelled())
     }
 
     /// Fails with [`ErrorKind::Cancelled`] if the flag is set.
@@ -94,11 +94,10 @@ impl Context {
     /// Returns a context of the same call whose flag is set with this one's,
     /// but not the other way round: workers stop each other by it.
     pub(crate) fn child(&self) -> Self {
-        debug_assert!(self.cancel.parent.is_none(), "one level is enough");
         Self {
             cancel: CancelFlag {
                 flag: Arc::default(),
-                parent: Some(Arc::clone(&self.cancel.flag)),
+                parent: Some(Arc::new(self.cancel.clone())),
             },
             ..self.clone()
         }

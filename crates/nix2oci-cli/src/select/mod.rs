@@ -112,7 +112,7 @@ pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<Imag
     if let Some(file) = &args.config.config
         && let Ok(path) = store.find("--config", file)
         && !roots.contains(&path)
-        && closure.leave_out(&path)?
+        && closure.leave_out(&path)
     {
         talk.note(|| format!("left out the config file {}", store.dir().join(&path)));
     }

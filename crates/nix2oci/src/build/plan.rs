@@ -8,7 +8,7 @@ use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::{LayerContent, LayerKey, LayerSpec};
-use crate::plan::LayerPlan;
+use crate::plan::{LayerPlan, RootNode};
 use crate::store::StorePath;
 
 use super::ImageSpec;
@@ -78,15 +78,12 @@ impl LayerOutline {
 ///
 /// # Errors
 ///
-/// Those of [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput)
-/// if the root tree leaves no layer for the store paths.
+/// Those of [`Packing::check`](crate::layer::Packing::check) and
+/// [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput)
+/// if the root tree leaves no layer for the store paths or would hide them.
 pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
-    if !spec.packing.is_valid() {
-        return Err(Error::invalid(
-            "the modification time",
-            "it is after the year 2242, more than a tar header holds",
-        ));
-    }
+    spec.packing.check()?;
+    check_root_tree(spec)?;
     let closure = sized(cx, spec)?;
     let mut layers = Vec::new();
     if spec.store_paths && !closure.is_empty() {
@@ -140,6 +137,30 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
         nar_size: layers.iter().map(|layer| layer.nar_size).sum(),
         layers,
     })
+}
+
+/// Refuses a root tree that would hide store paths or change them.
+fn check_root_tree(spec: &ImageSpec) -> Result<()> {
+    let store_dir = &spec.closure.store_dir().as_str()[1..];
+    for (path, node) in spec.root_tree.nodes() {
+        let is_link = matches!(node, RootNode::Symlink { .. });
+        let hides = is_link && is_at_or_above(path, store_dir.as_bytes());
+        let changes = path.len() > store_dir.len() && is_at_or_above(store_dir.as_bytes(), path);
+        if hides || changes {
+            return Err(Error::invalid(
+                format!("/{}", String::from_utf8_lossy(path)),
+                format!("it is in the root tree and would hide what is in /{store_dir}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether `path` is `other` or a directory above it.
+fn is_at_or_above(path: &[u8], other: &[u8]) -> bool {
+    other
+        .strip_prefix(path)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// Returns the closure with all NAR sizes, which strategies go by.

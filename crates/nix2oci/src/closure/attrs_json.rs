@@ -122,8 +122,8 @@ impl Reader<'_, '_> {
             .error(format!("there is no graph {key:?}{known}"))
     }
 
-    /// Reads the roots of a graph: a list, or a single one. A root may lie
-    /// inside of a store path.
+    /// Reads the roots of a graph: one, or a list of them at any depth, as newer
+    /// versions of Nix take them. A root may lie inside of a store path.
     fn roots_of(&mut self, list: Json<'_, '_>) -> Result<()> {
         if !list.is_array() {
             return self.root(list);
@@ -133,7 +133,7 @@ impl Reader<'_, '_> {
             .into_iter()
             .enumerate()
         {
-            self.root(list.element(n, text))?;
+            self.roots_of(list.element(n, text))?;
         }
         Ok(())
     }
@@ -233,6 +233,14 @@ mod tests {
         "x": [{"path": "$A", "references": ["$A", "$B"], "narSize": 1},
               {"path": "$B", "references": [], "valid": true, "ca": {"method": "nar"}}],
         "y": [{"path": "$B", "references": [], "narSize": 2}]}"#;
+
+    #[test]
+    fn roots_may_be_lists_in_lists() {
+        let nested = TWO.replace(r#"["$A/bin/a"]"#, r#"[["$A/bin/a"], [[]], "$B"]"#);
+        let x = read(&nested, Some("x")).unwrap();
+        let [a, b] = [A, B].map(|path| StoreDir::default().parse_path(path).unwrap());
+        assert_eq!(x.roots, [a, b]);
+    }
 
     #[test]
     fn all_graphs_or_one() {

@@ -94,9 +94,10 @@ impl Database {
             Err(error) if is_refused(&error) => error,
             Err(error) => return Err(self.failed("open", error)),
         };
+        let before = self.stamps();
         let mut logs = LOGS.iter().map(|log| with_suffix(&self.path, log));
         if !logs.any(|log| fs::metadata(log).is_ok_and(|log| log.len() > 0)) {
-            return Opened::immutable(&self.path).map_err(|_| self.failed("open", shared));
+            return Opened::immutable(&self.path, before).map_err(|_| self.failed("open", shared));
         }
         self.open_copy(cx)
     }
@@ -262,7 +263,30 @@ impl ClosureSource for Database {
 
     /// Reads the closure of `roots`, or everything without roots.
     fn path_infos(&self, cx: &Context, roots: &[StorePath]) -> Result<PathInfos> {
-        let mut opened = self.open(cx)?;
+        self.read(cx, self.open(cx)?, roots)
+    }
+}
+
+impl Database {
+    /// Reads from an open database; again from a copy if it was taken for
+    /// immutable and somebody wrote to it, since then pages of two states may
+    /// have been read.
+    fn read(&self, cx: &Context, mut opened: Opened, roots: &[StorePath]) -> Result<PathInfos> {
+        let result = self.read_once(cx, &mut opened, roots);
+        match &opened.immutable_at {
+            Some(before) if *before != self.stamps() => {
+                self.read_once(cx, &mut self.open_copy(cx)?, roots)
+            }
+            _ => result,
+        }
+    }
+
+    fn read_once(
+        &self,
+        cx: &Context,
+        opened: &mut Opened,
+        roots: &[StorePath],
+    ) -> Result<PathInfos> {
         // One transaction, so that all statements see one state.
         let transaction = opened
             .connection
@@ -354,6 +378,8 @@ impl Rows {
 /// the connection is closed.
 struct Opened {
     connection: Connection,
+    /// The stamps of files that were taken for immutable.
+    immutable_at: Option<Vec<Option<Stamp>>>,
     _copy: Option<tempfile::TempDir>,
 }
 
@@ -364,9 +390,11 @@ impl Opened {
         Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, None)
     }
 
-    fn immutable(path: &Path) -> rusqlite::Result<Self> {
+    fn immutable(path: &Path, stamps: Vec<Option<Stamp>>) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        Self::connect(Path::new(&immutable_uri(path)), flags, None)
+        let mut opened = Self::connect(Path::new(&immutable_uri(path)), flags, None)?;
+        opened.immutable_at = Some(stamps);
+        Ok(opened)
     }
 
     /// Opens a copy that nobody else has; SQLite writes to it what is in the
@@ -389,6 +417,7 @@ impl Opened {
         connection.prepare(ALL_PATHS)?.query([])?.next()?;
         Ok(Self {
             connection,
+            immutable_at: None,
             _copy: copy,
         })
     }

@@ -42,18 +42,21 @@ pub fn read_closure(
     roots: &[StorePath],
 ) -> Result<Closure> {
     let mut infos = Vec::new();
-    let mut named = Vec::new();
+    let (mut named, mut all) = (Vec::new(), Vec::new());
     for source in sources {
         cx.cancel.check()?;
         let found = source.path_infos(cx, roots)?;
-        if found.roots.is_empty() {
-            named.extend(found.infos.iter().map(|info| info.path.clone()));
-        } else {
-            named.extend(found.roots);
+        named.extend(found.roots);
+        if roots.is_empty() {
+            all.extend(found.infos.iter().map(|info| info.path.clone()));
         }
         infos.extend(found.infos);
     }
-    let roots = if roots.is_empty() { &named } else { roots };
+    let roots = match (roots, named.as_slice()) {
+        ([], []) => &all,
+        ([], named) => named,
+        (roots, _) => roots,
+    };
     let from = sources
         .iter()
         .map(|source| source.name())

@@ -135,17 +135,7 @@ impl Walk<'_> {
                     target: target.as_bytes(),
                 })
             }
-            other => Err(ErrorKind::UnsupportedFile {
-                path: self.path(name),
-                found: match other {
-                    FileType::Socket => "a socket",
-                    FileType::Fifo => "a named pipe",
-                    FileType::CharacterDevice => "a character device",
-                    FileType::BlockDevice => "a block device",
-                    _ => "of an unknown type",
-                },
-            }
-            .into()),
+            other => Err(self.unsupported(name, other)),
         }
     }
 
@@ -209,8 +199,14 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, at: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-        let fd = self.open(at, name, OFlags::empty())?;
+        // Something else may have taken the name since it was listed: opening a
+        // named pipe must not wait for a writer.
+        let fd = self.open(at, name, OFlags::NONBLOCK)?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| self.failed("read", name, e))?;
+        let file_type = FileType::from_raw_mode(stat.st_mode as RawMode);
+        if file_type != FileType::RegularFile {
+            return Err(self.unsupported(name, file_type));
+        }
         let size = stat.st_size as u64;
         let path = self.path(name);
         let mut contents = FileContents {
@@ -242,6 +238,21 @@ impl Walk<'_> {
             action,
             path: self.path(name),
             source: io::Error::from(error),
+        }
+        .into()
+    }
+
+    fn unsupported(&self, name: &[u8], file_type: FileType) -> crate::error::Error {
+        ErrorKind::UnsupportedFile {
+            path: self.path(name),
+            found: match file_type {
+                FileType::Socket => "a socket",
+                FileType::Fifo => "a named pipe",
+                FileType::CharacterDevice => "a character device",
+                FileType::BlockDevice => "a block device",
+                FileType::Directory => "a directory that was listed as a file",
+                _ => "of an unknown type",
+            },
         }
         .into()
     }

@@ -233,7 +233,7 @@ fn layer_keys_stay_and_tell_everything_apart() {
     let key = spec("a", Some(hash)).key(&plain).unwrap();
     assert_eq!(
         key.to_string(),
-        "sha256:71813c9178fdc63307f7d1c64ef6bbdf787371478180ce86e64f85744b2a6b58"
+        "sha256:1fcd8be288feb718f90f9478f7ec6e2e31eed2605aeb28e46776cdb613198d88"
     );
 
     let mut root_tree = RootTree::default();

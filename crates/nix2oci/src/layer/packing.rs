@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
 use crate::oci::MediaType;
+
+use super::{Codec, tar};
 
 /// The options that shape a layer's bytes. All of them are part of the
 /// [`LayerKey`](super::LayerKey).
@@ -30,9 +33,24 @@ impl Default for Packing {
 }
 
 impl Packing {
-    /// Returns whether the time fits a tar header: it does up to the year 2242.
-    pub fn is_valid(&self) -> bool {
-        super::tar::mtime_fits(self.mtime)
+    /// Checks that a layer can be packed so.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for a
+    /// level that the codec does not have, or a time after the year 2242, which
+    /// no tar header holds.
+    pub fn check(&self) -> Result<()> {
+        let compression = self.compression;
+        if !compression.is_valid() {
+            let what = format!("compression {compression}");
+            return Err(Error::invalid(what, "its level is not one of the codec's"));
+        }
+        if !tar::mtime_fits(self.mtime) {
+            let problem = "it is after the year 2242, more than a tar header holds";
+            return Err(Error::invalid("the modification time", problem));
+        }
+        Ok(())
     }
 }
 
@@ -43,6 +61,13 @@ pub struct Owner {
     pub uid: u32,
     /// The group.
     pub gid: u32,
+}
+
+/// Reads a number that is nothing but digits, without a zero in front.
+fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
+    let is_plain =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    is_plain.then(|| text.parse().ok())?
 }
 
 /// A text is not `UID:GID`.
@@ -59,8 +84,8 @@ impl FromStr for Owner {
         text.split_once(':')
             .and_then(|(uid, gid)| {
                 Some(Self {
-                    uid: uid.parse().ok()?,
-                    gid: gid.parse().ok()?,
+                    uid: parse_digits(uid)?,
+                    gid: parse_digits(gid)?,
                 })
             })
             .ok_or_else(|| ParseOwnerError {
@@ -99,12 +124,26 @@ impl Default for Compression {
 }
 
 impl Compression {
+    /// Returns the codec, without the level.
+    pub fn codec(self) -> Codec {
+        match self {
+            Self::None => Codec::None,
+            Self::Gzip { .. } => Codec::Gzip,
+            Self::Zstd { .. } => Codec::Zstd,
+        }
+    }
+
     /// Returns the media type of a layer compressed so.
     pub fn media_type(self) -> MediaType {
+        self.codec().media_type()
+    }
+
+    /// Returns whether the level is one that [`FromStr`] reads.
+    fn is_valid(self) -> bool {
         match self {
-            Self::None => MediaType::ImageLayer,
-            Self::Gzip { .. } => MediaType::ImageLayerGzip,
-            Self::Zstd { .. } => MediaType::ImageLayerZstd,
+            Self::None => true,
+            Self::Gzip { level } => (1..=9).contains(&level),
+            Self::Zstd { level } => (1..=19).contains(&level),
         }
     }
 }
@@ -134,7 +173,7 @@ impl FromStr for Compression {
             text: text.to_owned(),
         };
         let (codec, level) = match text.split_once(':') {
-            Some((codec, level)) => (codec, Some(level.parse::<u8>().map_err(|_| refuse())?)),
+            Some((codec, level)) => (codec, Some(parse_digits(level).ok_or_else(refuse)?)),
             None => (text, None),
         };
         match (codec, level) {
@@ -147,5 +186,76 @@ impl FromStr for Compression {
             }),
             _ => Err(refuse()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressions_are_read_as_they_are_shown() {
+        for text in ["none", "gzip:1", "gzip:9", "zstd:1", "zstd:19"] {
+            let compression: Compression = text.parse().unwrap();
+            assert_eq!(compression.to_string(), text);
+        }
+        assert_eq!("gzip".parse(), Ok(Compression::Gzip { level: 6 }));
+        assert_eq!("zstd".parse(), Ok(Compression::Zstd { level: 3 }));
+        for text in [
+            "", "none:1", "gzip:", "gzip:0", "gzip:10", "gzip:+6", "gzip:06", "gzip:6:6", "zstd:0",
+            "zstd:20", "zstd:-1", "zstd:300", "GZIP", "xz",
+        ] {
+            assert!(text.parse::<Compression>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn owners_are_two_numbers() {
+        let owner = Owner { uid: 1000, gid: 0 };
+        assert_eq!("1000:0".parse(), Ok(owner));
+        for text in [
+            "",
+            "1000",
+            "root:root",
+            "1:+1",
+            "1:01",
+            "1:2:3",
+            "4294967296:0",
+        ] {
+            assert!(text.parse::<Owner>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_codec_and_no_header_has_is_refused() {
+        let plain = Packing::default();
+        assert!(plain.check().is_ok());
+        for compression in [
+            Compression::Gzip { level: 0 },
+            Compression::Gzip { level: 10 },
+            Compression::Zstd { level: 20 },
+        ] {
+            assert!(
+                Packing {
+                    compression,
+                    ..plain
+                }
+                .check()
+                .is_err()
+            );
+        }
+        let last = Packing {
+            mtime: (1 << 33) - 1,
+            ..plain
+        };
+        assert!(last.check().is_ok());
+        assert!(
+            Packing {
+                mtime: 1 << 33,
+                ..plain
+            }
+            .check()
+            .is_err()
+        );
     }
 }

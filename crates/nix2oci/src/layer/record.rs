@@ -53,12 +53,14 @@ impl LayerSpec {
         field("store dir", self.store_dir.as_str().as_bytes());
         match &self.content {
             LayerContent::StorePaths(paths) => {
+                field("content", b"store paths");
                 for (path, nar_hash) in paths {
                     field("path", path.as_str().as_bytes());
                     field("nar hash", nar_hash.as_ref()?.as_bytes());
                 }
             }
             LayerContent::RootTree(tree) => {
+                field("content", b"root tree");
                 for (path, node) in tree.nodes() {
                     field("root", path);
                     match node {

@@ -1,13 +1,14 @@
 //! One call for each of many independent things.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+
+use super::panicked;
 
 /// Calls `f` for each of `items`, at most `cx.threads` at a time, and returns
 /// what it returned in the order of `items`.
@@ -59,21 +60,12 @@ fn call<T, R>(f: &impl Fn(&T) -> Result<R>, item: &T) -> Result<R> {
     catch_unwind(AssertUnwindSafe(|| f(item))).unwrap_or_else(|payload| Err(panicked(&*payload)))
 }
 
-/// Makes an error of a panic's payload.
-fn panicked(payload: &(dyn Any + Send)) -> Error {
-    let message = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    ErrorKind::WorkerPanicked { message }.into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
+    use crate::error::{Error, ErrorKind};
 
     fn context(threads: usize) -> Context {
         Context {

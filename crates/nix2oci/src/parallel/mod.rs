@@ -4,7 +4,21 @@
 //!   out in order
 //! - [`for_each`]: one call for each of many independent things
 
+use std::any::Any;
+
+use crate::error::{Error, ErrorKind};
+
 mod for_each;
 pub(crate) mod pipeline;
 
 pub(crate) use for_each::for_each;
+
+/// Makes an error of a panic's payload.
+fn panicked(payload: &(dyn Any + Send)) -> Error {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    ErrorKind::WorkerPanicked { message }.into()
+}

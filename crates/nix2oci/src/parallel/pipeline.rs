@@ -8,7 +8,7 @@
 //! at once while there are many, and all threads work on one job when few
 //! remain; what comes out does not depend on who did what.
 //!
-//! **Bound.** At most `2 × threads + 2` blocks exist, with as many transformed
+//! **Bound.** At most `threads + threads / 2 + 2` blocks exist, with as many transformed
 //! ones. A producer that finds no free block transforms a waiting one itself;
 //! if none waits it sleeps. It holds no block then, and the earliest block of
 //! every job is in the queue or in the hands of a thread that is awake, so
@@ -23,7 +23,9 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+
+use super::panicked;
 
 /// Room for the bytes of a block.
 #[derive(Debug, Default)]
@@ -114,7 +116,7 @@ pub(crate) fn run<T: Task>(
     let pipeline = Pipeline {
         cx: cx.child(),
         task,
-        max_blocks: 2 * threads + 2,
+        max_blocks: threads + threads / 2 + 2,
         state: Mutex::new(State {
             jobs: jobs.into(),
             unfinished: 0,
@@ -126,6 +128,7 @@ pub(crate) fn run<T: Task>(
         }),
         changed: Condvar::new(),
     };
+    // Holds what is done and not delivered: at most all jobs.
     let (done, finished) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -134,13 +137,15 @@ pub(crate) fn run<T: Task>(
             scope.spawn(move || pipeline.guard(|| pipeline.work(&done)));
         }
         drop(done);
-        // The channel closes when the last worker ends.
-        for (job, result) in finished {
-            if let Err(error) = deliver(job, result) {
-                pipeline.fail(error);
-                break;
+        // The channel closes when the last worker ends. A panic in `deliver`
+        // stops the workers, who would otherwise do all jobs first.
+        pipeline.guard(|| {
+            for (job, result) in finished {
+                pipeline.cx.cancel.check()?;
+                deliver(job, result)?;
             }
-        }
+            Ok(())
+        });
     });
     match pipeline.lock().error.take() {
         Some(error) => Err(error),
@@ -199,24 +204,17 @@ struct Stream<T: Task> {
 impl<T: Task> Pipeline<'_, T> {
     /// Runs a thread's work; its error, or its panic, stops the others.
     fn guard(&self, work: impl FnOnce() -> Result<()>) {
-        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            let message = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("without a message");
-            Err(ErrorKind::WorkerPanicked {
-                message: message.to_owned(),
-            }
-            .into())
-        });
-        if let Err(error) = result {
+        let result = catch_unwind(AssertUnwindSafe(work));
+        if let Err(error) = result.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
             self.fail(error);
         }
     }
 
     fn fail(&self, error: Error) {
-        self.lock().error.get_or_insert(error);
+        // All under the lock, or a thread that saw no flag and is about to
+        // sleep would miss both the flag and the call.
+        let mut state = self.lock();
+        state.error.get_or_insert(error);
         self.cx.cancel.cancel();
         self.changed.notify_all();
     }

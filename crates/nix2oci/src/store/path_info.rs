@@ -7,8 +7,9 @@ use super::{NarHash, StorePath};
 pub struct PathInfo {
     /// The store path.
     pub path: StorePath,
-    /// The store paths that its content mentions, without itself; sorted, each
-    /// once.
+    /// The store paths that its content mentions, in any order;
+    /// [`Closure::new`](crate::closure::Closure::new) sorts them, keeps each once
+    /// and drops the path itself.
     pub references: Vec<StorePath>,
     /// The hash of its NAR serialisation, if the source tells it.
     pub nar_hash: Option<NarHash>,

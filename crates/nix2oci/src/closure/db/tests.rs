@@ -202,13 +202,44 @@ fn a_database_at_rest_that_may_only_be_read_is_immutable() {
 }
 
 #[test]
+fn a_database_that_was_written_to_after_all_is_read_again_from_a_copy() {
+    let dir = Nix::with_app().close();
+    let file = dir.path().join("db.sqlite");
+    let database = Database::new(&file, StoreDir::default());
+    let spool = tempfile::tempdir().unwrap();
+    let cx = Context {
+        spool_dir: spool.path().to_owned(),
+        ..Context::default()
+    };
+    let at_rest = Opened::immutable(&file, database.stamps()).unwrap();
+    let app = [path("app")];
+    let before = database.read(&cx, at_rest, &app).unwrap();
+    assert_eq!(names(&before.infos), ["app", "lib"]);
+
+    // What the connection was opened with is no longer what is there.
+    let overtaken = Opened::immutable(&file, vec![None; 3]).unwrap();
+    drop(fs::remove_dir(spool.path()));
+    let error = database.read(&cx, overtaken, &app).unwrap_err();
+    assert!(
+        error.to_string().contains("create a folder"),
+        "a copy: {error}"
+    );
+    fs::create_dir(spool.path()).unwrap();
+    let overtaken = Opened::immutable(&file, vec![None; 3]).unwrap();
+    assert_eq!(database.read(&cx, overtaken, &app).unwrap(), before);
+}
+
+#[test]
 fn what_is_only_in_the_log_is_read_from_a_copy() {
     let nix = Nix::with_app();
     let dir = tempfile::tempdir().unwrap();
     let file = nix.copy_to(dir.path());
     refuse_index(&file);
     let main_file = fs::read(&file).unwrap();
-    assert!(Opened::immutable(&file).is_err(), "all rows are in the log");
+    assert!(
+        Opened::immutable(&file, Vec::new()).is_err(),
+        "all rows are in the log"
+    );
 
     let spool = tempfile::tempdir().unwrap();
     let cx = Context {

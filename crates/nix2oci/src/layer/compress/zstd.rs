@@ -10,14 +10,28 @@ use crate::error::Result;
 
 use super::{Encoder, failed};
 
+/// From this level on, libzstd's own tables would take up to 64 MiB a thread.
+const LARGE_TABLES: u8 = 12;
+/// Entries of the hash and chain tables from [`LARGE_TABLES`] on, as powers of
+/// two: 8 and 16 MiB. These constants shape layers.
+const HASH_LOG: u32 = 21;
+const CHAIN_LOG: u32 = 22;
+
 pub(super) struct Zstd(CCtx<'static>);
 
 impl Zstd {
     pub(super) fn new(level: u8) -> Result<Self> {
         let mut cctx =
             CCtx::try_create().ok_or_else(|| failed("libzstd", "it is out of memory"))?;
-        cctx.set_parameter(CParameter::CompressionLevel(i32::from(level)))
-            .map_err(|code| failed("libzstd", get_error_name(code)))?;
+        let mut set = |parameter| {
+            cctx.set_parameter(parameter)
+                .map_err(|code| failed("libzstd", get_error_name(code)))
+        };
+        set(CParameter::CompressionLevel(i32::from(level)))?;
+        if level >= LARGE_TABLES {
+            set(CParameter::HashLog(HASH_LOG))?;
+            set(CParameter::ChainLog(CHAIN_LOG))?;
+        }
         Ok(Self(cctx))
     }
 }
