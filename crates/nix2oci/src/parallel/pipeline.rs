@@ -428,3 +428,7 @@ impl<T: Task> Blocks for Producer<'_, T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;
