@@ -62,9 +62,37 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_seconds(seconds).unwrap_or_default()
 }
 
+/// Returns the most memory that this process had at any time, in bytes, if the
+/// system says so (Linux).
+///
+/// Not `getrusage`: its figure begins with that of the process that started
+/// this one.
+pub(crate) fn peak_memory() -> Option<u64> {
+    parse_peak(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Source: `VmHWM` in proc_pid_status(5).
+fn parse_peak(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peak_memory_is_in_bytes() {
+        let status = "Name:\tx\nVmPeak:\t  9000 kB\nVmHWM:\t    4660 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!(parse_peak(status), Some(4660 * 1024));
+        assert_eq!(parse_peak("Name:\tx\n"), None);
+        if cfg!(target_os = "linux") {
+            assert!(peak_memory().unwrap() > 100_000);
+        }
+    }
 
     #[test]
     fn programs_are_for_linux_whatever_the_host() {

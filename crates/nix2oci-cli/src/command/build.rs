@@ -9,7 +9,7 @@ use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::select;
+use crate::{host, select};
 
 /// Builds an image. Everything that can be wrong with where the results go is
 /// found out before the work.
@@ -43,6 +43,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
         layers: built.layers.len(),
         size: built.layers.iter().map(|layer| layer.record.size).sum(),
         elapsed: start.elapsed(),
+        peak_memory: host::peak_memory(),
     });
     if args.json {
         output::print(&output::json(&report))?;

@@ -6,7 +6,7 @@ use crate::args::ResolveArgs;
 use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::PendingFile;
-use crate::select;
+use crate::{host, select};
 
 /// Writes the recipe of an image.
 pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
@@ -35,6 +35,7 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
         layers: recipe.layers.len(),
         size: recipe.layers.iter().map(|layer| layer.size).sum(),
         elapsed: start.elapsed(),
+        peak_memory: host::peak_memory(),
     });
     Ok(Status::Done)
 }

@@ -79,6 +79,7 @@ enum EventLine<'a> {
         layers: usize,
         size: u64,
         milliseconds: u64,
+        peak_memory: Option<u64>,
     },
     /// It failed; always the last line then.
     Error {
@@ -196,6 +197,7 @@ impl<W: Write + Send> Display for Events<W> {
             layers: summary.layers,
             size: summary.size,
             milliseconds: u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
+            peak_memory: summary.peak_memory,
         });
     }
 

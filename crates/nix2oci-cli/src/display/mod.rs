@@ -49,6 +49,8 @@ pub(crate) struct Summary {
     pub(crate) size: u64,
     /// The time that it took.
     pub(crate) elapsed: Duration,
+    /// The most memory at any time, in bytes, where the system tells it.
+    pub(crate) peak_memory: Option<u64>,
 }
 
 impl Summary {
@@ -126,6 +128,9 @@ impl Talk {
 
     /// Tells that all is done.
     pub(crate) fn done(&self, summary: &Summary) {
+        if let Some(peak) = summary.peak_memory {
+            self.note(|| format!("peak memory {}", measure::bytes(peak)));
+        }
         self.display.done(summary);
     }
 
