@@ -8,8 +8,9 @@
 //! at once while there are many, and all threads work on one job when few
 //! remain; what comes out does not depend on who did what.
 //!
-//! **Bound.** At most `threads + threads / 2 + 2` blocks exist, with as many transformed
-//! ones. A producer that finds no free block transforms a waiting one itself;
+//! **Bound.** At most `2 × threads + 2` blocks exist, before or after the
+//! transform, and `3 × threads + 2` buffers, since a block has two while it is
+//! transformed. A producer that finds no free block transforms a waiting one itself;
 //! if none waits it sleeps. It holds no block then, and the earliest block of
 //! every job is in the queue or in the hands of a thread that is awake, so
 //! somebody always goes on.
@@ -30,7 +31,7 @@ use super::panicked;
 /// Room for the bytes of a block.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    /// The room; it keeps its length, and the bytes beyond `len` are rubbish.
+    /// The room; the bytes beyond `len` are rubbish.
     pub(crate) bytes: Vec<u8>,
     /// How much of it is used.
     pub(crate) len: usize,
@@ -42,12 +43,12 @@ impl Buffer {
         &self.bytes[..self.len]
     }
 
-    /// Empties it and makes sure that it has room for `size` bytes.
+    /// Empties it and gives it room for `size` bytes, no more and no less.
     pub(crate) fn reset(&mut self, size: usize) {
         self.len = 0;
-        if self.bytes.len() < size {
-            self.bytes.resize(size, 0);
-        }
+        self.bytes
+            .reserve_exact(size.saturating_sub(self.bytes.len()));
+        self.bytes.resize(size, 0);
     }
 }
 
@@ -116,14 +117,13 @@ pub(crate) fn run<T: Task>(
     let pipeline = Pipeline {
         cx: cx.child(),
         task,
-        max_blocks: threads + threads / 2 + 2,
+        max_blocks: 2 * threads + 2,
         state: Mutex::new(State {
             jobs: jobs.into(),
             unfinished: 0,
             queue: VecDeque::new(),
             blocks: 0,
             free: Vec::new(),
-            free_transformed: Vec::new(),
             error: None,
         }),
         changed: Condvar::new(),
@@ -171,8 +171,9 @@ struct State<T: Task> {
     queue: VecDeque<Block<T>>,
     /// Blocks in the hands of producers, in the queue, or not yet consumed.
     blocks: usize,
+    /// Buffers that hold nothing; for blocks before and after the transform,
+    /// since memory counts more than that one may have to grow a little.
     free: Vec<Buffer>,
-    free_transformed: Vec<Buffer>,
     /// The first error.
     error: Option<Error>,
 }
@@ -301,7 +302,7 @@ impl<T: Task> Pipeline<'_, T> {
         mut block: Block<T>,
         done: &Sender<(usize, T::Done)>,
     ) -> Result<()> {
-        let mut to = self.lock().free_transformed.pop().unwrap_or_default();
+        let mut to = self.lock().free.pop().unwrap_or_default();
         self.task.transform(worker, &mut block.buffer, &mut to)?;
         self.lock().free.push(block.buffer);
 
@@ -318,7 +319,7 @@ impl<T: Task> Pipeline<'_, T> {
             self.task.consume(&mut output, buffer.filled())?;
             let mut state = self.lock();
             state.blocks -= 1;
-            state.free_transformed.push(buffer);
+            state.free.push(buffer);
             self.changed.notify_all();
             drop(state);
             due += 1;

@@ -201,7 +201,7 @@ fn every_job_comes_out_whole_and_in_order() {
             (toy.run().unwrap(), toy.most_alive.into_inner())
         });
         assert_eq!(found, expected, "{threads} threads");
-        let bound = threads + threads / 2 + 2;
+        let bound = 2 * threads + 2;
         assert!(
             most_alive <= bound,
             "{most_alive} blocks, {threads} threads"
