@@ -219,7 +219,7 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     (
         3,
         &["result", "-o", "x", "--config", "broken.json"],
-        "error: broken.json",
+        "error: broken.json, line 1, column 1: not JSON: EOF while parsing an object\n",
     ),
     (
         3,
@@ -231,7 +231,16 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
         &["result", "-o", "x", "--layer", "a=nowhere"],
         "--layer a: nowhere cannot be found",
     ),
-    (4, &["result", "-o", "no/x"], "failed to create no/x"),
+    (
+        4,
+        &["result", "-o", "no/x"],
+        "failed to create no/x\n  caused by: No such file or directory (os error 2)\n\nhint",
+    ),
+    (
+        4,
+        &["result", "-o", "oci:no/x"],
+        "beside no/x\n  caused by: No such file or directory (os error 2)\n\nhint",
+    ),
     (
         4,
         &["result", "-o", "x", "--digest-file", "no/x"],

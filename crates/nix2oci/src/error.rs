@@ -9,6 +9,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::digest::Digest;
 use crate::store::{NarHash, StorePath};
 
@@ -299,6 +301,22 @@ fn display_cycle(cycle: &[StorePath]) -> String {
     out
 }
 
+/// Returns the system's error without the path of a temporary file, whose name
+/// means nothing to the user and which is gone when it is told.
+///
+/// Of such an error `tempfile` shows the kind only; where one number of the
+/// system has that kind, it is used, because its text is better known.
+pub(crate) fn without_temporary(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Errno::NOENT.into(),
+        io::ErrorKind::NotADirectory => Errno::NOTDIR.into(),
+        io::ErrorKind::StorageFull => Errno::NOSPC.into(),
+        io::ErrorKind::ReadOnlyFilesystem => Errno::ROFS.into(),
+        kind @ (io::ErrorKind::PermissionDenied | io::ErrorKind::QuotaExceeded) => kind.into(),
+        _ => error,
+    }
+}
+
 impl Error {
     /// Returns what happened.
     pub fn kind(&self) -> &ErrorKind {
@@ -378,6 +396,21 @@ impl Error {
             }
             .into()
         }
+    }
+
+    /// Makes an [`ErrorKind::Document`] of a JSON parser's error, with the
+    /// place where it stopped.
+    pub(crate) fn json_syntax(document: &str, error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let said = error.to_string();
+        let what = said
+            .strip_suffix(&format!(" at line {line} column {column}"))
+            .unwrap_or(&said);
+        let location = Location::Position {
+            line: line as u64,
+            column: column as u64,
+        };
+        Self::document(document, location, format!("not JSON: {what}"))
     }
 
     /// Returns a function that makes an [`ErrorKind::ReadInput`], for

@@ -171,8 +171,8 @@ impl Recipe {
     /// manifest and config have their digests, and that the layers' digests,
     /// sizes and diff IDs are well-formed and those of the manifest and config.
     pub fn parse(bytes: &[u8], name: &str) -> Result<Self> {
-        let value: serde_json::Value = serde_json::from_slice(bytes)
-            .map_err(|e| Error::document(name, Location::Whole, e.to_string()))?;
+        let value: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|e| Error::json_syntax(name, &e))?;
         let refuse =
             |key: &str, problem: String| Error::document(name, Location::Key(key.into()), problem);
         match value.get("version").and_then(serde_json::Value::as_u64) {

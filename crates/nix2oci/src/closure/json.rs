@@ -33,7 +33,7 @@ impl<'t, 'k> Json<'t, 'k> {
     /// Checks that `bytes` are one JSON document in UTF-8.
     pub(super) fn parse(bytes: &'t [u8], document: &'k str) -> Result<Self> {
         let raw: &RawValue =
-            serde_json::from_slice(bytes).map_err(|error| syntax_error(&error, document))?;
+            serde_json::from_slice(bytes).map_err(|error| Error::json_syntax(document, &error))?;
         Ok(Self {
             document,
             key: Key::Whole,
@@ -183,22 +183,6 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
         deserializer.deserialize_map(InOrder)
     }
-}
-
-fn syntax_error(error: &serde_json::Error, document: &str) -> Error {
-    let (line, column) = (error.line(), error.column());
-    let said = error.to_string();
-    let what = said
-        .strip_suffix(&format!(" at line {line} column {column}"))
-        .unwrap_or(&said);
-    Error::document(
-        document,
-        Location::Position {
-            line: line as u64,
-            column: column as u64,
-        },
-        format!("not JSON: {what}"),
-    )
 }
 
 #[cfg(test)]

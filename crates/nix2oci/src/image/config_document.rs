@@ -90,13 +90,8 @@ impl ImageConfig {
     /// else.
     pub fn from_json(document: &str, json: &[u8], platform: Platform) -> Result<Self> {
         let reader = Reader { document };
-        let value: Value = serde_json::from_slice(json).map_err(|e| {
-            let location = match e.line() {
-                0 => Location::Whole,
-                line => Location::Line(line as u64),
-            };
-            Error::document(document, location, format!("is not JSON: {e}"))
-        })?;
+        let value: Value =
+            serde_json::from_slice(json).map_err(|e| Error::json_syntax(document, &e))?;
         let Value::Object(members) = value else {
             return Err(reader.expected("", "an object", &value));
         };
@@ -417,10 +412,10 @@ mod tests {
         }
         let amd64 = parse_platform("linux/amd64").unwrap();
         let error = ImageConfig::from_json("config.json", b"{\n\n oops", amd64).unwrap_err();
+        let message = error.to_string();
         assert!(
-            error
-                .to_string()
-                .starts_with("config.json, line 3: is not JSON")
+            message.starts_with("config.json, line 3, column ") && message.contains(": not JSON: "),
+            "{message}"
         );
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_temporary};
 use crate::oci::Descriptor;
 
 use super::Blob;
@@ -57,10 +57,11 @@ impl Spool {
                     .prefix(".nix2oci-")
                     .permissions(fs::Permissions::from_mode(0o666))
                     .tempfile_in(dir)
-                    .map_err(failed(dir))?,
+                    .map_err(|e| failed(dir)(without_temporary(e)))?,
             ),
             SpoolPlace::Unnamed(dir) => {
-                let file = tempfile::tempfile_in(dir).map_err(failed(dir))?;
+                let file =
+                    tempfile::tempfile_in(dir).map_err(|e| failed(dir)(without_temporary(e)))?;
                 SpoolFile::Unnamed(file, dir.clone())
             }
             SpoolPlace::Nowhere => SpoolFile::None,
@@ -69,10 +70,10 @@ impl Spool {
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.0 {
-            SpoolFile::Named(file) => file
-                .as_file_mut()
-                .write_all(bytes)
-                .map_err(|e| Error::writing("write", file.path())(e)),
+            SpoolFile::Named(file) => file.as_file_mut().write_all(bytes).map_err(|e| {
+                let dir = file.path().parent().unwrap_or(Path::new("/"));
+                Error::writing("write a temporary file in", dir)(e)
+            }),
             SpoolFile::Unnamed(file, dir) => file
                 .write_all(bytes)
                 .map_err(|e| Error::writing("write a temporary file in", dir)(e)),

@@ -17,7 +17,7 @@ use tempfile::TempPath;
 
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, without_temporary};
 use crate::image::RawManifest;
 use crate::layer::Blob;
 use crate::oci::{Descriptor, Reference, canonical_json};
@@ -149,7 +149,8 @@ fn beside(path: &Path) -> io::Result<(Place, File)> {
         .suffix(".tmp")
         // As any new file: less what the umask takes.
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(parent(path))?
+        .tempfile_in(parent(path))
+        .map_err(without_temporary)?
         .into_parts();
     let place = Place::Beside {
         temporary,

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, without_temporary};
 use crate::image::RawManifest;
 use crate::layer::Blob;
 use crate::oci::{Descriptor, Reference};
@@ -364,6 +364,7 @@ fn staging_in(dir: &Path, name: &str) -> io::Result<TempDir> {
         // As any new directory: less what the umask takes.
         .permissions(Permissions::from_mode(0o777))
         .tempdir_in(dir)
+        .map_err(without_temporary)
 }
 
 fn mode_of(path: &Path) -> Result<u32> {
