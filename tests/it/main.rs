@@ -2,9 +2,12 @@
 //! the command with the real tools.
 
 mod closure;
+mod command;
+mod faults;
 mod floors;
 mod image_check;
 mod image_read;
+mod limits;
 mod nix;
 mod plan;
 mod root_tree;

@@ -8,34 +8,11 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the tests are a folder of the repository")
-}
-
-/// Returns the command under test: `$NIX2OCI_BIN`, or the one Cargo builds now.
-fn nix2oci() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(binary) = std::env::var_os("NIX2OCI_BIN") {
-            return binary.into();
-        }
-        let build = run(Command::new(env!("CARGO"))
-            .args(["build", "--package", "nix2oci-cli", "--message-format=json"])
-            .current_dir(repository()));
-        build
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-            .expect("Cargo says where the command is")
-    })
-}
+use crate::command::{nix2oci, repository};
 
 fn output(command: &mut Command) -> Result<String, String> {
     let output = command.output().unwrap_or_else(|error| {
