@@ -14,7 +14,8 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::command::{graph, nix2oci, store_path};
+use nix2oci_tests::command::nix2oci;
+use nix2oci_tests::handmade_closure::{graph, store_path};
 
 /// A folder with a store of one path, which is a directory, and an empty
 /// folder `out`.

@@ -8,7 +8,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{graph, nix2oci, store_path};
+use nix2oci_tests::command::nix2oci;
+use nix2oci_tests::handmade_closure::{graph, store_path};
 
 /// What two threads may need, whatever the closure.
 const BOUND: u64 = 128 << 20;

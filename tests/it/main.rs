@@ -2,7 +2,6 @@
 //! the command with the real tools.
 
 mod closure;
-mod command;
 mod faults;
 mod floors;
 mod image_check;

@@ -1,117 +1,38 @@
 //! Images built by Nix: the command as a derivation's builder, in the sandbox,
 //! in a throw-away store that holds the fixture's closure.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read as _;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix2oci_tests::FixtureStore;
+use nix2oci_tests::command::{nix2oci, output, repository, run};
+use nix2oci_tests::image_files::{config, manifest, manifest_digest, read_json, text};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::command::{nix2oci, repository};
+/// The fixture's store and what is built in it.
+struct Store(FixtureStore);
 
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("{command:?} could not be started ({error}); tests/install installs what is missing")
-    });
-    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !output.status.success() {
-        return Err(format!("{command:?}: {}\n{talk}", output.status));
+impl Deref for Store {
+    type Target = FixtureStore;
+
+    fn deref(&self) -> &FixtureStore {
+        &self.0
     }
-    Ok(String::from_utf8(output.stdout).expect("the output is UTF-8"))
-}
-
-#[track_caller]
-fn run(command: &mut Command) -> String {
-    output(command).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// A Nix store in a folder of its own, with the fixture's closure in it.
-struct Store {
-    folder: TempDir,
-    /// The fixture's store paths by name.
-    paths: BTreeMap<String, String>,
 }
 
 impl Store {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let fixture = repository().join("fixtures/closure");
-        let paths = fs::read_to_string(fixture.join("paths")).expect("the fixture has its paths");
-        let paths = paths
-            .lines()
-            .map(|path| {
-                let (_, name) = path.split_once('-').expect("a store path has a name");
-                (name.to_owned(), path.to_owned())
-            })
-            .collect();
-        let store = Self { folder, paths };
-
-        fs::create_dir_all(store.root().join("nix")).expect("the temporary folder is writable");
-        run(Command::new("cp")
-            .args(["-R", "--no-dereference"])
-            .arg(fixture.join("root/nix/store"))
-            .arg(store.root().join("nix")));
-        // As Nix leaves them: nothing in the store can be written, it itself can.
-        run(Command::new("chmod")
-            .args(["-R", "a-w"])
-            .arg(store.outside("/nix/store")));
-        run(Command::new("chmod")
-            .arg("u+w")
-            .arg(store.outside("/nix/store")));
-        let registration =
-            fs::File::open(fixture.join("registration")).expect("the fixture is there");
-        run(store.nix("nix-store").arg("--load-db").stdin(registration));
-        run(store
-            .nix("nix-store")
-            .args(["--verify", "--check-contents"]));
-        store
-    }
-
-    /// Returns the folder that is `/` for this store.
-    fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
-    }
-
-    /// Returns where a store path lies on this machine.
-    fn outside(&self, path: &str) -> PathBuf {
-        self.root().join(path.trim_start_matches('/'))
-    }
-
-    fn fixture(&self, name: &str) -> &str {
-        &self.paths[name]
-    }
-
-    /// Returns a command of Nix for this store: nobody's settings, no
-    /// substituters, no build users, the sandbox on.
-    fn nix(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("HOME", self.folder.path())
-            .env("NIX_CONF_DIR", self.folder.path())
-            .env("NIX_USER_CONF_FILES", "")
-            .env(
-                "NIX_REMOTE",
-                format!("local?root={}", self.root().display()),
-            )
-            .env(
-                "NIX_CONFIG",
-                "sandbox = true\nsandbox-fallback = false\nbuild-users-group =\nsubstituters =\n\
-                 experimental-features = nix-command flakes",
-            )
-            .current_dir(repository().join("tests/nix"));
-        command
+        Self(FixtureStore::new())
     }
 
     /// Adds the expression of the images and its arguments.
     fn with_images<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let paths: String = self
-            .paths
-            .iter()
+            .fixtures()
             .map(|(name, path)| format!("{name:?} = {path:?}; "))
             .collect();
         command
@@ -153,7 +74,7 @@ impl Store {
     /// derivation `image` says; returns the image.
     fn build_outside(&self, name: &str, closure: &[&OsStr]) -> PathBuf {
         let facts = self.facts();
-        let image = self.folder.path().join(format!("{name}.tar"));
+        let image = self.folder().join(format!("{name}.tar"));
         run(Command::new(nix2oci())
             .arg("build")
             .args([self.fixture("app-1.0"), self.fixture("words-latest")])
@@ -174,62 +95,6 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        // Store paths are read-only, which stops everyone but root from
-        // deleting what is in them. A folder left behind is no failure.
-        let _ = Command::new("chmod")
-            .args(["-R", "u+w"])
-            .arg(self.root())
-            .output();
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().expect("it is a string")
-}
-
-/// Returns the bytes of a file in an archive or a layout directory.
-fn read(image: &Path, file: &str) -> Vec<u8> {
-    if image.is_dir() {
-        return fs::read(image.join(file)).expect("the layout has the file");
-    }
-    let mut archive = tar::Archive::new(fs::File::open(image).expect("the image is there"));
-    for entry in archive.entries().expect("the image is a tar") {
-        let mut entry = entry.expect("the image is a tar");
-        let path = entry.path().expect("the name is a path").into_owned();
-        if path.strip_prefix("./").unwrap_or(&path) == Path::new(file) {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).expect("the tar is whole");
-            return bytes;
-        }
-    }
-    panic!("{} has no {file}", image.display());
-}
-
-fn read_json(image: &Path, file: &str) -> Value {
-    serde_json::from_slice(&read(image, file)).expect("the file is JSON")
-}
-
-/// Returns the digest of the image's manifest.
-fn digest(image: &Path) -> String {
-    text(&read_json(image, "index.json")["manifests"][0]["digest"]).to_owned()
-}
-
-/// Returns the document that a descriptor points to.
-fn follow(image: &Path, descriptor: &Value) -> Value {
-    let digest = text(&descriptor["digest"]).replace(':', "/");
-    read_json(image, &format!("blobs/{digest}"))
-}
-
-fn manifest(image: &Path) -> Value {
-    follow(image, &read_json(image, "index.json")["manifests"][0])
-}
-
-fn config(image: &Path) -> Value {
-    follow(image, &manifest(image)["config"])
-}
-
 /// Returns the layers' diff IDs in the order of their names.
 fn diff_ids(image: &Path) -> Vec<String> {
     let config = config(image);
@@ -247,9 +112,9 @@ fn diff_ids(image: &Path) -> Vec<String> {
 fn a_derivation_builds_the_same_image_as_the_command_outside() {
     let store = Store::new();
     let image = store.image("image").unwrap();
-    let expected = digest(&image);
+    let expected = manifest_digest(&image);
 
-    let path_info = store.folder.path().join("path-info.json");
+    let path_info = store.folder().join("path-info.json");
     let written = run(store
         .nix("nix")
         .args(["path-info", "--recursive", "--json"])
@@ -268,7 +133,7 @@ fn a_derivation_builds_the_same_image_as_the_command_outside() {
         ("registration", &registration),
     ] {
         let outside = store.build_outside(name, &[OsStr::new("--closure"), OsStr::new(source)]);
-        assert_eq!(digest(&outside), expected, "from {name}");
+        assert_eq!(manifest_digest(&outside), expected, "from {name}");
         assert_eq!(
             fs::read(&outside).unwrap(),
             fs::read(&image).unwrap(),
@@ -329,8 +194,8 @@ fn a_derivation_s_arguments_reach_the_image() {
 #[test]
 fn an_archive_a_layout_and_a_recipe_of_one_image_have_one_digest() {
     let store = Store::new();
-    let expected = digest(&store.image("image").unwrap());
-    assert_eq!(digest(&store.image("layout").unwrap()), expected);
+    let expected = manifest_digest(&store.image("image").unwrap());
+    assert_eq!(manifest_digest(&store.image("layout").unwrap()), expected);
 
     let recipe = store.image("recipe").unwrap();
     assert!(fs::metadata(&recipe).unwrap().is_file());
@@ -372,7 +237,7 @@ fn a_base_image_is_refused_in_plain_words() {
 fn the_flake_evaluates_for_every_system() {
     let store = Store::new();
     // A copy without what is not the flake's: Nix copies the whole folder.
-    let flake = store.folder.path().join("flake");
+    let flake = store.folder().join("flake");
     fs::create_dir(&flake).unwrap();
     let files = run(Command::new("tar")
         .args(["--create", "--exclude=target", "--exclude=corpus", "--file"])

@@ -1,7 +1,12 @@
 //! Support for the tests: what stands in for a store, images made by hand, and
 //! readers that share no code with the library.
 
+pub mod command;
+mod fixture_store;
+pub mod handmade_closure;
 pub mod handmade_image;
+pub mod image_files;
 mod memory_store;
 
+pub use fixture_store::FixtureStore;
 pub use memory_store::{MemoryStore, Node};
