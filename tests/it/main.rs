@@ -11,6 +11,7 @@ mod loaders;
 mod nix;
 mod plan;
 mod root_tree;
+mod same_bytes;
 mod schemas;
 mod sinks;
 mod tar_readers;

@@ -9,6 +9,7 @@ use nix2oci::image::{ImageConfig, ImageLayer, assemble};
 use nix2oci::layer::{Compression, LayerRecord};
 use nix2oci::oci::parse_platform;
 use nix2oci::sink::{Archive, OciLayout};
+use nix2oci_tests::image_files;
 use serde_json::{Value, json};
 
 use crate::sinks::sample::{json as json_file, read_image, sample};
@@ -121,6 +122,28 @@ fn layouts_and_archives_are_valid() {
             let files = read_image(path);
             assert_valid("image-layout-schema.json", &json_file(&files, "oci-layout"));
             assert_valid("image-index-schema.json", &json_file(&files, "index.json"));
+        }
+    }
+}
+
+#[test]
+fn what_the_command_writes_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    for codec in ["none", "gzip:6", "zstd:3"] {
+        for kind in ["archive", "oci"] {
+            let image = crate::loaders::image(dir.path(), codec, kind);
+            for (schema, file) in [
+                ("image-layout-schema.json", "oci-layout"),
+                ("image-index-schema.json", "index.json"),
+            ] {
+                assert_valid(schema, &image_files::read_json(&image, file));
+            }
+            let manifest = image_files::manifest(&image);
+            assert_valid("image-manifest-schema.json", &manifest);
+            for layer in manifest["layers"].as_array().unwrap() {
+                assert_valid("content-descriptor.json", layer);
+            }
+            assert_valid("config-schema.json", &image_files::config(&image));
         }
     }
 }
