@@ -203,6 +203,8 @@ mod tests {
             ("", "empty"),
             ("App", "lower case"),
             ("ghcr.io/Team/app:V1", "lower case"),
+            ("Team/app", "lower case"),
+            ("teaM/group/app", "lower case"),
             (digest.as_str(), "it is a digest"),
             (&format!("app@{digest}"), "by a digest"),
             (&format!("x/{}", "a".repeat(260)), "255"),
