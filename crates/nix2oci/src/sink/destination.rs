@@ -40,13 +40,13 @@ pub const SINKS: &[SinkKind] = &[
         name: "oci-archive",
         syntax: "oci-archive:FILE",
         help: "the same tar as archive:",
-        parse: parse_archive_without_name,
+        parse: parse_archive,
     },
     SinkKind {
         name: "docker-archive",
         syntax: "docker-archive:FILE",
         help: "the same tar as archive:",
-        parse: parse_archive_without_name,
+        parse: parse_archive,
     },
 ];
 
@@ -99,7 +99,15 @@ impl fmt::Display for Destination {
                 dir,
                 tag: Some(tag),
             } => write!(f, "oci:{}:{tag}", dir.display()),
-            Self::Archive { file } => write!(f, "archive:{}", file.display()),
+            Self::Archive { file } => {
+                let path = file.display().to_string();
+                match path.split_once(':') {
+                    None => write!(f, "archive:{path}"),
+                    // Behind a slash a colon is a part of a path.
+                    Some((before, _)) if before.contains('/') => f.write_str(&path),
+                    Some(_) => write!(f, "./{path}"),
+                }
+            }
             Self::Stdout => f.write_str("-"),
         }
     }
@@ -128,7 +136,7 @@ impl FromStr for Destination {
             return Ok(Self::Stdout);
         }
         let Some((kind, argument)) = text.split_once(':').filter(|(k, _)| !k.contains('/')) else {
-            return parse_archive(text).map_err(|e| refuse(e.to_owned()));
+            return parse_path(text).map_err(|e| refuse(e.to_owned()));
         };
         match SINKS.iter().find(|sink| sink.name == kind) {
             Some(sink) => (sink.parse)(argument)
@@ -163,21 +171,24 @@ fn parse_oci(argument: &str) -> Result<Destination, &'static str> {
     })
 }
 
+/// A source of an image, as skopeo, would take what follows a colon as the
+/// image's name, so it must not become a part of the file's.
 fn parse_archive(argument: &str) -> Result<Destination, &'static str> {
-    match argument {
+    if argument.contains(':') {
+        return Err(
+            "what follows a colon would be read as the image's name, which is not given here; \
+             write a file with a colon as a path, such as ./a:b without archive:",
+        );
+    }
+    parse_path(argument)
+}
+
+fn parse_path(path: &str) -> Result<Destination, &'static str> {
+    match path {
         "" => Err("the file is missing"),
         "-" => Ok(Destination::Stdout),
         file => Ok(Destination::Archive { file: file.into() }),
     }
-}
-
-/// skopeo would take what follows a colon as the image's name, so it must not
-/// become a part of the file's.
-fn parse_archive_without_name(argument: &str) -> Result<Destination, &'static str> {
-    if argument.contains(':') {
-        return Err("the image's name is not given here");
-    }
-    parse_archive(argument)
 }
 
 /// Returns whether a text follows the grammar of
@@ -221,7 +232,6 @@ mod tests {
             ("oci:out:h.io/app:1", oci("out", Some("h.io/app:1"))),
             ("oci:out:a--b", oci("out", Some("a--b"))),
             ("archive:a.tar", archive("a.tar")),
-            ("archive:a:b.tar", archive("a:b.tar")),
             ("oci-archive:/x/a.tar", archive("/x/a.tar")),
             ("docker-archive:a.tar", archive("a.tar")),
             ("a.tar", archive("a.tar")),
@@ -250,8 +260,12 @@ mod tests {
             ("oci:d:a-", "the tag must be"),
             ("oci:d:a---b", "the tag must be"),
             (
+                "archive:a:b.tar",
+                "what follows a colon would be read as the image's name",
+            ),
+            (
                 "docker-archive:a.tar:app:1",
-                "the image's name is not given here",
+                "./a:b without archive:; expected docker-archive:FILE",
             ),
             (
                 "dokcer://h.io/app",
@@ -260,6 +274,26 @@ mod tests {
         ] {
             let message = text.parse::<Destination>().unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_colon_is_written_as_a_path() {
+        for (file, expected) in [
+            ("a:b", "./a:b"),
+            ("./a:b", "./a:b"),
+            ("/x/a:b", "/x/a:b"),
+            ("a:b/c", "./a:b/c"),
+        ] {
+            let destination = Destination::Archive { file: file.into() };
+            assert_eq!(destination.to_string(), expected);
+            let parsed = expected.parse();
+            assert_eq!(
+                parsed,
+                Ok(Destination::Archive {
+                    file: expected.into()
+                })
+            );
         }
     }
 
