@@ -67,6 +67,41 @@ fn blobs_that_are_there_are_not_missing() {
 }
 
 #[test]
+fn an_image_does_not_take_the_place_of_one_with_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("layout");
+    let [a, b, c] = ["a", "bb", "ccc"].map(|text| sample(&[text], Compression::None));
+    let write = |image: &super::Sample, tag: Option<&str>, names: &[&str]| {
+        image.write(open(&layout, tag), names).unwrap();
+    };
+    let digest = |image: &super::Sample| image.image.manifest.digest().to_string();
+    let named = || named_images(&read_layout(&layout));
+    let full = |name: &str| format!("docker.io/library/{name}:latest");
+
+    write(&a, None, &["a"]);
+    write(&b, None, &["b"]);
+    let both = [("latest".into(), digest(&a)), (full("b"), digest(&b))];
+    assert_eq!(named(), both);
+    // Each replaces itself, with or without the tag alone.
+    write(&c, None, &["b"]);
+    assert_eq!(
+        named(),
+        [("latest".into(), digest(&a)), (full("b"), digest(&c))]
+    );
+    write(&b, None, &["b", "a"]);
+    assert_eq!(
+        named(),
+        [(full("b"), digest(&b)), ("latest".into(), digest(&b))]
+    );
+    // A tag that the user gave is a place of its own.
+    write(&c, Some("latest"), &["c"]);
+    assert_eq!(
+        named(),
+        [(full("b"), digest(&b)), ("latest".into(), digest(&c))]
+    );
+}
+
+#[test]
 fn what_is_no_layout_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |name: &str, expected: &str| {

@@ -20,10 +20,10 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, without_temporary};
 use crate::image::RawManifest;
 use crate::layer::Blob;
-use crate::oci::{Descriptor, Reference, canonical_json};
+use crate::oci::{Reference, canonical_json};
 
 use super::index_json::{
-    OCI_LAYOUT, docker_entry, empty_index, merge, named_descriptors, parse_manifest,
+    IndexEntry, OCI_LAYOUT, docker_entry, empty_index, index_entries, merge, parse_manifest,
 };
 use super::output::{Output, is_refused, parent, sha256, sync_dir};
 use super::{BlobOrder, ImageSink, tar_header};
@@ -39,7 +39,7 @@ pub struct Archive {
     output: Option<Output>,
     place: Place,
     written: BTreeSet<Digest>,
-    images: Vec<Descriptor>,
+    images: Vec<IndexEntry>,
     docker_entries: Vec<Value>,
     begun: bool,
 }
@@ -230,8 +230,7 @@ impl ImageSink for Archive {
         }
         self.put_blob(cx, &mut manifest.blob.clone())?;
         let descriptor = manifest.blob.descriptor();
-        self.images
-            .extend(named_descriptors(descriptor, names, None));
+        self.images.extend(index_entries(descriptor, names, None));
         self.docker_entries.push(docker_entry(&parsed, names));
         Ok(())
     }

@@ -12,41 +12,42 @@ use crate::oci::{Descriptor, ImageManifest, MediaType, Reference, annotation, ca
 /// What every `oci-layout` file holds.
 pub(super) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Returns a descriptor for each name of an image, or one without a name.
-///
-/// The full name goes to [`annotation::IMAGE_NAME`], the tag alone to
-/// [`annotation::REF_NAME`], as buildkit and docker write them: podman and
-/// containerd show the first, skopeo and umoci find an image by the second.
-/// Where two names have one tag the second is found by its full name. `tag` is
+/// An image with one of its names, or with none, as it goes into an index.
+pub(super) struct IndexEntry {
+    manifest: Descriptor,
+    name: EntryName,
+}
+
+enum EntryName {
+    None,
+    /// By its tag, or by its full name where the tag is another image's.
+    Full(Reference),
+    /// By what the destination itself said, whatever its full name is.
+    Given(String, Option<Reference>),
+}
+
+/// Returns an entry for each name of an image, or one without a name. `tag` is
 /// one that the destination itself gave; it goes to the first name.
-pub(super) fn named_descriptors(
+pub(super) fn index_entries(
     manifest: &Descriptor,
     names: &[Reference],
     tag: Option<&str>,
-) -> Vec<Descriptor> {
-    let mut ref_names: Vec<String> = Vec::new();
-    let mut descriptors = Vec::new();
-    let first = tag.map(|tag| (tag.to_owned(), names.first()));
+) -> Vec<IndexEntry> {
+    let given = tag.map(|tag| EntryName::Given(tag.to_owned(), names.first().cloned()));
     let others = names.iter().skip(usize::from(tag.is_some()));
-    let others = others.map(|name| (name.tag().unwrap_or("latest").to_owned(), Some(name)));
-    for (mut ref_name, name) in first.into_iter().chain(others) {
-        let mut annotations = HashMap::new();
-        if let Some(name) = name {
-            annotations.insert(annotation::IMAGE_NAME.to_owned(), name.whole());
-            if ref_names.contains(&ref_name) {
-                ref_name = name.whole();
-            }
-        }
-        ref_names.push(ref_name.clone());
-        annotations.insert(annotation::REF_NAME.to_owned(), ref_name);
-        let mut descriptor = manifest.clone();
-        descriptor.set_annotations(Some(annotations));
-        descriptors.push(descriptor);
+    let mut all: Vec<_> = given
+        .into_iter()
+        .chain(others.cloned().map(EntryName::Full))
+        .collect();
+    if all.is_empty() {
+        all.push(EntryName::None);
     }
-    if descriptors.is_empty() {
-        descriptors.push(manifest.clone());
-    }
-    descriptors
+    all.into_iter()
+        .map(|name| IndexEntry {
+            manifest: manifest.clone(),
+            name,
+        })
+        .collect()
 }
 
 /// Returns an image index with nothing in it.
@@ -78,29 +79,61 @@ pub(super) fn parse_index(image: &str, json: &[u8]) -> Result<Map<String, Value>
 
 /// Adds images to an index and returns its bytes. An image of the same name
 /// goes, as does the same image without a name; everything else stays.
-pub(super) fn merge(mut index: Map<String, Value>, images: &[Descriptor]) -> Vec<u8> {
+///
+/// The full name goes to [`annotation::IMAGE_NAME`], the tag alone to
+/// [`annotation::REF_NAME`], as buildkit and docker write them: podman and
+/// containerd show the first, skopeo and umoci find an image by the second.
+/// Where an image of another full name has the tag, the new one is found by its
+/// full name.
+pub(super) fn merge(mut index: Map<String, Value>, images: &[IndexEntry]) -> Vec<u8> {
     let mut manifests = match index.remove("manifests") {
         Some(Value::Array(manifests)) => manifests,
         _ => Vec::new(),
     };
     for image in images {
-        let image = json!(image);
-        let name = ref_name(&image);
-        manifests.retain(|old| match name {
-            Some(_) => ref_name(old) != name,
-            None => ref_name(old).is_some() || old.get("digest") != image.get("digest"),
-        });
-        manifests.push(image);
+        add(&mut manifests, image);
     }
     index.insert("manifests".into(), manifests.into());
     canonical_json(&index)
 }
 
-fn ref_name(descriptor: &Value) -> Option<&str> {
-    descriptor
-        .get("annotations")?
-        .get(annotation::REF_NAME)?
-        .as_str()
+fn add(manifests: &mut Vec<Value>, image: &IndexEntry) {
+    let (ref_name, full) = match &image.name {
+        EntryName::None => {
+            let digest = json!(image.manifest.digest());
+            manifests.retain(|old| {
+                text(old, annotation::REF_NAME).is_some() || old.get("digest") != Some(&digest)
+            });
+            manifests.push(json!(image.manifest));
+            return;
+        }
+        EntryName::Given(tag, name) => (tag.clone(), name.as_ref().map(Reference::whole)),
+        EntryName::Full(name) => {
+            let (tag, full) = (name.tag().unwrap_or("latest"), name.whole());
+            // Itself, by either of its names, so that the tag is free for it.
+            manifests.retain(|old| {
+                text(old, annotation::IMAGE_NAME) != Some(&full)
+                    || text(old, annotation::REF_NAME).is_none_or(|r| r != tag && r != full)
+            });
+            let is_taken = manifests.iter().any(|old| {
+                text(old, annotation::REF_NAME) == Some(tag)
+                    && text(old, annotation::IMAGE_NAME).is_some()
+            });
+            let ref_name = if is_taken { &full } else { tag };
+            (ref_name.to_owned(), Some(full))
+        }
+    };
+    manifests.retain(|old| text(old, annotation::REF_NAME) != Some(&ref_name));
+    let mut annotations = HashMap::from([(annotation::REF_NAME.to_owned(), ref_name)]);
+    annotations.extend(full.map(|full| (annotation::IMAGE_NAME.to_owned(), full)));
+    let mut descriptor = image.manifest.clone();
+    descriptor.set_annotations(Some(annotations));
+    manifests.push(json!(descriptor));
+}
+
+/// Returns an annotation of a descriptor.
+fn text<'a>(descriptor: &'a Value, annotation: &str) -> Option<&'a str> {
+    descriptor.get("annotations")?.get(annotation)?.as_str()
 }
 
 /// Reads the manifest that a sink was given; `image` names the sink in errors.
@@ -138,18 +171,28 @@ mod tests {
         descriptor(MediaType::ImageManifest, Digest::from([n; 32]), 7)
     }
 
-    /// `ref.name` and the containerd name of each descriptor.
-    fn named(names: &[&str], tag: Option<&str>) -> Vec<(String, String)> {
+    fn entries(n: u8, names: &[&str], tag: Option<&str>) -> Vec<IndexEntry> {
         let names: Vec<_> = names.iter().map(|name| parse_name(name).unwrap()).collect();
-        let texts = |descriptor: &Descriptor| {
-            let annotations = descriptor.annotations().clone().unwrap_or_default();
-            let get = |key| annotations.get(key).cloned().unwrap_or_default();
-            (get(annotation::REF_NAME), get(annotation::IMAGE_NAME))
-        };
-        named_descriptors(&manifest(1), &names, tag)
-            .iter()
-            .map(texts)
+        index_entries(&manifest(n), &names, tag)
+    }
+
+    /// `ref.name` and the containerd name of each descriptor in an index.
+    fn index_names(index: &[u8]) -> Vec<(String, String)> {
+        let index: Value = serde_json::from_slice(index).unwrap();
+        let get = |old: &Value, key| text(old, key).unwrap_or_default().to_owned();
+        let manifests = index["manifests"].as_array().unwrap().iter();
+        manifests
+            .map(|old| {
+                (
+                    get(old, annotation::REF_NAME),
+                    get(old, annotation::IMAGE_NAME),
+                )
+            })
             .collect()
+    }
+
+    fn named(names: &[&str], tag: Option<&str>) -> Vec<(String, String)> {
+        index_names(&merge(empty_index(), &entries(1, names, tag)))
     }
 
     #[test]
@@ -182,7 +225,7 @@ mod tests {
             {"digest":"sha256:aa","x-own":true,"annotations":{"org.opencontainers.image.ref.name":"keep"}},
             {"digest":"sha256:bb","annotations":{"org.opencontainers.image.ref.name":"1"}},
             {"digest":"sha256:cc"}]}"#;
-        let new = named_descriptors(&manifest(1), &[parse_name("h.io/a:1").unwrap()], None);
+        let new = entries(1, &["h.io/a:1"], None);
         let once = merge(parse_index("x", old).unwrap(), &new);
         let index: Value = serde_json::from_slice(&once).unwrap();
         assert_eq!(index["x-own"], json!([1]));
@@ -202,7 +245,11 @@ mod tests {
 
     #[test]
     fn the_same_image_without_a_name_is_kept_once() {
-        let once = merge(empty_index(), &[manifest(1), manifest(2), manifest(1)]);
+        let images: Vec<_> = [1, 2, 1]
+            .into_iter()
+            .flat_map(|n| entries(n, &[], None))
+            .collect();
+        let once = merge(empty_index(), &images);
         let index: Value = serde_json::from_slice(&once).unwrap();
         assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
     }

@@ -26,7 +26,7 @@ use crate::oci::{Descriptor, Reference};
 
 use super::ImageSink;
 use super::index_json::{
-    OCI_LAYOUT, empty_index, merge, named_descriptors, parse_index, parse_manifest,
+    IndexEntry, OCI_LAYOUT, empty_index, index_entries, merge, parse_index, parse_manifest,
 };
 use super::output::{Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
 
@@ -45,7 +45,7 @@ pub struct OciLayout {
     spool: PathBuf,
     place: Place,
     staged: BTreeSet<Digest>,
-    images: Vec<Descriptor>,
+    images: Vec<IndexEntry>,
     /// The permission bits of a new file, which the umask decided.
     file_mode: u32,
 }
@@ -262,7 +262,7 @@ impl ImageSink for OciLayout {
         self.put_blob(cx, &mut manifest.blob.clone())?;
         let descriptor = manifest.blob.descriptor();
         self.images
-            .extend(named_descriptors(descriptor, names, self.tag.as_deref()));
+            .extend(index_entries(descriptor, names, self.tag.as_deref()));
         Ok(())
     }
 
