@@ -60,10 +60,43 @@ fn blobs_that_are_there_are_not_missing() {
         .join("blobs/sha256")
         .join(image.layers[0].0.digest.hex());
     fs::write(&first, "cut").unwrap();
+    sink = open(&layout, None);
     let missing = sink.missing(&Context::default(), &blobs).unwrap();
     assert_eq!(missing, [blobs[0].clone()]);
     image.write(sink, &["app"]).unwrap();
     assert_digests(&read_layout(&layout));
+}
+
+#[test]
+fn a_blob_whose_bytes_were_changed_is_missing_and_is_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("layout");
+    let image = sample(&["one", "two!"], Compression::None);
+    image.write(open(&layout, None), &["app"]).unwrap();
+    let whole = read_layout(&layout);
+    let flip = |name: &str| {
+        let mut bytes = whole[name].clone();
+        bytes[7] ^= 1;
+        fs::write(layout.join(name), bytes).unwrap();
+    };
+    for name in whole.keys().filter(|name| name.starts_with("blobs/")) {
+        flip(name);
+        image.write(open(&layout, None), &["app"]).unwrap();
+        assert!(read_layout(&layout) == whole, "{name}");
+    }
+
+    let blobs: Vec<_> = image.layer_blobs().map(|blob| blob.descriptor).collect();
+    flip(&format!("blobs/sha256/{}", image.layers[1].0.digest.hex()));
+    let cx = Context::default();
+    let mut sink = open(&layout, None);
+    assert_eq!(sink.missing(&cx, &blobs).unwrap(), [blobs[1].clone()]);
+    // Nor is it there for a manifest.
+    sink.put_blob(&cx, &mut image.image.config.clone()).unwrap();
+    let error = sink
+        .put_manifest(&cx, &image.image.manifest, &[])
+        .unwrap_err();
+    let digest = image.layers[1].0.digest.to_string();
+    assert!(error.to_string().contains(&digest), "{error}");
 }
 
 #[test]

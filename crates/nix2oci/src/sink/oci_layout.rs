@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::context::Context;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result, without_temporary};
 use crate::image::RawManifest;
 use crate::layer::Blob;
@@ -28,7 +28,7 @@ use super::ImageSink;
 use super::index_json::{
     IndexEntry, OCI_LAYOUT, empty_index, index_entries, merge, parse_index, parse_manifest,
 };
-use super::output::{Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
+use super::output::{BUFFER, Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
 
 /// How the names of staging directories begin, behind the dot.
 const STAGING: &str = "nix2oci-";
@@ -45,6 +45,8 @@ pub struct OciLayout {
     spool: PathBuf,
     place: Place,
     staged: BTreeSet<Digest>,
+    /// Blobs that were in the layout before, and whose bytes were read.
+    verified: BTreeSet<Digest>,
     images: Vec<IndexEntry>,
     /// The permission bits of a new file, which the umask decided.
     file_mode: u32,
@@ -99,6 +101,7 @@ impl OciLayout {
             spool,
             place,
             staged: BTreeSet::new(),
+            verified: BTreeSet::new(),
             images: Vec::new(),
         };
         let blobs = blob_path(layout.staging()?, None);
@@ -115,15 +118,19 @@ impl OciLayout {
         })
     }
 
-    /// Returns whether the layout has a blob of this digest and size, or will
-    /// have it.
-    fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+    /// Returns whether the layout has a blob, or will have it. One that was
+    /// there before is read, but only once.
+    fn has(&mut self, cx: &Context, descriptor: &Descriptor) -> Result<bool> {
         let digest = sha256(descriptor)?;
-        if self.staged.contains(&digest) {
+        if self.staged.contains(&digest) || self.verified.contains(&digest) {
             return Ok(true);
         }
         let path = blob_path(&self.dir, Some(digest));
-        Ok(fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() == descriptor.size()))
+        let is_there = is_whole(cx, &path, digest, descriptor.size())?;
+        if is_there {
+            self.verified.insert(digest);
+        }
+        Ok(is_there)
     }
 
     fn stage(&self, cx: &Context, path: &Path, blob: &mut dyn Blob) -> Result<()> {
@@ -220,10 +227,10 @@ impl ImageSink for OciLayout {
         Some(&self.spool)
     }
 
-    fn missing(&mut self, _: &Context, blobs: &[Descriptor]) -> Result<Vec<Descriptor>> {
+    fn missing(&mut self, cx: &Context, blobs: &[Descriptor]) -> Result<Vec<Descriptor>> {
         let mut missing = Vec::new();
         for blob in blobs {
-            if !self.has(blob)? {
+            if !self.has(cx, blob)? {
                 missing.push(blob.clone());
             }
         }
@@ -234,7 +241,9 @@ impl ImageSink for OciLayout {
         cx.cancel.check()?;
         let digest = sha256(blob.descriptor())?;
         let path = blob_path(self.staging()?, Some(digest));
-        if self.has(blob.descriptor())? {
+        // One that is in the layout is replaced: the bytes are here, and to
+        // find out whether those there are right costs more.
+        if self.staged.contains(&digest) {
             return Ok(());
         }
         if let Err(e) = self.stage(cx, &path, blob) {
@@ -254,7 +263,7 @@ impl ImageSink for OciLayout {
     ) -> Result<()> {
         let parsed = parse_manifest(&self.name(), manifest)?;
         for blob in parsed.layers().iter().chain([parsed.config()]) {
-            if !self.has(blob)? {
+            if !self.has(cx, blob)? {
                 let problem = format!("blob {} of the manifest is missing", blob.digest());
                 return Err(Error::image(self.name(), problem));
             }
@@ -296,6 +305,27 @@ fn blob_path(layout: &Path, digest: Option<Digest>) -> PathBuf {
         path.push(digest.hex());
     }
     path
+}
+
+/// Returns whether a file has these bytes. One that cannot be read has not.
+fn is_whole(cx: &Context, path: &Path, digest: Digest, size: u64) -> Result<bool> {
+    if !fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size) {
+        return Ok(false);
+    }
+    let Ok(mut file) = File::open(path) else {
+        return Ok(false);
+    };
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        cx.cancel.check()?;
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish() == digest),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// Says what is at a layout's name.

@@ -12,8 +12,8 @@ use crate::oci::{Descriptor, descriptor_digest};
 
 /// Bytes between two looks at the cancel flag when the kernel copies.
 const KERNEL_COPY: u64 = 8 << 20;
-/// Bytes between two looks at the cancel flag when we copy.
-const BUFFER: usize = 256 << 10;
+/// Bytes between two looks at the cancel flag when we copy or read.
+pub(super) const BUFFER: usize = 256 << 10;
 
 /// A file or a writer, with the name that errors use.
 pub(super) struct Output {
