@@ -1,8 +1,9 @@
 //! What an archive has of its own: docker's file, pipes and devices.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -195,4 +196,58 @@ fn what_is_no_file_is_left_alone() {
         .unwrap();
     assert!(error.to_string().ends_with("no/parent.tar"), "{error}");
     assert_eq!(error.class(), ErrorClass::Output);
+    // Not the name of a temporary file.
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_file_that_is_replaced_keeps_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.tar");
+    fs::write(&path, "old").unwrap();
+    for mode in [0o600, 0o644, 0o666, 0o440] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let archive = Archive::create(&path).unwrap();
+        let temporary = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .find(|entry| entry.path() != path)
+            .unwrap();
+        let found = |metadata: fs::Metadata| metadata.permissions().mode() & 0o7777;
+        assert_eq!(found(temporary.metadata().unwrap()), mode);
+        write(archive);
+        assert_eq!(found(fs::metadata(&path).unwrap()), mode);
+    }
+}
+
+#[test]
+fn what_a_kill_left_is_removed_by_the_next_build_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.tar");
+    let others = [
+        ".image.tar.mine",
+        ".image.tar.nix2oci-mine",
+        ".image.tar.nix2oci-unlocked-abc123",
+        ".nix2oci-abc123",
+        ".other.tar.nix2oci-abc123",
+    ];
+    for name in [&others[..], &[".image.tar.nix2oci-abc123"]].concat() {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
+    // One that the staging directory of a layout could be.
+    fs::create_dir(dir.path().join(".image.tar.nix2oci-abc124")).unwrap();
+    let live = Archive::create(&path).unwrap();
+    let second = Archive::create(&path).unwrap();
+    write(second);
+    write(live);
+    assert!(fs::read(&path).unwrap() == file_bytes());
+    let entries = fs::read_dir(dir.path()).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let mut expected = [&others[..], &[".image.tar.nix2oci-abc124", "image.tar"]].concat();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
 }

@@ -134,6 +134,60 @@ fn an_image_does_not_take_the_place_of_one_with_another_name() {
     );
 }
 
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_a_kill_left_is_removed_by_the_next_build_and_nothing_else() {
+    for exists in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = dir.path().join("layout");
+        let image = sample(&["one"], Compression::None);
+        if exists {
+            image.write(open(&layout, None), &["app"]).unwrap();
+            fs::create_dir_all(layout.join(".nix2oci-abc123/blobs/sha256")).unwrap();
+            fs::create_dir(layout.join(".nix2oci-mine")).unwrap();
+            // The command makes such a file for --metadata-file.
+            fs::write(layout.join(".nix2oci-abc124"), "").unwrap();
+        }
+        fs::create_dir_all(dir.path().join(".layout.nix2oci-abc123/spool")).unwrap();
+        let others = [
+            ".layout.nix2oci-mine",
+            ".layout.nix2oci-unlocked-abc123",
+            ".layout2.nix2oci-abc123",
+            ".other.nix2oci-abc123",
+            "layout.nix2oci-abc123",
+        ];
+        for other in others {
+            fs::create_dir(dir.path().join(other)).unwrap();
+        }
+        std::os::unix::fs::symlink(".", dir.path().join(".layout.nix2oci-abc124")).unwrap();
+
+        let live = open(&layout, None);
+        let mut second = open(&layout, None);
+        // Neither removed the other.
+        image.write(live, &["app"]).unwrap();
+        image.put(second.as_mut(), &["app"]).unwrap();
+        second.commit(&Context::default()).unwrap();
+        assert_digests(&read_layout(&layout));
+
+        let mut expected = [&others[..], &[".layout.nix2oci-abc124", "layout"]].concat();
+        expected.sort_unstable();
+        assert_eq!(names(dir.path()), expected);
+        let mut expected = vec!["blobs", "index.json", "oci-layout"];
+        if exists {
+            expected.splice(0..0, [".nix2oci-abc124", ".nix2oci-mine"]);
+        }
+        assert_eq!(names(&layout), expected);
+    }
+}
+
 #[test]
 fn what_is_no_layout_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -163,7 +217,10 @@ fn what_is_no_layout_is_left_alone() {
     let error = OciLayout::open(&dir.path().join("no/parent"), None)
         .err()
         .unwrap();
-    assert!(error.to_string().contains("no/parent"), "{error}");
+    assert!(error.to_string().ends_with("no/parent"), "{error}");
+    // Not the name of a temporary directory.
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "No such file or directory (os error 2)");
 }
 
 #[test]

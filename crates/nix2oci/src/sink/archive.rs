@@ -17,7 +17,7 @@ use tempfile::TempPath;
 
 use crate::context::Context;
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result, without_temporary};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::RawManifest;
 use crate::layer::Blob;
 use crate::oci::{Reference, canonical_json};
@@ -26,6 +26,7 @@ use super::index_json::{
     IndexEntry, OCI_LAYOUT, docker_entry, empty_index, index_entries, merge, parse_manifest,
 };
 use super::output::{Output, is_refused, parent, sha256, sync_dir};
+use super::staging;
 use super::{BlobOrder, ImageSink, tar_header};
 
 /// Writes an image as one tar into a file or a writer.
@@ -77,7 +78,8 @@ impl Archive {
             Ok(found) if found.is_file() => {
                 // `/dev/stdout` may be a link to a file: the link must stay.
                 let target = fs::canonicalize(path).map_err(Error::writing("open", path))?;
-                beside(&target).map_err(Error::writing("create a file beside", path))?
+                let mode = found.permissions().mode() & 0o777;
+                replacing(&target, mode).map_err(Error::writing("create a file beside", path))?
             }
             Ok(_) => {
                 let file = OpenOptions::new().write(true).open(path);
@@ -139,21 +141,21 @@ impl Archive {
     }
 }
 
-/// Opens a hidden file beside a file that is there.
-fn beside(path: &Path) -> io::Result<(Place, File)> {
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(".");
-    let (file, temporary) = tempfile::Builder::new()
-        .prefix(&prefix)
-        .suffix(".tmp")
-        // As any new file: less what the umask takes.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(parent(path))
-        .map_err(without_temporary)?
-        .into_parts();
+/// Opens a hidden file beside a file that is there. It has the mode of that
+/// file from the beginning: what is private stays so.
+fn replacing(path: &Path, mode: u32) -> io::Result<(Place, File)> {
+    let (place, file) = beside(path, mode)?;
+    // Also what the umask took.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok((place, file))
+}
+
+fn beside(path: &Path, mode: u32) -> io::Result<(Place, File)> {
+    let (dir, name) = (parent(path), path.file_name().unwrap_or_default());
+    staging::remove_abandoned_files(dir, name);
+    let (file, temporary) = staging::create_file(dir, name, mode)?;
     let place = Place::Beside {
-        temporary,
+        temporary: TempPath::try_from_path(temporary)?,
         file: path.to_owned(),
     };
     Ok((place, file))
@@ -162,7 +164,8 @@ fn beside(path: &Path) -> io::Result<(Place, File)> {
 /// Opens a hidden file beside a name that is free, or at the name if no
 /// neighbour may be made.
 fn create_new(path: &Path) -> io::Result<(Place, File)> {
-    match beside(path) {
+    // As any new file: less what the umask takes.
+    match beside(path, 0o666) {
         Err(e) if is_refused(&e) => {
             let file = File::create_new(path).map_err(|_| e)?;
             let temporary = TempPath::try_from_path(path)?;
@@ -245,7 +248,8 @@ impl ImageSink for Archive {
             output.write_all(&tar_header::end())?;
             output.sync()
         })?;
-        self.output = None;
+        // Its lock must be held until it has its name.
+        let _open = self.output.take();
         match std::mem::replace(&mut self.place, Place::Straight) {
             Place::Beside { temporary, file } => {
                 temporary

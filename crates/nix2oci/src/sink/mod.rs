@@ -14,6 +14,7 @@ mod image_sink;
 mod index_json;
 mod oci_layout;
 mod output;
+mod staging;
 mod tar_header;
 
 pub use archive::Archive;

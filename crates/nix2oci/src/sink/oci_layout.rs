@@ -5,9 +5,10 @@
 //! directory that is there already it is a hidden directory in it: `commit`
 //! renames each blob to its digest and then replaces `index.json`. So a blob
 //! without an image can be left behind by a kill, but never an image without
-//! its blobs.
+//! its blobs. What a kill left is removed by the next build.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -15,11 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::context::Context;
 use crate::digest::{Digest, Hasher};
-use crate::error::{Error, ErrorKind, Result, without_temporary};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::RawManifest;
 use crate::layer::Blob;
 use crate::oci::{Descriptor, Reference};
@@ -29,9 +29,8 @@ use super::index_json::{
     IndexEntry, OCI_LAYOUT, empty_index, index_entries, merge, parse_index, parse_manifest,
 };
 use super::output::{BUFFER, Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
+use super::staging::{StagingDir, is_staging_inside, remove_abandoned_dirs};
 
-/// How the names of staging directories begin, behind the dot.
-const STAGING: &str = "nix2oci-";
 /// How long to wait before asking again for a layout that another process is
 /// changing.
 const LOCK_WAIT: Duration = Duration::from_millis(20);
@@ -41,7 +40,7 @@ pub struct OciLayout {
     dir: PathBuf,
     tag: Option<String>,
     /// Gone after `commit`.
-    staging: Option<TempDir>,
+    staging: Option<StagingDir>,
     spool: PathBuf,
     place: Place,
     staged: BTreeSet<Digest>,
@@ -82,13 +81,14 @@ impl OciLayout {
     /// [`ErrorKind::WriteOutput`] if nothing can be written.
     pub fn open(dir: &Path, tag: Option<&str>) -> Result<Self> {
         let name = display_name(dir, tag);
+        let inside = OsStr::new("");
         let (place, staging) = match look(dir)? {
             Found::Nothing => create_staging(dir)?,
-            Found::Empty => (Place::Inside, staging_in(dir, "")),
+            Found::Empty => (Place::Inside, StagingDir::create(dir, inside)),
             Found::Layout => {
                 // Better to know now than after the packing.
                 read_index(&name, dir)?;
-                (Place::Inside, staging_in(dir, ""))
+                (Place::Inside, StagingDir::create(dir, inside))
             }
         };
         let staging = staging.map_err(Error::writing("create a directory in", dir))?;
@@ -107,12 +107,15 @@ impl OciLayout {
         let blobs = blob_path(layout.staging()?, None);
         fs::create_dir_all(&blobs).map_err(Error::writing("create", &blobs))?;
         fs::create_dir(&layout.spool).map_err(Error::writing("create", &layout.spool))?;
+        remove_abandoned_dirs(dir, inside, &layout.spool);
+        let beside = dir.file_name().unwrap_or_default();
+        remove_abandoned_dirs(parent(dir), beside, &layout.spool);
         Ok(layout)
     }
 
     /// Returns the staging directory.
     fn staging(&self) -> Result<&Path> {
-        self.staging.as_ref().map(TempDir::path).ok_or_else(|| {
+        self.staging.as_ref().map(StagingDir::path).ok_or_else(|| {
             let cause = io::Error::other("the image was committed before");
             Error::writing("write", &self.dir)(cause)
         })
@@ -284,8 +287,10 @@ impl ImageSink for OciLayout {
         if !renamed {
             self.merge_staging(cx, &staging)?;
         }
-        if let Some(mut staging) = self.staging.take() {
-            staging.disable_cleanup(renamed);
+        if let Some(staging) = self.staging.take()
+            && renamed
+        {
+            staging.keep();
         }
         Ok(())
     }
@@ -364,7 +369,7 @@ fn look(dir: &Path) -> Result<Found> {
             }
             // What a kill can leave, and what another process is making.
             Some("blobs") => {}
-            Some(name) if name.starts_with(&format!(".{STAGING}")) => {}
+            _ if is_staging_inside(&name) => {}
             _ => is_begun = false,
         }
     }
@@ -376,25 +381,15 @@ fn look(dir: &Path) -> Result<Found> {
 }
 
 /// Makes a staging directory for a layout whose name is free.
-fn create_staging(dir: &Path) -> Result<(Place, io::Result<TempDir>)> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    match staging_in(parent(dir), &format!("{name}.")) {
+fn create_staging(dir: &Path) -> Result<(Place, io::Result<StagingDir>)> {
+    match StagingDir::create(parent(dir), dir.file_name().unwrap_or_default()) {
         Err(e) if is_refused(&e) => {
             fs::create_dir(dir).map_err(Error::writing("create", dir))?;
-            Ok((Place::InsideOwn, staging_in(dir, "")))
+            Ok((Place::InsideOwn, StagingDir::create(dir, OsStr::new(""))))
         }
         Err(e) => Err(Error::writing("create a directory beside", dir)(e)),
         beside => Ok((Place::Beside, beside)),
     }
-}
-
-fn staging_in(dir: &Path, name: &str) -> io::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix(&format!(".{name}{STAGING}"))
-        // As any new directory: less what the umask takes.
-        .permissions(Permissions::from_mode(0o777))
-        .tempdir_in(dir)
-        .map_err(without_temporary)
 }
 
 fn mode_of(path: &Path) -> Result<u32> {
