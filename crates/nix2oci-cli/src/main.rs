@@ -2,7 +2,7 @@
 //!
 //! - [`args`]: what was typed; [`select`]: what is meant
 //! - [`command`]: one file for each verb
-//! - [`report`]: the JSON documents; [`output`]: where results are written
+//! - [`report`]: the JSON documents; [`output`], [`stdout`]: where results are written
 //! - [`display`]: progress; [`exit`]: exit codes, errors and hints
 //! - [`host`], [`signal`]: the machine around
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod output;
 mod report;
 mod select;
 mod signal;
+mod stdout;
 
 use std::process::ExitCode;
 

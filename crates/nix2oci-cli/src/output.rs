@@ -12,8 +12,9 @@ use tempfile::NamedTempFile;
 use crate::args::RecordArgs;
 use crate::exit::Failure;
 use crate::report::Report;
+use crate::stdout;
 
-/// The bytes of a document on standard output.
+/// Prints text for people, who may close the pipe when they have seen enough.
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text)
@@ -80,7 +81,7 @@ enum Place {
 impl PendingFile {
     /// Prepares to write `path`; `-` is standard output.
     pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
-        let place = if path.as_os_str() == "-" {
+        let place = if stdout::is_stdout(path) {
             Place::Stdout
         } else {
             match fs::metadata(path) {
@@ -102,7 +103,7 @@ impl PendingFile {
     pub(crate) fn finish(self, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.path;
         match self.place {
-            Place::Stdout => print(bytes),
+            Place::Stdout => stdout::deliver(bytes),
             Place::Special => fs::write(&path, bytes)
                 .map_err(|error| Error::writing("write", &path)(error).into()),
             Place::Beside(mut file) => {

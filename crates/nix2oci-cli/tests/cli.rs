@@ -171,6 +171,28 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
         &["result", "-o", "-", "--json"],
         "hint: --metadata-file FILE",
     ),
+    (
+        2,
+        &["result", "-o", "-", "--digest-file", "-"],
+        "--output and --digest-file both want standard output",
+    ),
+    (
+        2,
+        &["result", "-o", "/dev/stdout", "--metadata-file", "-"],
+        "--output and --metadata-file both want standard output",
+    ),
+    (
+        2,
+        &[
+            "result",
+            "-o",
+            "x",
+            "--json",
+            "--metadata-file",
+            "/dev/stdout",
+        ],
+        "--json and --metadata-file both want standard output",
+    ),
     (3, &["nowhere", "-o", "x"], "hint: is it built?"),
     (
         3,
@@ -490,6 +512,44 @@ fn an_archive_on_standard_output_is_all_that_is_there() {
     let (code, _, _) = fixture.run("build", &["-o", "app.tar", "-q"]);
     assert_eq!(code, 0);
     assert_eq!(output.stdout, fs::read(fixture.file("app.tar")).unwrap());
+}
+
+#[test]
+fn standard_output_has_one_result() {
+    let fixture = Fixture::new();
+    let (code, digest, _) = fixture.run("build", &["-o", "a.tar", "--digest-file", "-"]);
+    assert_eq!((code, digest.lines().count()), (0, 1), "{digest}");
+    let (code, metadata, _) = fixture.run("build", &["-o", "a.tar", "--metadata-file", "-"]);
+    assert_eq!(code, 0);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["digest"], digest.trim());
+    let (code, stdout, stderr) = fixture.run("resolve", &["--digest-file", "-"]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    let (code, stdout, _) = fixture.run("resolve", &["-o", "recipe", "--digest-file", "-"]);
+    assert_eq!((code, stdout), (0, digest));
+}
+
+#[test]
+fn a_result_that_nobody_reads_is_an_error_and_text_is_not() {
+    let fixture = Fixture::new();
+    for (verb, code) in [("plan", 0), ("resolve", 4)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_nix2oci"))
+            .args([
+                verb,
+                "--store-root",
+                "root",
+                "--closure",
+                "path-info:graph.json",
+            ])
+            .current_dir(fixture.path())
+            .stdout(writer)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{verb}");
+    }
 }
 
 #[test]

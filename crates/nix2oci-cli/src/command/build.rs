@@ -1,28 +1,29 @@
 //! `nix2oci build`
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nix2oci::sink::Destination;
 
 use crate::args::BuildArgs;
 use crate::display::{Summary, Talk};
-use crate::exit::{Failure, Outcome, Status};
+use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::{host, select};
+use crate::{host, select, stdout};
 
 /// Builds an image. Everything that can be wrong with where the results go is
 /// found out before the work.
 pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let start = Instant::now();
     let destination = select::destination(&args.output)?;
-    let takes_stdout = destination == Destination::Stdout;
-    if takes_stdout && args.json {
-        return Err(
-            Failure::usage("--json and --output - both want standard output")
-                .hint("--metadata-file FILE writes the same document as --json"),
-        );
-    }
+    let wants = |file: &Option<PathBuf>| file.as_deref().is_some_and(stdout::is_stdout);
+    let is_stdout_taken = stdout::claim(&[
+        ("--output", destination == Destination::Stdout),
+        ("--json", args.json),
+        ("--metadata-file", wants(&args.record.metadata_file)),
+        ("--digest-file", wants(&args.record.digest_file)),
+    ])?;
     let records = Records::new(&args.record)?;
     let mut sink = select::sink(&destination)?;
     let cx = select::context(args.image.run.threads, talk)?;
@@ -46,9 +47,9 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
         peak_memory: host::peak_memory(),
     });
     if args.json {
-        output::print(&output::json(&report))?;
-    } else if !takes_stdout {
-        output::print(format!("{}\n", built.manifest_digest).as_bytes())?;
+        stdout::deliver(&output::json(&report))?;
+    } else if !is_stdout_taken {
+        stdout::deliver(format!("{}\n", built.manifest_digest).as_bytes())?;
     }
     Ok(Status::Done)
 }

@@ -6,11 +6,18 @@ use crate::args::ResolveArgs;
 use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::PendingFile;
-use crate::{host, select};
+use crate::{host, select, stdout};
 
 /// Writes the recipe of an image.
 pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let start = Instant::now();
+    stdout::claim(&[
+        ("--output", stdout::is_stdout(&args.output)),
+        (
+            "--digest-file",
+            args.digest_file.as_deref().is_some_and(stdout::is_stdout),
+        ),
+    ])?;
     let recipe_file = PendingFile::new(&args.output)?;
     let digest_file = args.digest_file.as_deref().map(PendingFile::new);
     let digest_file = digest_file.transpose()?;

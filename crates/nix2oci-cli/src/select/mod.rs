@@ -31,7 +31,7 @@ use crate::args::values::NamedLayer;
 use crate::args::{ClosureArgs, ImageArgs};
 use crate::display::{Talk, measure};
 use crate::exit::{Failure, Outcome};
-use crate::{host, signal};
+use crate::{host, signal, stdout};
 
 use roots::Store;
 
@@ -49,9 +49,12 @@ pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Con
 
 /// Reads `--output`; an archive is not written to a terminal.
 pub(crate) fn destination(text: &str) -> Outcome<Destination> {
-    let destination = text
+    let mut destination = text
         .parse()
         .map_err(|error: ParseDestinationError| Failure::usage(format!("--output: {error}")))?;
+    if matches!(&destination, Destination::Archive { file } if stdout::is_stdout(file)) {
+        destination = Destination::Stdout;
+    }
     if destination == Destination::Stdout && io::stdout().is_terminal() {
         return Err(
             Failure::usage("standard output is a terminal, and the image is no text")
