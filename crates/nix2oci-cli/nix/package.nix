@@ -1,4 +1,4 @@
-# The command, with its completions. For nixpkgs' callPackage.
+# The command, with its completions and man pages. For nixpkgs' callPackage.
 {
   lib,
   rustPlatform,
@@ -46,6 +46,8 @@ rustPlatform.buildRustPackage {
       --bash <($out/bin/nix2oci completions bash) \
       --fish <($out/bin/nix2oci completions fish) \
       --zsh <($out/bin/nix2oci completions zsh)
+    $out/bin/nix2oci man man
+    installManPage man/*.1
   '';
 
   meta = {

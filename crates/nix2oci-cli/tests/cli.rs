@@ -139,7 +139,21 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
         "expected none, gzip[:1-9]",
     ),
     (2, &["result", "-o", "best:x"], "is not a destination"),
-    (2, &["result", "-o", "x", "--tag", "a"], "--name <REF>"),
+    (
+        2,
+        &["-o", "x", "--tag", "a"],
+        "hint: say --name as well: only a single root",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--annotation", "index:a=b"],
+        "an image of one platform has a manifest only",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--closure", "graph:-", "--config", "-"],
+        "--config - and --closure graph:- both want standard input",
+    ),
     (
         2,
         &["result", "-o", "x", "--name", "A"],
@@ -448,6 +462,56 @@ fn options_end_up_in_the_config() {
     }
     let (code, stdout, _) = run(fixture.path(), &["check", "app.tar"]);
     assert_eq!((code, stdout.as_str()), (0, "ok\n"));
+}
+
+#[test]
+fn an_image_that_will_not_start_is_warned_of() {
+    let fixture = Fixture::new();
+    fs::write(fixture.file("config.json"), r#"{"Entrypont": ["/x"]}"#).unwrap();
+    let file = format!("{APP}/bin/file");
+    let missing = format!("{APP}/bin/app");
+    let other = APP.replace("app", "other") + "/bin/app";
+    let with_space = format!("{file} --serve");
+    for (args, told) in [
+        (&[][..], "the image has no entrypoint and no cmd"),
+        (
+            &["--config", "config.json"],
+            "unknown key Entrypont; is Entrypoint meant?",
+        ),
+        (&["--entrypoint", &missing], "bin/app is not there"),
+        (
+            &["--entrypoint", &other],
+            "-other, which is not in the image",
+        ),
+        (&["--entrypoint", &with_space], "it is not split at spaces"),
+        (
+            &["--cmd", "/bin/file"],
+            "the cmd /bin/file will not be in the image",
+        ),
+        (
+            &["--cmd", "x", "--platform", "linux/amd46"],
+            "no loader knows the processor amd46",
+        ),
+    ] {
+        let args = [&["result", "-o", "a.tar"], args].concat();
+        let (code, _, stderr) = fixture.run("build", &args);
+        assert_eq!(code, 0, "{stderr}");
+        let warnings = stderr.lines().filter(|line| line.starts_with("warning: "));
+        assert!(
+            warnings.clone().any(|w| w.contains(told)),
+            "{args:?}\n{stderr}"
+        );
+    }
+    for args in [
+        &["--entrypoint", &file][..],
+        &["--entrypoint", "file"],
+        &["--cmd", "/bin/file", "--contents", "result"],
+    ] {
+        let args = [&["result", "-o", "a.tar", "--tag", "1"], args].concat();
+        let (code, _, stderr) = fixture.run("build", &args);
+        assert_eq!((code, stderr.contains("warning")), (0, false), "{stderr}");
+        assert!(stderr.contains("localhost/app:1"), "{stderr}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "REF")]
     pub(crate) name: Option<String>,
     /// A tag of that name; more than one give the image several names
-    #[arg(long, value_parser = values::tag, requires = "name")]
+    #[arg(long, value_parser = values::tag)]
     pub(crate) tag: Vec<String>,
     /// The platform of the programs [default: Linux on this machine's processor]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
@@ -32,7 +32,8 @@ pub(crate) struct ConfigArgs {
     /// One word for each option, in order, or all as a JSON array:
     /// --entrypoint /bin/app --entrypoint serve, or
     /// --entrypoint '["/bin/app","serve"]'. It is never split at spaces and no
-    /// shell is put around it. --entrypoint '' removes that of --config.
+    /// shell is put around it. It takes the Cmd of --config away, as in docker,
+    /// since that was meant for the old entrypoint. --entrypoint '' removes both.
     #[arg(long, value_name = "WORD|JSON", allow_hyphen_values = true)]
     pub(crate) entrypoint: Vec<Words>,
     /// Arguments of the program, or the program if there is no entrypoint
@@ -63,6 +64,9 @@ pub(crate) struct ConfigArgs {
     #[arg(long, value_name = "SIGNAL")]
     pub(crate) stop_signal: Option<String>,
     /// An annotation of the manifest
+    ///
+    /// An index, which could have annotations too, comes with images of several
+    /// platforms only.
     #[arg(long, value_name = "[manifest:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
     /// Who made the image

@@ -28,7 +28,8 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let mut sink = select::sink(&destination)?;
     let cx = select::context(args.image.run.threads, talk)?;
     let spec = select::image(&cx, &args.image, talk)?;
-    select::warn(&cx, &destination, &spec);
+    let store_root = args.image.closure.store_root.as_deref();
+    select::warn(&cx, &spec, store_root, Some(&destination));
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
 
     let report = Report::built(&spec, &built);

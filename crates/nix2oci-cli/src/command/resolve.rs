@@ -23,6 +23,8 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let digest_file = digest_file.transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
     let spec = select::image(&cx, &args.image, talk)?;
+    let store_root = args.image.closure.store_root.as_deref();
+    select::warn(&cx, &spec, store_root, None);
     let recipe = nix2oci::resolve(&cx, &spec)?;
     recipe_file.finish(&recipe.to_json())?;
     if let Some(file) = digest_file {

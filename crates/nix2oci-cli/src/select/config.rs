@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use nix2oci::image::ImageConfig;
-use nix2oci::oci::{Platform, Reference, Timestamp, parse_names};
+use nix2oci::oci::{Platform, Reference, parse_names};
 use nix2oci::{Error, ErrorKind, StorePath};
 
 use crate::args::ConfigArgs;
@@ -23,20 +23,22 @@ pub(super) fn config(args: &ConfigArgs) -> Outcome<ImageConfig> {
     if let Some(platform) = &args.platform {
         config.platform = platform.clone();
     }
-    config.created = match args.created {
-        Some(Created::At(time)) => time,
-        Some(Created::Now) => host::now(),
+    config.created = match (args.created, config.created) {
+        (Some(Created::At(time)), _) => Some(time),
+        (Some(Created::Now), _) => Some(host::now()),
         // What the document says counts more than the environment.
-        None if config.created == Timestamp::STORE => host::source_date()?,
-        None => config.created,
+        (None, Some(time)) => Some(time),
+        (None, None) => Some(host::source_date()?),
     };
     if let Some(author) = &args.author {
         config.author = Some(author.clone());
     }
     if let Some(annotation) = args.annotation.iter().find(|a| a.starts_with("index:")) {
         return Err(Failure::usage(format!(
-            "--annotation {annotation}: only manifests get annotations"
-        )));
+            "--annotation {annotation}: there is no index to annotate, since an image of one \
+             platform has a manifest only"
+        ))
+        .hint("leave out index: to annotate the manifest"));
     }
     edit(args, &mut config).map_err(Failure::misuse)?;
     Ok(config)
@@ -115,8 +117,8 @@ pub(super) fn names(args: &ConfigArgs) -> Outcome<Vec<Reference>> {
 /// name containerd and k3s import nothing.
 ///
 /// Name and version are parted as Nix does it: the version begins after the
-/// first dash that no letter follows.
-pub(super) fn default_name(root: &StorePath) -> Vec<Reference> {
+/// first dash that no letter follows. Tags of the user take the version's place.
+pub(super) fn default_names(root: &StorePath, tags: &[String]) -> Vec<Reference> {
     let full = root.name();
     let version = full
         .match_indices('-')
@@ -135,8 +137,11 @@ pub(super) fn default_name(root: &StorePath) -> Vec<Reference> {
         })
         .collect();
     // What is left of an odd name may be no reference: then there is none.
-    let no_tags: [&str; 0] = [];
-    parse_names(&format!("localhost/{name}:{tag}"), &no_tags).unwrap_or_default()
+    let name = match tags {
+        [] => format!("localhost/{name}:{tag}"),
+        _ => format!("localhost/{name}"),
+    };
+    parse_names(&name, tags).unwrap_or_default()
 }
 
 /// Returns lower-case letters and digits with single separators between them.
@@ -171,11 +176,15 @@ mod tests {
             ("._odd__name_", "localhost/odd_name:latest"),
         ] {
             let path = format!("0123456789abcdfghijklmnpqrsvwxyz-{path}");
-            let names = default_name(&path.parse().unwrap());
+            let names = default_names(&path.parse().unwrap(), &[]);
             let names: Vec<_> = names.iter().map(Reference::whole).collect();
             assert_eq!(names, [name]);
         }
+        let path = "0123456789abcdfghijklmnpqrsvwxyz-hello-2.12.1";
+        let names = default_names(&path.parse().unwrap(), &["a".into(), "b".into()]);
+        let names: Vec<_> = names.iter().map(Reference::whole).collect();
+        assert_eq!(names, ["localhost/hello:a", "localhost/hello:b"]);
         let path = "0123456789abcdfghijklmnpqrsvwxyz-_?=";
-        assert!(default_name(&path.parse().unwrap()).is_empty());
+        assert!(default_names(&path.parse().unwrap(), &[]).is_empty());
     }
 }

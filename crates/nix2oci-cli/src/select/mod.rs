@@ -6,9 +6,11 @@
 //! - [`image`]: the arguments of `build`, `resolve` and `plan`
 //! - `config`: the image's config and names
 //! - `roots`: which store path a file name means
+//! - `warnings`: what is no error and still not what people mean
 
 mod config;
 mod roots;
+mod warnings;
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -23,8 +25,7 @@ use nix2oci::layer::Packing;
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
-    CancelFlag, Closure, ClosureSource, Compression, Context, Error, Event, ImageSink, ImageSpec,
-    LocalStore, StorePath,
+    CancelFlag, Closure, ClosureSource, Context, Error, ImageSink, ImageSpec, LocalStore, StorePath,
 };
 
 use crate::args::values::NamedLayer;
@@ -34,6 +35,8 @@ use crate::exit::{Failure, Outcome};
 use crate::{host, signal, stdout};
 
 use roots::Store;
+
+pub(crate) use warnings::warn;
 
 /// Makes what every long call needs, and lets signals stop it.
 pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Context> {
@@ -85,6 +88,7 @@ pub(crate) fn image_source(text: &str) -> Outcome<ImageSource> {
 
 /// Finds out which image is meant; reads the closure and lists the `--contents`.
 pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<ImageSpec> {
+    claim_stdin(args)?;
     let root = args.closure.store_root.as_deref();
     let store = Store::new(args.closure.store_dir.clone(), root);
     let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {
@@ -135,32 +139,40 @@ pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<Imag
     };
     spec.root_tree = root_tree;
     spec.names = match (names.is_empty(), spec.closure.roots()) {
-        (true, [root]) => config::default_name(spec.closure.path(*root)),
+        (true, [root]) => config::default_names(spec.closure.path(*root), &args.config.tag),
         _ => names,
     };
+    if spec.names.is_empty() && !args.config.tag.is_empty() {
+        return Err(
+            Failure::usage("--tag is given, but no name that it could belong to")
+                .hint("say --name as well: only a single root lends the image its name"),
+        );
+    }
     spec.store_paths = !args.layers.no_store_paths;
     spec.verify = args.run.verify;
     tell(&spec, talk);
     Ok(spec)
 }
 
-/// Warns of what an archive will meet where it is loaded.
-pub(crate) fn warn(cx: &Context, destination: &Destination, spec: &ImageSpec) {
-    if !matches!(
-        destination,
-        Destination::Archive { .. } | Destination::Stdout
-    ) {
-        return;
-    }
-    let warn = |message| cx.observer.event(&Event::Warning { message });
-    if matches!(spec.packing.compression, Compression::Zstd { .. }) {
-        warn(
-            "Docker 20.10 cannot load zstd layers from an archive; podman, containerd, skopeo and \
-             newer Docker can. --compression gzip is for all of them",
-        );
-    }
-    if spec.names.is_empty() {
-        warn("containerd and k3s import nothing that has no name: say --name REF");
+/// Refuses more than one reader of standard input: the second would find
+/// nothing.
+fn claim_stdin(args: &ImageArgs) -> Outcome<()> {
+    let config = args.config.config.as_deref();
+    let config = config.filter(|file| file.as_os_str() == "-");
+    let closures = args.closure.closure.iter().filter(|source| {
+        let file = source.split_once(':').map(|(_, argument)| argument);
+        file.is_some_and(|file| file == "-" || file.starts_with("-#"))
+    });
+    let mut readers = config
+        .map(|_| "--config -".to_owned())
+        .into_iter()
+        .chain(closures.map(|source| format!("--closure {source}")));
+    match (readers.next(), readers.next()) {
+        (Some(first), Some(second)) => Err(Failure::usage(format!(
+            "{first} and {second} both want standard input"
+        ))
+        .hint("name a file for one of them")),
+        _ => Ok(()),
     }
 }
 

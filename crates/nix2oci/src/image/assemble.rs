@@ -111,12 +111,12 @@ fn config_document(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Map<Strin
     let platform = &config.platform;
     let diff_ids = layers.iter().map(|layer| layer.record.diff_id);
     let history = layers.iter().map(|layer| History {
-        created: config.created,
+        created: config.created.unwrap_or_default(),
         created_by: CREATED_BY,
         comment: &layer.comment,
     });
     let fields = [
-        ("created", Some(json!(config.created))),
+        ("created", Some(json!(config.created.unwrap_or_default()))),
         ("author", config.author.as_ref().map(|author| json!(author))),
         ("architecture", Some(json!(platform.architecture()))),
         ("os", Some(json!(platform.os()))),

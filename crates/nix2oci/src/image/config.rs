@@ -15,8 +15,8 @@ use crate::oci::{Platform, Timestamp};
 pub struct ImageConfig {
     /// The platform of the programs in the image.
     pub platform: Platform,
-    /// When the image was made.
-    pub created: Timestamp,
+    /// When the image was made; [`Timestamp::STORE`] if it is not said.
+    pub created: Option<Timestamp>,
     /// Who made the image.
     pub author: Option<String>,
     /// The `config` object in the specification's spelling: `Entrypoint`,
@@ -30,11 +30,11 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// Makes a config that says nothing, one second past 1970.
+    /// Makes a config that says nothing.
     pub fn new(platform: Platform) -> Self {
         Self {
             platform,
-            created: Timestamp::STORE,
+            created: None,
             author: None,
             config: Map::new(),
             other: Map::new(),

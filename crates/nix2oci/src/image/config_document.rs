@@ -86,8 +86,8 @@ impl ImageConfig {
     /// # Errors
     ///
     /// [`ErrorKind::Document`](crate::ErrorKind::Document), with the key, if
-    /// it is not JSON or a member that the specification knows holds something
-    /// else.
+    /// it is not JSON, a member that the specification knows holds something
+    /// else, or members of the one document stand among those of the other.
     pub fn from_json(document: &str, json: &[u8], platform: Platform) -> Result<Self> {
         let reader = Reader { document };
         let value: Value =
@@ -96,17 +96,99 @@ impl ImageConfig {
             return Err(reader.expected("", "an object", &value));
         };
         let mut parsed = Self::new(platform);
-        let is_document = members.keys().any(|key| {
-            ["architecture", "config", "rootfs"]
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(key))
-        });
+        let find = |known: &dyn Fn(&str) -> Option<&'static str>| {
+            members.keys().find(|key| known(key).is_some()).cloned()
+        };
+        let of_document = find(&document_key);
+        let is_document = of_document.is_some();
+        if let (Some(outer), Some(inner)) = (of_document, find(&config_key)) {
+            let problem = format!("stands beside {outer}: there it is a member of config");
+            return Err(reader.wrong(&inner, problem));
+        }
         if is_document {
             reader.image_config(members, &mut parsed)?;
         } else {
             parsed.config = reader.run_config("", members)?;
         }
         Ok(parsed)
+    }
+}
+
+/// Members that docker once wrote, and of which nothing is checked.
+const OLD_CONFIG_KEYS: &[&str] = &[
+    "CpuShares",
+    "Cpuset",
+    "Memory",
+    "MemorySwap",
+    "PortSpecs",
+    "VolumesFrom",
+];
+
+/// Members of the document that docker and others write.
+const OTHER_KEYS: &[&str] = &[
+    "Size",
+    "checksum",
+    "comment",
+    "container",
+    "container_config",
+    "docker_version",
+    "id",
+    "parent",
+    "parent_id",
+    "throwaway",
+];
+
+/// A member that nobody is known to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownKey {
+    /// The key.
+    pub key: String,
+    /// A known key that is spelled almost the same, perhaps what was meant.
+    pub similar: Option<&'static str>,
+}
+
+impl ImageConfig {
+    /// Returns the members that no specification and no docker knows, which are
+    /// kept as they are. Keys with a dot or a dash are somebody's own and are
+    /// not among them.
+    pub fn unknown_keys(&self) -> Vec<UnknownKey> {
+        let config = CONFIG_KEYS.iter().map(|(known, _)| *known);
+        let of_config = unknown(&self.config, config.chain(OLD_CONFIG_KEYS.iter().copied()));
+        let document = DOCUMENT_KEYS.iter().chain(OTHER_KEYS).copied();
+        let of_document = unknown(&self.other, document);
+        of_document.into_iter().chain(of_config).collect()
+    }
+}
+
+fn unknown(
+    members: &Map<String, Value>,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Vec<UnknownKey> {
+    members
+        .keys()
+        .filter(|key| !key.contains(['.', '-']) && spelled(key, known.clone()).is_none())
+        .map(|key| UnknownKey {
+            key: key.clone(),
+            similar: known.clone().find(|known| is_similar(key, known)),
+        })
+        .collect()
+}
+
+/// Returns whether two keys differ by a typing mistake: one letter or a sign
+/// too many, missing, wrong, or swapped with the next.
+fn is_similar(typed: &str, known: &str) -> bool {
+    let letters = |text: &str| -> Vec<char> {
+        let letters = text.chars().filter(|c| c.is_alphanumeric());
+        letters.map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let (typed, known) = (letters(typed), letters(known));
+    let same = typed.iter().zip(&known).take_while(|(a, b)| a == b).count();
+    let (typed, known) = (&typed[same..], &known[same..]);
+    match (typed, known) {
+        ([], rest) | (rest, []) => rest.len() <= 1,
+        ([a, b, typed @ ..], [c, d, known @ ..]) if (a, b) == (d, c) && typed == known => true,
+        ([_, fewer @ ..], [_, less @ ..]) => fewer == less || fewer == known || typed == less,
     }
 }
 
@@ -117,8 +199,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn image_config(&self, members: Map<String, Value>, into: &mut ImageConfig) -> Result<()> {
-        let spell = |key: &str| spelled(key, DOCUMENT_KEYS.iter().copied());
-        for (key, value) in self.unique("", members, spell)? {
+        for (key, value) in self.unique("", members, document_key)? {
             if value.is_null() {
                 continue;
             }
@@ -146,9 +227,8 @@ impl Reader<'_> {
                 "author" => into.author = Some(self.text(&key, &value)?.to_owned()),
                 "created" => {
                     let text = self.text(&key, &value)?;
-                    into.created = text
-                        .parse::<Timestamp>()
-                        .map_err(|e| self.wrong(&key, e.to_string()))?;
+                    let created = text.parse::<Timestamp>();
+                    into.created = Some(created.map_err(|e| self.wrong(&key, e.to_string()))?);
                 }
                 "config" => match value {
                     Value::Object(config) => into.config = self.run_config("config.", config)?,
@@ -165,9 +245,8 @@ impl Reader<'_> {
 
     /// Checks the `config` object; `prefix` is its key and a dot.
     fn run_config(&self, prefix: &str, members: Map<String, Value>) -> Result<Map<String, Value>> {
-        let spell = |key: &str| spelled(key, CONFIG_KEYS.iter().map(|(known, _)| *known));
         let mut config = Map::new();
-        for (key, value) in self.unique(prefix, members, spell)? {
+        for (key, value) in self.unique(prefix, members, config_key)? {
             let form = CONFIG_KEYS
                 .iter()
                 .find(|(known, _)| *known == key)
@@ -291,6 +370,16 @@ impl Reader<'_> {
     }
 }
 
+/// Returns a key of the document as it is spelled, if it is one.
+fn document_key(key: &str) -> Option<&'static str> {
+    spelled(key, DOCUMENT_KEYS.iter().copied())
+}
+
+/// Returns a key of the `config` object as it is spelled, if it is one.
+fn config_key(key: &str) -> Option<&'static str> {
+    spelled(key, CONFIG_KEYS.iter().map(|(known, _)| *known))
+}
+
 fn spelled(key: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
     known
         .into_iter()
@@ -323,7 +412,7 @@ mod tests {
         .unwrap();
         assert_eq!(display_platform(&config.platform), "linux/arm/v7");
         assert_eq!(config.platform.os_version(), &Some("1".to_owned()));
-        assert_eq!(config.created.to_string(), "2026-11-20T10:00:00Z");
+        assert_eq!(config.created.unwrap().to_string(), "2026-11-20T10:00:00Z");
         assert_eq!(config.author.as_deref(), Some("somebody"));
         assert_eq!(
             Value::Object(config.other),
@@ -354,6 +443,40 @@ mod tests {
                 "Shell": ["/bin/sh", "-c"], "StopSignal": "SIGINT", "x-own": {"kept": [1]},
             })
         );
+    }
+
+    #[test]
+    fn keys_that_nobody_reads_are_found() {
+        let config = read(&json!({
+            "author": "me", "docker_version": "1", "autor": "me", "moby.x": 1,
+            "config": {
+                "Entrypint": [], "Volums": {}, "Evn": [], "Cmdd": [], "working_dir": "/",
+                "Healthcheck": {}, "MEMORY": 1, "x-own": 1, "Ports": 1,
+            },
+        }))
+        .unwrap();
+        let found = config.unknown_keys();
+        let found: Vec<_> = found.iter().map(|f| (f.key.as_str(), f.similar)).collect();
+        let expected = [
+            ("autor", Some("author")),
+            ("Cmdd", Some("Cmd")),
+            ("Entrypint", Some("Entrypoint")),
+            ("Evn", Some("Env")),
+            ("Ports", None),
+            ("Volums", Some("Volumes")),
+            ("working_dir", Some("WorkingDir")),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn any_key_of_a_document_makes_it_one() {
+        let config = read(&json!({"os": "linux", "author": "me"})).unwrap();
+        assert_eq!(config.author.as_deref(), Some("me"));
+        assert!(config.config.is_empty());
+        let first = read(&json!({"Created": "1970-01-01T00:00:01Z"})).unwrap();
+        assert_eq!(first.created, Some(Timestamp::STORE));
+        assert_eq!(read(&json!({})).unwrap().created, None);
     }
 
     #[test]
@@ -394,6 +517,10 @@ mod tests {
                 ", key ArgsEscaped: expected true or false, found a number",
             ),
             (json!({"Env": [], "env": []}), ", key env: is given twice"),
+            (
+                json!({"author": "me", "Env": []}),
+                ", key Env: stands beside author: there it is a member of config",
+            ),
             (
                 json!({"config": {}, "created": "yesterday"}),
                 ", key created: \"yesterday\" is not a time",

@@ -25,6 +25,7 @@ mod verify;
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
 pub use check::check;
 pub use config::ImageConfig;
+pub use config_document::UnknownKey;
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use problem::{Place, Problem, ProblemKind, Severity};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
