@@ -22,8 +22,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use crate::error::without_temporary;
-
 /// How names begin, behind the dot and the name of the output.
 const MARK: &str = "nix2oci-";
 /// What follows in names of those without a lock.
@@ -134,8 +132,7 @@ fn create(
             .prefix(prefix)
             .rand_bytes(RANDOM)
             .disable_cleanup(true)
-            .make_in(dir, &make)
-            .map_err(without_temporary)?;
+            .make_in(dir, &make)?;
         let (file, path) = made.into_parts();
         Ok::<_, io::Error>((file, path.to_path_buf()))
     };
