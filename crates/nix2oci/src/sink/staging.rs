@@ -250,6 +250,25 @@ mod tests {
         assert!(is_locked_name(path.file_name().unwrap(), &prefix(name)));
     }
 
+    /// A file opened for its path alone cannot be locked.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_without_a_lock_has_a_name_that_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = OsStr::new("out");
+        let make = |path: &Path| {
+            fs::create_dir(path)?;
+            let flags = OFlags::PATH.bits() as i32;
+            OpenOptions::new().read(true).custom_flags(flags).open(path)
+        };
+        let (lock, path) = create(dir.path(), name, make, |path| fs::remove_dir(path)).unwrap();
+        assert_eq!(names(dir.path()), 1);
+        drop(lock);
+        remove_abandoned_dirs(dir.path(), name, dir.path());
+        assert!(path.is_dir());
+        assert!(!is_locked_name(path.file_name().unwrap(), &prefix(name)));
+    }
+
     #[test]
     fn one_in_use_is_left_and_an_abandoned_one_goes() {
         let dir = tempfile::tempdir().unwrap();
