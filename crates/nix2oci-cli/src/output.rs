@@ -90,7 +90,17 @@ impl PendingFile {
                     return Err(Error::writing("write", path)(taken).into());
                 }
                 Ok(found) if !found.is_file() => Place::Special,
-                _ => Place::Beside(beside(path)?),
+                Ok(found) => {
+                    let mode = found.permissions().mode() & 0o777;
+                    let file = beside(path, mode)?;
+                    // Also what the umask took: a file keeps its mode.
+                    file.as_file()
+                        .set_permissions(fs::Permissions::from_mode(mode))
+                        .map_err(Error::writing("create", path))?;
+                    Place::Beside(file)
+                }
+                // As any new file: the umask takes what it takes.
+                Err(_) => Place::Beside(beside(path, 0o666)?),
             }
         };
         Ok(Self {
@@ -117,7 +127,7 @@ impl PendingFile {
     }
 }
 
-fn beside(path: &Path) -> Result<NamedTempFile, Failure> {
+fn beside(path: &Path, mode: u32) -> Result<NamedTempFile, Failure> {
     let target = real(path);
     let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -127,8 +137,7 @@ fn beside(path: &Path) -> Result<NamedTempFile, Failure> {
     fs::metadata(directory).map_err(Error::writing("create", path))?;
     let file = tempfile::Builder::new()
         .prefix(".nix2oci-")
-        // As any new file: the umask takes what it takes.
-        .permissions(fs::Permissions::from_mode(0o666))
+        .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(directory)
         .map_err(|error| Error::writing("create", path)(io::Error::from(error.kind())))?;
     Ok(file)
@@ -156,6 +165,18 @@ mod tests {
         drop(PendingFile::new(&path).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metadata.json");
+        fs::write(&path, "old").unwrap();
+        for mode in [0o600, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            PendingFile::new(&path).unwrap().finish(b"new").unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, mode);
+        }
     }
 
     #[test]

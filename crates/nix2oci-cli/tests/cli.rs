@@ -4,8 +4,10 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 /// A store path of the tests' closure.
@@ -139,6 +141,11 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
         "expected none, gzip[:1-9]",
     ),
     (2, &["result", "-o", "best:x"], "is not a destination"),
+    (
+        2,
+        &["result", "-o", "archive:a:b.tar"],
+        "such as ./a:b without archive:",
+    ),
     (
         2,
         &["-o", "x", "--tag", "a"],
@@ -616,27 +623,62 @@ fn a_result_that_nobody_reads_is_an_error_and_text_is_not() {
     }
 }
 
-#[test]
-fn a_second_signal_ends_it_at_once() {
-    let fixture = Fixture::new();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_nix2oci"))
-        .args(["build", "-o", "app.tar", "--closure", "path-info:-"])
+/// Starts a build of `app.tar` that reads its closure from standard input, and
+/// waits until it reads: it listens for signals before.
+fn start_build(fixture: &Fixture, mut command: Command) -> (Child, ChildStdin) {
+    let mut child = command
+        .args(["build", "result", "--store-root", "root", "-o", "app.tar"])
+        .args(["--closure", "path-info:-"])
         .current_dir(fixture.path())
         .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // More than a pipe holds: when all is written, the command reads, and it
-    // listens for signals before it reads.
     let mut stdin = child.stdin.take().unwrap();
+    // More than a pipe holds.
     stdin.write_all(&vec![b' '; 1 << 20]).unwrap();
-    let id = rustix::process::Pid::from_child(&child);
-    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
-        rustix::process::kill_process(id, signal).unwrap();
+    (child, stdin)
+}
+
+fn send(child: &Child, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for first in [Signal::INT, Signal::HUP, Signal::TERM] {
+        let fixture = Fixture::new();
+        let command = Command::new(env!("CARGO_BIN_EXE_nix2oci"));
+        let (mut child, stdin) = start_build(&fixture, command);
+        send(&child, first);
+        // More than once: whoever runs the tests may have the first ignored.
+        let status = loop {
+            send(&child, Signal::TERM);
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.code(), Some(130));
+        assert!(!fixture.file("app.tar").exists());
+        drop(stdin);
     }
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(!fixture.file("app.tar").exists());
+}
+
+#[test]
+fn a_signal_that_is_ignored_stays_ignored() {
+    let fixture = Fixture::new();
+    let mut command = Command::new("sh");
+    let shell = r#"trap "" HUP; exec "$0" "$@""#;
+    command.args(["-c", shell, env!("CARGO_BIN_EXE_nix2oci")]);
+    let (mut child, mut stdin) = start_build(&fixture, command);
+    send(&child, Signal::HUP);
+    let graph = fs::read(fixture.file("graph.json")).unwrap();
+    stdin.write_all(&graph).unwrap();
     drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(fixture.file("app.tar").is_file());
 }
 
 #[test]
