@@ -6,7 +6,8 @@ use std::path::Path;
 use nix2oci::image::{ImageReader, ImageSource, Severity, check};
 use nix2oci::{Context, ErrorKind};
 use nix2oci_tests::handmade_image::{
-    Codec, Entry, Files, HandmadeImage, STORE_PATHS, compress, digest, in_dir, in_file, store, tar,
+    Codec, Entry, Files, HandmadeImage, STORE_PATHS, compress, digest, hex, in_dir, in_file,
+    indexes, layout, nested, store, tar,
 };
 use serde_json::json;
 
@@ -140,7 +141,7 @@ fn what_documents_say_wrongly_is_found() {
         (&["media-type-differs"], |image| {
             image.manifest = |m| m["mediaType"] = json!("application/vnd.oci.image.index.v1+json");
         }),
-        (&["unknown-media-type"], |image| {
+        (&["no-image"], |image| {
             image.manifest = |m| m["config"]["mediaType"] = json!("text/plain");
         }),
         (&["compression"], |image| {
@@ -176,7 +177,10 @@ fn empty_lists_may_be_null() {
     let mut files = image.layout();
     assert_eq!(rules_in_dir(&files), [""; 0]);
     let disk = in_dir(&files);
-    let stored = open(&disk.path).unwrap().image(None).unwrap();
+    let stored = open(&disk.path)
+        .unwrap()
+        .image(&Context::default(), None)
+        .unwrap();
     assert_eq!(stored.layers, []);
     files.edit("index.json", |index| index["manifests"] = json!(null));
     assert_eq!(rules_in_dir(&files), ["no-manifest"]);
@@ -342,4 +346,171 @@ fn a_cancelled_check_stops() {
     cx.cancel.cancel();
     let error = check(&cx, &reader).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Cancelled), "{error}");
+}
+
+#[test]
+fn indexes_without_end_are_left_soon() {
+    let rules = rules_in_dir(&indexes(300, 4));
+    assert_eq!(rules.last(), Some(&"no-name"));
+    assert_eq!(
+        rules.iter().filter(|rule| **rule == "no-manifest").count(),
+        1
+    );
+    let rules = rules_in_dir(&indexes(1, 5));
+    assert_eq!(rules, ["no-name", "no-name", "too-deep"]);
+    let rules = rules_in_dir(&indexes(5000, 1));
+    assert!(rules.contains(&"too-many-manifests"));
+}
+
+#[test]
+fn a_manifest_that_only_its_siblings_have_is_a_warning() {
+    let mut arm = HandmadeImage::new(Codec::None);
+    arm.architecture = "arm64";
+    let images = [HandmadeImage::default(), arm];
+    let index = |files: &Files| -> serde_json::Value {
+        serde_json::from_slice(files.get("index.json")).unwrap()
+    };
+    let manifests = index(&layout(&images))["manifests"].clone();
+    let blob = |i: usize| {
+        let digest = manifests[i]["digest"].as_str().unwrap();
+        digest.replace("sha256:", "blobs/sha256/")
+    };
+    let mut files = nested(&images);
+    files.remove(&blob(1));
+    let disk = in_dir(&files);
+    let problems = check(&Context::default(), &open(&disk.path).unwrap()).unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0].kind.rule(), "missing-sibling");
+    assert_eq!(problems[0].severity(), Severity::Warning);
+    files.remove(&blob(0));
+    assert_eq!(rules_in_dir(&files), ["missing", "missing"]);
+    // Nobody leaves out an entry of the outermost index on purpose.
+    let mut files = layout(&images);
+    files.remove(&blob(1));
+    assert_eq!(rules_in_dir(&files), ["missing"]);
+}
+
+#[test]
+fn artifacts_are_checked_for_digest_and_size_only() {
+    type Make = fn(&mut HandmadeImage);
+    let cases: [Make; 3] = [
+        |sbom| {
+            sbom.manifest = |m| {
+                m["artifactType"] = json!("application/spdx+json");
+                m["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json");
+            };
+        },
+        |old_artifact| {
+            old_artifact.manifest = |m| {
+                m["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json");
+            };
+        },
+        |signature| {
+            signature.layers[0].media_type = "application/vnd.dev.cosign.simplesigning.v1+json";
+        },
+    ];
+    for make in cases {
+        let mut artifact = HandmadeImage::new(Codec::None);
+        artifact.layers.truncate(1);
+        artifact.layers[0].blob = b"{\"no\": \"tar\"}".to_vec();
+        artifact.config = |c| c["rootfs"]["diff_ids"] = json!([]);
+        artifact.name = "example.org/artifact:1.0";
+        make(&mut artifact);
+        let images = [HandmadeImage::default(), artifact.clone()];
+        let mut files = layout(&images);
+        assert_eq!(rules_in_dir(&files), [""; 0]);
+        let disk = in_dir(&files);
+        let stored = open(&disk.path).unwrap().image(&Context::default(), None);
+        assert_eq!(stored.unwrap().names, [HandmadeImage::default().name]);
+        let name = format!("blobs/sha256/{}", hex(&artifact.layers[0].blob));
+        files.set(&name, b"other".to_vec());
+        assert_eq!(rules_in_dir(&files), ["digest", "size"]);
+    }
+}
+
+#[test]
+fn every_descriptor_of_a_manifest_is_compared() {
+    let mut files = HandmadeImage::default().layout();
+    files.edit("index.json", |index| {
+        let mut again = index["manifests"][0].clone();
+        again["size"] = json!(1);
+        again["platform"]["architecture"] = json!("arm64");
+        let same = again.clone();
+        index["manifests"]
+            .as_array_mut()
+            .unwrap()
+            .extend([again, same]);
+    });
+    assert_eq!(rules_in_dir(&files), ["size", "platform"]);
+}
+
+#[test]
+fn an_incomplete_history_is_a_warning() {
+    let image = HandmadeImage {
+        config: |c| c["history"][1]["empty_layer"] = json!(true),
+        ..HandmadeImage::default()
+    };
+    let disk = in_dir(&image.layout());
+    let problems = check(&Context::default(), &open(&disk.path).unwrap()).unwrap();
+    assert_eq!(problems[0].kind.rule(), "history-count");
+    assert_eq!(problems[0].severity(), Severity::Warning);
+}
+
+#[test]
+fn what_cannot_be_opened_is_told_like_the_rest() {
+    let image = HandmadeImage::new(Codec::None);
+    let layer = format!("blobs/sha256/{}", hex(&image.layers[0].blob));
+    let disk = in_dir(&image.layout());
+    std::fs::remove_file(disk.path.join(&layer)).unwrap();
+    std::fs::create_dir(disk.path.join(&layer)).unwrap();
+    assert_eq!(rules(&disk.path), ["malformed"]);
+    std::fs::remove_dir(disk.path.join(&layer)).unwrap();
+    std::os::unix::fs::symlink(disk.path.join(&layer), disk.path.join(&layer)).unwrap();
+    assert_eq!(rules(&disk.path), ["malformed"]);
+
+    let loops = |name: &str, files: &mut Files| {
+        files.remove(name);
+        let entries = files.0.iter();
+        let mut entries: Vec<_> = entries
+            .map(|(name, bytes)| Entry::File(name.clone(), bytes.clone()))
+            .collect();
+        let target = name.rsplit('/').next().unwrap().to_owned();
+        entries.push(Entry::Symlink(name.to_owned(), target));
+        tar(&entries)
+    };
+    let mut files = image.docker();
+    let archive = loops("oci-layout", &mut image.layout());
+    assert_eq!(
+        rules(&in_file(&archive).path),
+        ["malformed", "layout-version"]
+    );
+    let archive = loops(&layer, &mut image.layout());
+    assert_eq!(rules(&in_file(&archive).path), ["malformed"]);
+
+    let member = format!("{}/layer.tar", hex(&image.layers[0].blob));
+    let archive = loops(&member, &mut files.clone());
+    assert_eq!(rules(&in_file(&archive).path), ["malformed"]);
+    files.remove(&member);
+    let disk = in_file(&files.archive());
+    assert_eq!(rules(&disk.path), ["missing"]);
+    let reader = open(&disk.path).unwrap();
+    let stored = reader.image(&Context::default(), None).unwrap();
+    let lost = reader
+        .open_blob(&stored.layers[0].descriptor)
+        .err()
+        .unwrap();
+    assert!(
+        lost.to_string().contains(&format!("names {member:?}")),
+        "{lost}"
+    );
+    files.remove(
+        &files
+            .0
+            .iter()
+            .find(|(name, _)| name.ends_with(".json"))
+            .unwrap()
+            .0
+            .clone(),
+    );
+    assert!(rules(&in_file(&files.archive()).path).contains(&"missing"));
 }

@@ -9,7 +9,7 @@ use nix2oci::oci::Platform;
 use nix2oci::{Context, ErrorKind};
 use nix2oci_tests::handmade_image::{
     Codec, Entry, HandmadeImage, OnDisk, STORE_PATHS, compress, digest, hex, in_dir, in_file,
-    layout, nested, tar,
+    indexes, layout, nested, tar,
 };
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn every_form_gives_the_same_layers() {
         let image = HandmadeImage::new(codec);
         let from = |disk: OnDisk| {
             let reader = open(&disk.path).unwrap();
-            let stored = reader.image(None).unwrap();
+            let stored = reader.image(&Context::default(), None).unwrap();
             assert_eq!(stored.names, ["example.org/hello:1.0"]);
             let blobs: Vec<Vec<u8>> = stored
                 .layers
@@ -92,7 +92,7 @@ fn a_tag_chooses_among_images() {
     let disk = in_dir(&layout(&[HandmadeImage::default(), other]));
     let error = open(&disk.path)
         .unwrap()
-        .image(None)
+        .image(&Context::default(), None)
         .unwrap_err()
         .to_string();
     assert!(
@@ -100,11 +100,13 @@ fn a_tag_chooses_among_images() {
         "{error}"
     );
     for tag in ["example.org/other:2.0", "2.0"] {
-        let stored = open_tag(&disk.path, tag).image(None).unwrap();
+        let stored = open_tag(&disk.path, tag)
+            .image(&Context::default(), None)
+            .unwrap();
         assert_eq!(stored.names, ["example.org/other:2.0"]);
     }
     let error = open_tag(&disk.path, "3.0")
-        .image(None)
+        .image(&Context::default(), None)
         .unwrap_err()
         .to_string();
     assert!(error.contains("holds no image 3.0; it holds"), "{error}");
@@ -119,7 +121,9 @@ fn a_platform_chooses_in_a_nested_index() {
         let disk = in_dir(&files);
         let reader = open(&disk.path).unwrap();
         for text in ["linux/amd64", "linux/arm64"] {
-            let stored = reader.image(Some(&platform(text))).unwrap();
+            let stored = reader
+                .image(&Context::default(), Some(&platform(text)))
+                .unwrap();
             assert_eq!(format!("linux/{}", stored.config.architecture()), text);
         }
         for (wanted, expected) in [
@@ -129,7 +133,10 @@ fn a_platform_chooses_in_a_nested_index() {
                 "no image for linux/s390x; it holds linux/amd64, linux/arm64",
             ),
         ] {
-            let error = reader.image(wanted.as_ref()).unwrap_err().to_string();
+            let error = reader
+                .image(&Context::default(), wanted.as_ref())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -144,8 +151,14 @@ fn a_single_image_of_another_platform_is_refused() {
     image.entry = |entry| drop(entry.as_object_mut().unwrap().remove("platform"));
     let disk = in_dir(&image.layout());
     let reader = open(&disk.path).unwrap();
-    assert!(reader.image(Some(&platform("linux/amd64"))).is_ok());
-    let error = reader.image(Some(&platform("linux/arm64"))).unwrap_err();
+    assert!(
+        reader
+            .image(&Context::default(), Some(&platform("linux/amd64")))
+            .is_ok()
+    );
+    let error = reader
+        .image(&Context::default(), Some(&platform("linux/arm64")))
+        .unwrap_err();
     assert!(
         error.to_string().contains("it holds linux/amd64"),
         "{error}"
@@ -160,7 +173,50 @@ fn attestations_are_no_images() {
         entry["annotations"] = json!({ "vnd.docker.reference.type": "attestation-manifest" });
     };
     let disk = in_dir(&layout(&[HandmadeImage::default(), attestation]));
-    assert!(open(&disk.path).unwrap().image(None).is_ok());
+    assert!(
+        open(&disk.path)
+            .unwrap()
+            .image(&Context::default(), None)
+            .is_ok()
+    );
+}
+
+#[test]
+fn what_an_export_left_out_is_not_chosen() {
+    let cx = Context::default();
+    let mut arm = HandmadeImage::new(Codec::None);
+    arm.architecture = "arm64";
+    let images = [HandmadeImage::default(), arm];
+    let index = layout(&images);
+    let index: serde_json::Value = serde_json::from_slice(index.get("index.json")).unwrap();
+    let digest = index["manifests"][1]["digest"].as_str().unwrap();
+    let mut files = nested(&images);
+    files.remove(&digest.replace("sha256:", "blobs/sha256/"));
+    let disk = in_dir(&files);
+    let reader = open(&disk.path).unwrap();
+    let stored = reader.image(&cx, None).unwrap();
+    assert_eq!(stored.config.architecture().to_string(), "amd64");
+    let error = reader.image(&cx, Some(&platform("linux/arm64")));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("it holds linux/amd64"), "{error}");
+}
+
+#[test]
+fn indexes_without_end_are_refused_soon() {
+    let cx = Context::default();
+    for (files, expected) in [
+        (indexes(300, 4), "more than 4096 manifests and indexes"),
+        (indexes(1, 5), "over 4 deep"),
+    ] {
+        let disk = in_dir(&files);
+        let reader = open(&disk.path).unwrap();
+        let error = reader.manifests(&cx).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    cx.cancel.cancel();
+    let disk = in_dir(&indexes(2, 2));
+    let error = open(&disk.path).unwrap().image(&cx, None).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Cancelled), "{error}");
 }
 
 #[test]
@@ -210,7 +266,7 @@ fn wrong_blobs_are_not_handed_out() {
     files.set(&name, bytes);
     let disk = in_dir(&files);
     let reader = open(&disk.path).unwrap();
-    let stored = reader.image(None).unwrap();
+    let stored = reader.image(&Context::default(), None).unwrap();
     let mut blob = reader.open_blob(&stored.layers[0].descriptor).unwrap();
     let error = blob.read_to_end(&mut Vec::new()).unwrap_err();
     let error = error.downcast::<nix2oci::Error>().unwrap();
@@ -277,7 +333,7 @@ fn read_archive(bytes: &[u8]) {
     let cx = Context::default();
     let Ok(reader) = open(&disk.path) else { return };
     check(&cx, &reader).expect("nothing of what bytes say is a failure");
-    if let Ok(stored) = reader.image(None) {
+    if let Ok(stored) = reader.image(&Context::default(), None) {
         assert_eq!(stored.layers.len(), stored.manifest.layers().len());
     }
     drop(inspect(&cx, &reader, None, &InspectOptions::default()));

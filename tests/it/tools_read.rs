@@ -71,7 +71,7 @@ fn what_skopeo_writes_is_read() {
             skopeo_copy(&first, &to);
             let reader = open(&read);
             assert_eq!(errors(&reader), [""; 0], "{read}");
-            let stored = reader.image(None).unwrap();
+            let stored = reader.image(&Context::default(), None).unwrap();
             let found: Vec<_> = stored
                 .layers
                 .iter()
@@ -114,7 +114,10 @@ fn what_umoci_makes_is_read() {
     let layout = format!("{}/layout", text(dir.path()));
     run("umoci", &["init", "--layout", &layout]);
     let reader = open(&format!("oci:{layout}"));
-    let error = reader.image(None).unwrap_err().to_string();
+    let error = reader
+        .image(&Context::default(), None)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("holds no image"), "{error}");
 
     let tagged = format!("{layout}:empty");
@@ -171,7 +174,7 @@ fn what_umoci_adds_to_an_image_is_read() {
         ],
     );
     let reader = open(&format!("oci:{tagged}"));
-    let stored = reader.image(None).unwrap();
+    let stored = reader.image(&Context::default(), None).unwrap();
     assert_eq!(stored.layers.len(), 3);
     assert_eq!(
         stored.layers[0].diff_id.to_string(),

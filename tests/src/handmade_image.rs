@@ -231,6 +231,23 @@ pub fn nested(images: &[HandmadeImage]) -> Files {
     files
 }
 
+/// Makes the files of an OCI layout of indexes alone: each names the one below
+/// it `width` times.
+pub fn indexes(width: usize, depth: usize) -> Files {
+    let mut files = Files(Vec::new());
+    files.set("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let mut entries: Vec<Value> = Vec::new();
+    for _ in 0..depth {
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": entries });
+        let index = index.to_string().into_bytes();
+        entries = vec![descriptor(media_type, &index); width];
+        files.add_blob(index);
+    }
+    files.set_index(&entries);
+    files
+}
+
 impl Files {
     /// Sets a file, or adds it.
     pub fn set(&mut self, name: &str, bytes: Vec<u8>) {

@@ -13,23 +13,21 @@ use serde::de::DeserializeOwned;
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::layer::{Codec, LayerSurvey, survey};
-use crate::oci::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, descriptor_digest};
-use crate::parallel;
-use crate::store::StoreDir;
+use crate::oci::annotation::{IMAGE_NAME, REF_NAME};
+use crate::oci::{
+    Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform,
+    descriptor_digest,
+};
+use crate::plan::MAX_LAYERS;
 
+use super::check_layers::{ExpectedLayer, check_layers, compare};
 use super::docker_archive::{self, DockerImage, MANIFEST_JSON};
-use super::reader::{
-    MAX_CONFIG, MAX_DEPTH, MAX_MANIFEST, MAX_MANIFESTS, parse_json, read_all, read_document,
-};
+use super::reader::{Found, FoundFile, MAX_CONFIG, MAX_MANIFEST, parse_json, read_all};
 use super::select::{
-    CONTAINERD_NAME, REF_NAME, annotation, is_attached, is_config, is_index, is_manifest, names,
-    platform_text, tagged,
+    Content, annotation, content, is_attached, is_index, is_manifest, names, platform_text, tagged,
 };
+use super::walk::{Limit, Parent, Visitor, Walk};
 use super::{ImageReader, Place, Problem, ProblemKind};
-
-/// Layers that Docker's overlay driver mounts.
-const MAX_LAYERS: usize = 125;
 
 /// Verifies every digest, size, diff ID and tar rule, and returns every
 /// problem: first those of the documents in their order, then those of the
@@ -49,8 +47,10 @@ pub fn check(cx: &Context, image: &ImageReader) -> Result<Vec<Problem>> {
         problems: Vec::new(),
         layers: Vec::new(),
         configs: BTreeMap::new(),
-        manifests: BTreeSet::new(),
-        visits: 0,
+        documents: BTreeMap::new(),
+        descriptors: BTreeSet::new(),
+        siblings: BTreeMap::new(),
+        files: BTreeMap::new(),
     };
     check.whole()?;
     check.index(cx)?;
@@ -71,17 +71,24 @@ struct Check<'a> {
     layers: Vec<ExpectedLayer>,
     /// The layers' digests of each config that a manifest names.
     configs: BTreeMap<String, Vec<Vec<String>>>,
-    /// Manifests that were checked.
-    manifests: BTreeSet<String>,
-    /// Manifests and indexes that were met.
-    visits: usize,
+    /// Manifests and indexes that were read.
+    documents: BTreeMap<(String, bool), Known>,
+    /// Descriptors that were judged: digest, size, media type, platform, and
+    /// whether in a nested index.
+    descriptors: BTreeSet<(String, u64, String, Option<String>, bool)>,
+    /// Of which indexes some manifest is there.
+    siblings: BTreeMap<String, bool>,
+    /// The digests of files that `manifest.json` names.
+    files: BTreeMap<String, Option<String>>,
 }
 
-/// What documents say of a layer.
-struct ExpectedLayer {
-    index: usize,
-    descriptor: Descriptor,
-    diff_id: Option<String>,
+/// What a manifest or an index is, to compare with whatever names it.
+#[derive(Clone)]
+struct Known {
+    size: u64,
+    media_type: Option<MediaType>,
+    /// The config that says the platform, and which.
+    platform: Option<(Place, Platform)>,
 }
 
 impl Check<'_> {
@@ -96,8 +103,8 @@ impl Check<'_> {
         if !self.image.has_oci_index() {
             return Ok(());
         }
-        let files = self.image.files();
-        let layout = read_document(self.image.name(), files, "oci-layout", MAX_MANIFEST)?;
+        let file = self.image.files().find("oci-layout")?;
+        let layout = self.content(&Place::Whole, file, MAX_MANIFEST)?;
         let layout = layout.unwrap_or_default();
         let layout: serde_json::Value = serde_json::from_slice(&layout).unwrap_or_default();
         let version = layout["imageLayoutVersion"].as_str().unwrap_or_default();
@@ -124,117 +131,145 @@ impl Check<'_> {
         if entries.is_empty() {
             self.report(Place::Index, ProblemKind::NoManifest);
         }
+        let mut walk = Walk::new(cx);
         for (entry, descriptor) in entries {
-            cx.cancel.check()?;
-            for key in [REF_NAME, CONTAINERD_NAME] {
+            for key in [REF_NAME, IMAGE_NAME] {
                 if self.image.has_oci_index() && annotation(descriptor, key).is_none() {
                     let kind = ProblemKind::NoName { annotation: key };
                     self.report(Place::IndexEntry { entry }, kind);
                 }
             }
-            self.descriptor(cx, descriptor, 0)?;
+            walk.entry(descriptor, self)?;
         }
         self.docker(cx)
     }
 
-    /// Checks what a descriptor in an index is of.
-    fn descriptor(&mut self, cx: &Context, descriptor: &Descriptor, depth: usize) -> Result<()> {
-        cx.cancel.check()?;
-        self.visits += 1;
-        if self.visits > MAX_MANIFESTS {
-            if self.visits == MAX_MANIFESTS + 1 {
-                let limit = MAX_MANIFESTS;
-                self.report(Place::Index, ProblemKind::TooManyManifests { limit });
-            }
-            return Ok(());
-        }
-        let digest = descriptor.digest().to_string();
-        if is_index(descriptor.media_type()) {
-            let place = Place::NestedIndex { digest };
-            if depth >= MAX_DEPTH {
-                self.report(place, ProblemKind::TooDeep { limit: MAX_DEPTH });
-                return Ok(());
-            }
-            let Some(index) = self.document::<ImageIndex>(&place, descriptor, MAX_MANIFEST)? else {
-                return Ok(());
+    /// Compares a descriptor with a document that was read before, and returns
+    /// whether it was.
+    fn is_known(&mut self, place: &Place, descriptor: &Descriptor) -> bool {
+        let key = (
+            descriptor.digest().to_string(),
+            is_index(descriptor.media_type()),
+        );
+        let Some(known) = self.documents.get(&key).cloned() else {
+            return false;
+        };
+        if known.size != descriptor.size() {
+            let kind = ProblemKind::Size {
+                expected: descriptor.size(),
+                found: known.size,
             };
-            self.says(&place, descriptor, index.media_type().as_ref());
-            if index.manifests().is_empty() {
-                self.report(place, ProblemKind::NoManifest);
-            }
-            for inner in index.manifests() {
-                self.descriptor(cx, inner, depth + 1)?;
-            }
-            return Ok(());
+            self.report(place.clone(), kind);
         }
-        let place = Place::Manifest { digest };
-        if !is_manifest(descriptor.media_type()) {
-            let kind = ProblemKind::UnknownMediaType {
-                media_type: descriptor.media_type().to_string(),
-                expected: "those of manifests and indexes",
-            };
-            self.report(place, kind);
-            return Ok(());
+        self.says(place, descriptor, known.media_type.as_ref());
+        if let Some((config, platform)) = &known.platform {
+            self.platform(config, descriptor, platform);
         }
-        self.manifest(&place, descriptor)
+        true
     }
 
-    fn manifest(&mut self, place: &Place, descriptor: &Descriptor) -> Result<()> {
-        let is_new = self.manifests.insert(descriptor.digest().to_string());
-        if !is_new {
-            return Ok(());
-        }
-        let Some(manifest) = self.document::<ImageManifest>(place, descriptor, MAX_MANIFEST)?
-        else {
-            return Ok(());
+    /// Remembers what a document is, which was read just now.
+    fn know(&mut self, descriptor: &Descriptor, size: u64, media_type: Option<&MediaType>) {
+        let key = (
+            descriptor.digest().to_string(),
+            is_index(descriptor.media_type()),
+        );
+        let known = Known {
+            size,
+            media_type: media_type.cloned(),
+            platform: None,
         };
-        self.says(place, descriptor, manifest.media_type().as_ref());
-        let layers = manifest.layers();
-        if layers.len() > MAX_LAYERS {
-            let layers = layers.len();
-            self.report(place.clone(), ProblemKind::TooManyLayers { layers });
+        self.documents.insert(key, known);
+    }
+
+    /// Returns whether some manifest is there of those that an index names.
+    fn has_manifest(&mut self, parent: Parent<'_>) -> Result<bool> {
+        let key = parent.descriptor.digest().to_string();
+        if let Some(&known) = self.siblings.get(&key) {
+            return Ok(known);
         }
+        let mut has_one = false;
+        for sibling in parent.index.manifests() {
+            if let Some(digest) = descriptor_digest(sibling)
+                && !is_attached(sibling)
+                && !matches!(self.image.find_blob(digest)?, Found::Nothing)
+            {
+                has_one = true;
+                break;
+            }
+        }
+        self.siblings.insert(key, has_one);
+        Ok(has_one)
+    }
+
+    /// Reads a manifest, or reports why it cannot be read.
+    fn read_manifest(
+        &mut self,
+        place: &Place,
+        descriptor: &Descriptor,
+        parent: Option<Parent<'_>>,
+    ) -> Result<Option<(ImageManifest, u64)>> {
+        if let (Some(parent), Some(digest)) = (parent, descriptor_digest(descriptor))
+            && matches!(self.image.find_blob(digest)?, Found::Nothing)
+            && self.has_manifest(parent)?
+        {
+            self.report(place.clone(), ProblemKind::MissingSibling);
+            return Ok(None);
+        }
+        self.document(place, descriptor, MAX_MANIFEST)
+    }
+
+    fn manifest_content(
+        &mut self,
+        place: &Place,
+        descriptor: &Descriptor,
+        manifest: &ImageManifest,
+    ) -> Result<()> {
+        let layers = manifest.layers();
         let digest = manifest.config().digest().to_string();
         let digests = layers.iter().map(|l| l.digest().to_string()).collect();
         let known = self.configs.entry(digest.clone()).or_default();
         known.push(digests);
         let mut diff_ids = Vec::new();
-        // What BuildKit attaches to an image has neither a config nor layers.
-        let is_image = !is_attached(descriptor);
+        let content = content(manifest);
+        let is_image = content == Content::Image && !is_attached(descriptor);
         let config_place = Place::Config { digest };
-        if is_image && !is_config(manifest.config().media_type()) {
-            let kind = ProblemKind::UnknownMediaType {
-                media_type: manifest.config().media_type().to_string(),
-                expected: "those of configs",
-            };
-            self.report(config_place, kind);
-        } else if is_image {
-            let config = manifest.config();
+        let config = manifest.config();
+        if is_image {
+            if layers.len() > MAX_LAYERS {
+                let layers = layers.len();
+                self.report(place.clone(), ProblemKind::TooManyLayers { layers });
+            }
             let config = self.document::<ImageConfiguration>(&config_place, config, MAX_CONFIG)?;
-            if let Some(config) = &config {
-                self.config(&config_place, descriptor, &manifest, config);
+            if let Some((config, _)) = &config {
+                self.config(&config_place, manifest, config);
+                let platform = config_platform(config);
+                self.platform(&config_place, descriptor, &platform);
+                let key = (descriptor.digest().to_string(), false);
+                if let Some(known) = self.documents.get_mut(&key) {
+                    known.platform = Some((config_place, platform));
+                }
                 diff_ids.clone_from(config.rootfs().diff_ids());
             }
         } else {
-            self.bytes(&config_place, manifest.config(), MAX_CONFIG)?;
+            if content == Content::Unknown && !is_attached(descriptor) {
+                let media_type = config.media_type().to_string();
+                self.report(place.clone(), ProblemKind::NoImage { media_type });
+            }
+            self.bytes(&config_place, config, MAX_CONFIG)?;
         }
         for (index, layer) in layers.iter().enumerate() {
             self.layers.push(ExpectedLayer {
                 index,
                 descriptor: layer.clone(),
                 diff_id: diff_ids.get(index).cloned(),
+                is_image,
             });
         }
         Ok(())
     }
 
-    fn config(
-        &mut self,
-        place: &Place,
-        descriptor: &Descriptor,
-        manifest: &ImageManifest,
-        config: &ImageConfiguration,
-    ) {
+    fn config(&mut self, place: &Place, manifest: &ImageManifest, config: &ImageConfiguration) {
         let layers = manifest.layers().len();
         let diff_ids = config.rootfs().diff_ids().len();
         if diff_ids != layers {
@@ -249,24 +284,23 @@ impl Check<'_> {
         if !history.is_empty() && entries != layers {
             self.report(place.clone(), ProblemKind::HistoryCount { entries, layers });
         }
+    }
+
+    /// Compares the platform in an index with that of the config.
+    fn platform(&mut self, place: &Place, descriptor: &Descriptor, found: &Platform) {
         if let Some(platform) = descriptor.platform()
-            && (platform.os() != config.os() || platform.architecture() != config.architecture())
+            && (platform.os() != found.os() || platform.architecture() != found.architecture())
         {
             let kind = ProblemKind::Platform {
                 index: platform_text(platform),
-                config: format!("{}/{}", config.os(), config.architecture()),
+                config: platform_text(found),
             };
             self.report(place.clone(), kind);
         }
     }
 
     /// Compares the media type that a document says of itself.
-    fn says(
-        &mut self,
-        place: &Place,
-        descriptor: &Descriptor,
-        found: Option<&crate::oci::MediaType>,
-    ) {
+    fn says(&mut self, place: &Place, descriptor: &Descriptor, found: Option<&MediaType>) {
         if let Some(found) = found.filter(|found| *found != descriptor.media_type()) {
             let kind = ProblemKind::MediaTypeDiffers {
                 expected: descriptor.media_type().to_string(),
@@ -276,18 +310,18 @@ impl Check<'_> {
         }
     }
 
-    /// Reads a document, whatever its digest.
+    /// Reads a document, whatever its digest, and returns its size as well.
     fn document<T: DeserializeOwned>(
         &mut self,
         place: &Place,
         descriptor: &Descriptor,
         limit: u64,
-    ) -> Result<Option<T>> {
+    ) -> Result<Option<(T, u64)>> {
         let Some(bytes) = self.bytes(place, descriptor, limit)? else {
             return Ok(None);
         };
         match parse_json(&bytes) {
-            Ok(document) => Ok(Some(document)),
+            Ok(document) => Ok(Some((document, bytes.len() as u64))),
             Err(error) => {
                 let problem = error.to_string();
                 self.report(place.clone(), ProblemKind::Malformed { problem });
@@ -307,16 +341,13 @@ impl Check<'_> {
             self.report(place.clone(), ProblemKind::UnknownDigest);
             return Ok(None);
         };
-        let Some(file) = self.image.find_blob(expected)? else {
+        let file = self.image.find_blob(expected)?;
+        if matches!(file, Found::Nothing) {
             self.report(place.clone(), ProblemKind::Missing);
+        }
+        let Some(bytes) = self.content(place, file, limit)? else {
             return Ok(None);
         };
-        if file.size > limit {
-            let size = file.size;
-            self.report(place.clone(), ProblemKind::TooLarge { size, limit });
-            return Ok(None);
-        }
-        let bytes = read_all(self.image.name(), file.reader, limit)?;
         let found = Digest::of(&bytes);
         compare(descriptor, found, bytes.len() as u64, |kind| {
             self.report(place.clone(), kind);
@@ -324,11 +355,26 @@ impl Check<'_> {
         Ok(Some(bytes))
     }
 
+    /// Reads a file of limited size, if there is one.
+    fn content(&mut self, place: &Place, file: Found, limit: u64) -> Result<Option<Vec<u8>>> {
+        let kind = match file {
+            Found::File(file) if file.size <= limit => {
+                return read_all(self.image.name(), file.reader, limit).map(Some);
+            }
+            Found::File(FoundFile { size, .. }) => ProblemKind::TooLarge { size, limit },
+            Found::Nothing => return Ok(None),
+            Found::Unusable(error) => ProblemKind::Malformed {
+                problem: error.to_string(),
+            },
+        };
+        self.report(place.clone(), kind);
+        Ok(None)
+    }
+
     /// Compares `manifest.json` with the OCI manifests of the same archive.
     fn docker(&mut self, cx: &Context) -> Result<()> {
-        let name = self.image.name();
-        let files = self.image.files();
-        let Some(bytes) = read_document(name, files, MANIFEST_JSON, MAX_MANIFEST)? else {
+        let file = self.image.files().find(MANIFEST_JSON)?;
+        let Some(bytes) = self.content(&Place::Whole, file, MAX_MANIFEST)? else {
             return Ok(());
         };
         let images = match docker_archive::parse(MANIFEST_JSON, &bytes) {
@@ -376,120 +422,116 @@ impl Check<'_> {
     }
 
     /// Returns the digest of a file: by its name if it is a blob, whose bytes
-    /// are checked elsewhere.
-    fn digest_of(&self, cx: &Context, file: &str) -> Result<Option<String>> {
-        let Some(found) = self.image.files().open(file)? else {
+    /// are checked elsewhere. Each file is read once.
+    fn digest_of(&mut self, cx: &Context, file: &str) -> Result<Option<String>> {
+        if let Some(known) = self.files.get(file) {
+            return Ok(known.clone());
+        }
+        let digest = self.read_digest(cx, file)?.map(|digest| digest.to_string());
+        self.files.insert(file.to_owned(), digest.clone());
+        Ok(digest)
+    }
+
+    fn read_digest(&self, cx: &Context, file: &str) -> Result<Option<Digest>> {
+        let Found::File(found) = self.image.files().find(file)? else {
             return Ok(None);
         };
         let by_name = file.strip_prefix("blobs/sha256/");
-        if let Some(Ok(digest)) = by_name.map(|hex| format!("sha256:{hex}").parse::<Digest>()) {
-            return Ok(Some(digest.to_string()));
+        if let Some(Ok(digest)) = by_name.map(|hex| format!("sha256:{hex}").parse()) {
+            return Ok(Some(digest));
         }
-        let digest = docker_archive::hash(cx, self.image.name(), found)?;
-        Ok(Some(digest.to_string()))
+        docker_archive::hash(cx, self.image.name(), found).map(Some)
     }
 }
 
-/// Compares bytes with their descriptor.
-fn compare(descriptor: &Descriptor, found: Digest, size: u64, mut report: impl FnMut(ProblemKind)) {
-    if let Some(expected) = descriptor_digest(descriptor).filter(|expected| *expected != found) {
-        report(ProblemKind::Digest { expected, found });
+impl Visitor for Check<'_> {
+    fn manifest(&mut self, descriptor: &Descriptor, parent: Option<Parent<'_>>) -> Result<()> {
+        let digest = descriptor.digest().to_string();
+        let said = (
+            digest.clone(),
+            descriptor.size(),
+            descriptor.media_type().to_string(),
+            descriptor.platform().as_ref().map(platform_text),
+            parent.is_some(),
+        );
+        let place = Place::Manifest { digest };
+        if !self.descriptors.insert(said) {
+            return Ok(());
+        }
+        if !is_manifest(descriptor.media_type()) {
+            let kind = ProblemKind::UnknownMediaType {
+                media_type: descriptor.media_type().to_string(),
+                expected: "those of manifests and indexes",
+            };
+            self.report(place, kind);
+            return Ok(());
+        }
+        if self.is_known(&place, descriptor) {
+            return Ok(());
+        }
+        let Some((manifest, size)) = self.read_manifest(&place, descriptor, parent)? else {
+            return Ok(());
+        };
+        self.says(&place, descriptor, manifest.media_type().as_ref());
+        self.know(descriptor, size, manifest.media_type().as_ref());
+        self.manifest_content(&place, descriptor, &manifest)
     }
-    if descriptor.size() != size {
-        report(ProblemKind::Size {
-            expected: descriptor.size(),
-            found: size,
-        });
-    }
-}
 
-/// The pass over the layers: reads each blob once.
-fn check_layers(
-    cx: &Context,
-    image: &ImageReader,
-    layers: &[ExpectedLayer],
-    problems: &mut Vec<Problem>,
-) -> Result<()> {
-    let digests: BTreeSet<Digest> = layers
-        .iter()
-        .filter_map(|layer| descriptor_digest(&layer.descriptor))
-        .collect();
-    let digests: Vec<Digest> = digests.into_iter().collect();
-    let store_dir = StoreDir::default();
-    let surveys = parallel::for_each(cx, &digests, |digest| {
-        let Some(file) = image.find_blob(*digest)? else {
+    fn index(&mut self, descriptor: &Descriptor) -> Result<Option<ImageIndex>> {
+        let digest = descriptor.digest().to_string();
+        let place = Place::NestedIndex {
+            digest: digest.clone(),
+        };
+        let said = (
+            digest,
+            descriptor.size(),
+            descriptor.media_type().to_string(),
+            None,
+            false,
+        );
+        if !self.descriptors.insert(said) || self.is_known(&place, descriptor) {
+            return Ok(None);
+        }
+        let document = self.document::<ImageIndex>(&place, descriptor, MAX_MANIFEST)?;
+        let Some((index, size)) = document else {
             return Ok(None);
         };
-        survey(cx, &store_dir, file.reader).map(Some)
-    })?;
-    let surveys: BTreeMap<_, _> = digests.into_iter().zip(surveys).collect();
-    let mut judged = BTreeSet::new();
-    let mut told = BTreeSet::new();
-    for layer in layers {
-        let ExpectedLayer {
-            descriptor,
-            diff_id,
-            ..
-        } = layer;
-        let digest = descriptor.digest().to_string();
-        let media_type = descriptor.media_type().to_string();
-        // What several manifests say of a layer alike is told once.
-        if !judged.insert((digest.clone(), media_type, descriptor.size(), diff_id)) {
-            continue;
+        self.says(&place, descriptor, index.media_type().as_ref());
+        self.know(descriptor, size, index.media_type().as_ref());
+        if index.manifests().is_empty() {
+            self.report(place, ProblemKind::NoManifest);
         }
-        let is_new = told.insert(digest.clone());
-        let survey = descriptor_digest(&layer.descriptor).map(|digest| &surveys[&digest]);
-        let place = Place::Layer {
-            index: layer.index,
-            digest,
-        };
-        let mut report = |kind| {
-            problems.push(Problem {
-                place: place.clone(),
-                kind,
-            });
-        };
-        match survey {
-            None => report(ProblemKind::UnknownDigest),
-            Some(None) => report(ProblemKind::Missing),
-            Some(Some(survey)) => check_layer(layer, survey, is_new, report),
-        }
+        Ok(Some(index))
     }
-    Ok(())
+
+    fn beyond(&mut self, descriptor: &Descriptor, limit: Limit) -> Result<()> {
+        let kind = match limit {
+            Limit::Depth(limit) => {
+                let digest = descriptor.digest().to_string();
+                self.report(
+                    Place::NestedIndex { digest },
+                    ProblemKind::TooDeep { limit },
+                );
+                return Ok(());
+            }
+            Limit::Entries(limit) => ProblemKind::TooManyManifests { limit },
+            Limit::Bytes(limit) => ProblemKind::TooManyIndexBytes { limit },
+        };
+        let problem = Problem {
+            place: Place::Index,
+            kind,
+        };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+        Ok(())
+    }
 }
 
-/// Compares a layer with what was said of it. `with_bytes` asks for what is
-/// wrong with its bytes, whatever was said, as well.
-fn check_layer(
-    layer: &ExpectedLayer,
-    survey: &LayerSurvey,
-    with_bytes: bool,
-    mut report: impl FnMut(ProblemKind),
-) {
-    let media_type = layer.descriptor.media_type();
-    compare(&layer.descriptor, survey.digest, survey.size, &mut report);
-    match Codec::of_media_type(media_type) {
-        Some(codec) if codec == survey.codec => {}
-        Some(_) => report(ProblemKind::Compression {
-            media_type: media_type.to_string(),
-            codec: survey.codec,
-        }),
-        // An artifact's blob, of which nothing more is known.
-        None if layer.diff_id.is_none() => return,
-        None => report(ProblemKind::UnknownMediaType {
-            media_type: media_type.to_string(),
-            expected: "those of layers",
-        }),
-    }
-    if let (Some(expected), Some((found, _))) = (&layer.diff_id, survey.tar)
-        && *expected != found.to_string()
-    {
-        report(ProblemKind::DiffId {
-            expected: expected.clone(),
-            found,
-        });
-    }
-    for problem in survey.problems.iter().filter(|_| with_bytes) {
-        report(problem.clone().into());
-    }
+fn config_platform(config: &ImageConfiguration) -> Platform {
+    let mut platform = Platform::default();
+    platform
+        .set_os(config.os().clone())
+        .set_architecture(config.architecture().clone());
+    platform
 }

@@ -149,7 +149,7 @@ pub fn inspect(
     platform: Option<&Platform>,
     options: &InspectOptions,
 ) -> Result<ImageSummary> {
-    let image = reader.image(platform)?;
+    let image = reader.image(cx, platform)?;
     let contents = if options.contents {
         parallel::for_each(cx, &image.layers, |layer| {
             contents(cx, reader, options, layer).map(Some)

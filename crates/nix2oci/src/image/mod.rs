@@ -10,6 +10,7 @@
 
 mod assemble;
 mod check;
+mod check_layers;
 mod config;
 mod config_document;
 mod docker_archive;
@@ -21,6 +22,7 @@ mod reader;
 mod select;
 mod source;
 mod verify;
+mod walk;
 
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
 pub use check::check;

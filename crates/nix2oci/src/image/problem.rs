@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::digest::{DiffId, Digest};
 use crate::layer::{Codec, LayerProblem};
+use crate::plan::MAX_LAYERS;
 
 /// One thing that is wrong with an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,13 @@ pub enum ProblemKind {
     /// A file or a blob is not there.
     #[error("it is not there")]
     Missing,
-    /// A digest is of an algorithm that is not SHA-256.
+    /// A manifest is not there that a nested index names beside others that
+    /// are: what containerd and nerdctl export for some platforms only.
+    #[error("it is not there, but others of its index are")]
+    MissingSibling,
+    /// A digest is of an algorithm that is not SHA-256. OCI has others, but
+    /// Docker and most registries take none of them, and what was not checked
+    /// cannot be called right.
     #[error("its digest is not a SHA-256, and was not checked")]
     UnknownDigest,
     /// Bytes do not have the digest of their descriptor.
@@ -128,10 +135,22 @@ pub enum ProblemKind {
         limit: usize,
     },
     /// There are too many manifests to look at.
-    #[error("there are more than {limit} manifests, and the others were not looked at")]
+    #[error("there are more than {limit} manifests and indexes; the others were not looked at")]
     TooManyManifests {
         /// How many were looked at.
         limit: usize,
+    },
+    /// Nested indexes are too large together to look at them all.
+    #[error("indexes have more than {limit} bytes; the others were not looked at")]
+    TooManyIndexBytes {
+        /// Bytes that were looked at.
+        limit: u64,
+    },
+    /// A manifest is of no image, and does not say that it is an artifact.
+    #[error("it is not of an image: its config has media type {media_type}")]
+    NoImage {
+        /// The config's media type.
+        media_type: String,
     },
     /// An annotation that loaders take the image's name from is not there.
     #[error("it has no annotation {annotation}")]
@@ -199,7 +218,9 @@ pub enum ProblemKind {
         layers: usize,
     },
     /// There are more layers than some runtime can mount.
-    #[error("it has {layers} layers; Docker mounts 125 at most and podman before 5 has 128")]
+    #[error(
+        "it has {layers} layers; Docker mounts {MAX_LAYERS} at most and podman before 5 has 128"
+    )]
     TooManyLayers {
         /// Layers in the manifest.
         layers: usize,
@@ -220,7 +241,12 @@ impl Problem {
     /// Returns how bad it is.
     pub fn severity(&self) -> Severity {
         let is_warning = match &self.kind {
-            ProblemKind::NoName { .. } | ProblemKind::NoRepoTags => true,
+            // umoci's --no-history leaves out an entry; no loader counts them.
+            ProblemKind::NoName { .. }
+            | ProblemKind::NoRepoTags
+            | ProblemKind::MissingSibling
+            | ProblemKind::NoImage { .. }
+            | ProblemKind::HistoryCount { .. } => true,
             ProblemKind::TooManyLayers { layers } => *layers <= 127,
             ProblemKind::Layer(problem) => problem.is_harmless(),
             _ => false,
@@ -238,6 +264,7 @@ impl ProblemKind {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::MissingSibling => "missing-sibling",
             Self::UnknownDigest => "unknown-digest",
             Self::Digest { .. } => "digest",
             Self::Size { .. } => "size",
@@ -248,6 +275,8 @@ impl ProblemKind {
             Self::NoManifest => "no-manifest",
             Self::TooDeep { .. } => "too-deep",
             Self::TooManyManifests { .. } => "too-many-manifests",
+            Self::TooManyIndexBytes { .. } => "too-many-index-bytes",
+            Self::NoImage { .. } => "no-image",
             Self::NoName { .. } => "no-name",
             Self::NoRepoTags => "no-repo-tags",
             Self::UnknownMediaType { .. } => "unknown-media-type",

@@ -18,19 +18,15 @@ use crate::oci::{
 use super::docker_archive::{self, MANIFEST_JSON};
 use super::read_archive::ArchiveFiles;
 use super::read_layout::LayoutFiles;
-use super::{ImageForm, ImageSource, RawManifest, VerifyingReader, recognise, select};
+use super::select::{self, Candidates, Content};
+use super::walk::{Limit, Parent, Visitor, Walk};
+use super::{ImageForm, ImageSource, RawManifest, VerifyingReader, recognise};
 
 /// Bytes that an index or a manifest may have; registries have the same limit.
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 
 /// Bytes that a config may have.
 pub(super) const MAX_CONFIG: u64 = 8 << 20;
-
-/// Indexes that may be in each other.
-pub(super) const MAX_DEPTH: usize = 4;
-
-/// Manifests and indexes of one layout or archive that are looked at.
-pub(super) const MAX_MANIFESTS: usize = 4096;
 
 /// Opens an image layout or an archive and gives out what is in it.
 ///
@@ -54,11 +50,35 @@ pub struct ImageReader {
 
 /// Files by name: a directory or an archive.
 pub(super) trait Files: Send + Sync {
-    /// Opens a file, if there is one of this name.
-    fn open(&self, name: &str) -> Result<Option<FoundFile>>;
+    /// Opens what is behind a name.
+    fn find(&self, name: &str) -> Result<Found>;
+
+    /// Opens a file, if there is one of this name. What is there and is no
+    /// file is an error.
+    fn open(&self, name: &str) -> Result<Option<FoundFile>> {
+        self.find(name)?.file()
+    }
 
     /// Returns names that more than one file has, in order.
     fn duplicates(&self) -> Vec<String>;
+}
+
+/// What is behind a name.
+pub(super) enum Found {
+    File(FoundFile),
+    Nothing,
+    /// Something that cannot be read as a file, and why.
+    Unusable(Error),
+}
+
+impl Found {
+    pub(super) fn file(self) -> Result<Option<FoundFile>> {
+        match self {
+            Self::File(file) => Ok(Some(file)),
+            Self::Nothing => Ok(None),
+            Self::Unusable(error) => Err(error),
+        }
+    }
 }
 
 /// A file that was opened. Errors of its reader carry an [`Error`].
@@ -210,65 +230,49 @@ impl ImageReader {
 
     /// Returns every manifest, in the order of the index, nested ones in their
     /// place. The tag that the image was opened with makes no difference.
-    pub fn manifests(&self) -> Result<Vec<StoredManifest>> {
-        let mut found = Vec::new();
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Image`] if an index is not there or there is no end of
+    /// them: 4096 entries of indexes, 64 MiB of indexes and 4 indexes in each
+    /// other are the most. An integrity error if one is not what its
+    /// descriptor says.
+    pub fn manifests(&self, cx: &Context) -> Result<Vec<StoredManifest>> {
+        let mut walk = Walk::new(cx);
+        let mut collect = Collect {
+            image: self,
+            entry: 0,
+            names: Vec::new(),
+            found: Vec::new(),
+        };
         for (entry, descriptor) in self.index.manifests().iter().enumerate() {
-            let names = select::names(descriptor);
-            self.walk(descriptor, entry, &names, 0, &mut found)?;
+            collect.entry = entry;
+            collect.names = select::names(descriptor);
+            walk.entry(descriptor, &mut collect)?;
         }
-        Ok(found)
-    }
-
-    fn walk(
-        &self,
-        descriptor: &Descriptor,
-        entry: usize,
-        names: &[String],
-        depth: usize,
-        found: &mut Vec<StoredManifest>,
-    ) -> Result<()> {
-        if !select::is_index(descriptor.media_type()) {
-            if found.len() >= MAX_MANIFESTS {
-                let problem = format!("holds more than {MAX_MANIFESTS} manifests");
-                return Err(Error::image(&self.name, problem));
-            }
-            found.push(StoredManifest {
-                names: names.to_vec(),
-                descriptor: descriptor.clone(),
-                entry,
-            });
-            return Ok(());
-        }
-        if depth >= MAX_DEPTH {
-            let problem = format!("holds indexes that are over {MAX_DEPTH} deep in each other");
-            return Err(Error::image(&self.name, problem));
-        }
-        let bytes = self.read_blob(descriptor, "index", MAX_MANIFEST)?;
-        let index: ImageIndex = parse(&self.place("index", descriptor), &bytes)?;
-        for inner in index.manifests() {
-            self.walk(inner, entry, names, depth + 1, found)?;
-        }
-        Ok(())
+        Ok(collect.found)
     }
 
     /// Returns the one image that the tag and `platform` choose.
     ///
     /// A tag is compared with the whole name of each image, and if none is
     /// equal, with the tag in it. Without a tag there must be one image only;
-    /// without a platform it must be for one platform only. Attestations that
-    /// BuildKit stores beside images do not count.
+    /// without a platform it must be for one platform only. What is stored
+    /// beside images, such as attestations and signatures, does not count, nor
+    /// does what a nested index names and the archive does not hold.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Image`] if none or more than one is left; it lists the tags
     /// or the platforms there are.
-    pub fn image(&self, platform: Option<&Platform>) -> Result<StoredImage> {
+    pub fn image(&self, cx: &Context, platform: Option<&Platform>) -> Result<StoredImage> {
         let chosen = select::choose(
+            cx,
             &self.name,
-            self.manifests()?,
+            self.manifests(cx)?,
             self.tag.as_deref(),
             platform,
-            |manifest| self.platform(manifest),
+            self,
         )?;
         self.load(&chosen)
     }
@@ -342,7 +346,8 @@ impl ImageReader {
             .ok_or_else(|| Error::image(&what, "does not have a SHA-256 digest"))?;
         let found = self
             .find_blob(digest)?
-            .ok_or_else(|| Error::image(&what, "is not there"))?;
+            .file()?
+            .ok_or_else(|| self.missing(&what, digest))?;
         if found.size != descriptor.size() {
             return Err(ErrorKind::SizeMismatch {
                 what,
@@ -368,17 +373,28 @@ impl ImageReader {
     }
 
     /// Opens a blob without looking at what it says.
-    pub(super) fn find_blob(&self, digest: Digest) -> Result<Option<FoundFile>> {
+    pub(super) fn find_blob(&self, digest: Digest) -> Result<Found> {
         let Some(blobs) = &self.docker_blobs else {
-            return self.files.open(&format!("blobs/sha256/{}", digest.hex()));
+            return self.files.find(&format!("blobs/sha256/{}", digest.hex()));
         };
         match blobs.get(&digest) {
-            None => Ok(None),
-            Some(DockerBlob::Member(name)) => self.files.open(name),
-            Some(DockerBlob::Bytes(bytes)) => Ok(Some(FoundFile {
+            None => Ok(Found::Nothing),
+            Some(DockerBlob::Member(name)) => self.files.find(name),
+            Some(DockerBlob::Bytes(bytes)) => Ok(Found::File(FoundFile {
                 size: bytes.len() as u64,
                 reader: Box::new(io::Cursor::new(bytes.clone())),
             })),
+        }
+    }
+
+    fn missing(&self, what: &str, digest: Digest) -> Error {
+        let member = self.docker_blobs.as_ref().and_then(|b| b.get(&digest));
+        match member {
+            Some(DockerBlob::Member(file)) => Error::image(
+                &self.name,
+                format!("{MANIFEST_JSON} names {file:?}, which is not there"),
+            ),
+            _ => Error::image(what, "is not there"),
         }
     }
 
@@ -388,21 +404,6 @@ impl ImageReader {
 
     pub(super) fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
-    }
-
-    /// Returns the platform of a manifest: what the index says, else what its
-    /// config says.
-    fn platform(&self, manifest: &StoredManifest) -> Result<Option<Platform>> {
-        if let Some(platform) = manifest.descriptor.platform() {
-            return Ok(Some(platform.clone()));
-        }
-        let image = self.load(manifest)?;
-        let mut platform = Platform::default();
-        platform
-            .set_os(image.config.os().clone())
-            .set_architecture(image.config.architecture().clone())
-            .set_variant(image.config.variant().clone());
-        Ok(Some(platform))
     }
 
     /// Reads a blob of limited size into memory, and verifies it.
@@ -420,6 +421,79 @@ impl ImageReader {
 
     fn place(&self, what: &str, descriptor: &Descriptor) -> String {
         format!("{}: {what} {}", self.name, descriptor.digest())
+    }
+}
+
+impl Candidates for ImageReader {
+    fn is_present(&self, manifest: &StoredManifest) -> Result<bool> {
+        // Of a digest that nobody here knows it cannot be said.
+        let digest = descriptor_digest(&manifest.descriptor);
+        digest.map_or(Ok(true), |digest| {
+            Ok(!matches!(self.find_blob(digest)?, Found::Nothing))
+        })
+    }
+
+    /// What cannot be read as a manifest may be an image; if it is chosen, its
+    /// errors are heard of.
+    fn is_image(&self, manifest: &StoredManifest) -> Result<bool> {
+        let bytes = match self.read_blob(&manifest.descriptor, "manifest", MAX_MANIFEST) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::ReadInput { .. }) => return Err(error),
+            Err(_) => return Ok(true),
+        };
+        let manifest = parse_json::<ImageManifest>(&bytes);
+        Ok(manifest.map_or(true, |manifest| {
+            select::content(&manifest) == Content::Image
+        }))
+    }
+
+    /// What the index says, else what the config says.
+    fn platform(&self, manifest: &StoredManifest) -> Result<Option<Platform>> {
+        if let Some(platform) = manifest.descriptor.platform() {
+            return Ok(Some(platform.clone()));
+        }
+        let image = self.load(manifest)?;
+        let mut platform = Platform::default();
+        platform
+            .set_os(image.config.os().clone())
+            .set_architecture(image.config.architecture().clone())
+            .set_variant(image.config.variant().clone());
+        Ok(Some(platform))
+    }
+}
+
+/// Collects manifests.
+struct Collect<'a> {
+    image: &'a ImageReader,
+    entry: usize,
+    names: Vec<String>,
+    found: Vec<StoredManifest>,
+}
+
+impl Visitor for Collect<'_> {
+    fn manifest(&mut self, descriptor: &Descriptor, _: Option<Parent<'_>>) -> Result<()> {
+        self.found.push(StoredManifest {
+            names: self.names.clone(),
+            descriptor: descriptor.clone(),
+            entry: self.entry,
+        });
+        Ok(())
+    }
+
+    fn index(&mut self, descriptor: &Descriptor) -> Result<Option<ImageIndex>> {
+        let bytes = self.image.read_blob(descriptor, "index", MAX_MANIFEST)?;
+        parse(&self.image.place("index", descriptor), &bytes).map(Some)
+    }
+
+    fn beyond(&mut self, _: &Descriptor, limit: Limit) -> Result<()> {
+        let problem = match limit {
+            Limit::Depth(limit) => {
+                format!("holds indexes that are over {limit} deep in each other")
+            }
+            Limit::Entries(limit) => format!("holds more than {limit} manifests and indexes"),
+            Limit::Bytes(limit) => format!("holds indexes of more than {limit} bytes"),
+        };
+        Err(Error::image(&self.image.name, problem))
     }
 }
 

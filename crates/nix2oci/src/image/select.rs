@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, MediaType, Platform};
+use crate::layer::Codec;
+use crate::oci::annotation::{IMAGE_NAME, REF_NAME};
+use crate::oci::{Descriptor, ImageManifest, MediaType, Platform};
 
 use super::StoredManifest;
-
-/// The annotation of an image's name or tag, in an index.
-pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// The annotation of an image's full name that containerd and podman read.
-pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// The annotation of what BuildKit stores beside an image, such as an
 /// attestation.
@@ -42,7 +39,7 @@ pub(super) fn annotation<'a>(descriptor: &'a Descriptor, key: &str) -> Option<&'
 /// Returns the names that an index gives a manifest, each once.
 pub(super) fn names(descriptor: &Descriptor) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for key in [CONTAINERD_NAME, REF_NAME] {
+    for key in [IMAGE_NAME, REF_NAME] {
         if let Some(name) = annotation(descriptor, key)
             && !names.iter().any(|known| known == name)
         {
@@ -52,9 +49,48 @@ pub(super) fn names(descriptor: &Descriptor) -> Vec<String> {
     names
 }
 
-/// Returns whether something is stored beside an image and is none.
+/// Returns whether an index says that something is no image but is stored
+/// beside one.
 pub(super) fn is_attached(descriptor: &Descriptor) -> bool {
-    annotation(descriptor, ATTACHED).is_some()
+    annotation(descriptor, ATTACHED).is_some() || descriptor.artifact_type().is_some()
+}
+
+/// What a manifest is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// An image.
+    Image,
+    /// An artifact, such as a signature, that says of itself what it is.
+    Artifact,
+    /// Nobody knows: its config is no image's.
+    Unknown,
+}
+
+/// Returns what a manifest is of, as the image specification 1.1 tells it
+/// ("Guidelines for Artifact Usage"). cosign's signatures are older than it:
+/// they have an image's config, but their layers are none.
+pub(super) fn content(manifest: &ImageManifest) -> Content {
+    let config = manifest.config().media_type();
+    if manifest.artifact_type().is_some() || *config == MediaType::EmptyJSON {
+        return Content::Artifact;
+    }
+    if !is_config(config) {
+        return Content::Unknown;
+    }
+    let layers = manifest.layers();
+    // An encrypted layer is one too, if none that can be read.
+    let is_layer = |layer: &Descriptor| {
+        let media_type = layer.media_type();
+        Codec::of_media_type(media_type).is_some()
+            || media_type
+                .as_ref()
+                .starts_with("application/vnd.oci.image.layer.")
+    };
+    if layers.is_empty() || layers.iter().any(is_layer) {
+        Content::Image
+    } else {
+        Content::Artifact
+    }
 }
 
 /// Returns `os/architecture` or `os/architecture/variant`.
@@ -87,15 +123,27 @@ pub(super) fn tagged<T>(items: Vec<T>, tag: &str, names: impl Fn(&T) -> Vec<Stri
         .collect()
 }
 
+/// What a choice needs to know of manifests. It is asked only where the answer
+/// decides.
+pub(super) trait Candidates {
+    /// Returns whether the manifest's blob is there.
+    fn is_present(&self, manifest: &StoredManifest) -> Result<bool>;
+
+    /// Returns whether the manifest can be of an image.
+    fn is_image(&self, manifest: &StoredManifest) -> Result<bool>;
+
+    /// Returns the image's platform.
+    fn platform(&self, manifest: &StoredManifest) -> Result<Option<Platform>>;
+}
+
 /// Chooses one manifest, or says what there is to choose from.
-///
-/// `platform_of` is asked only where the platform decides.
 pub(super) fn choose(
+    cx: &Context,
     image: &str,
     manifests: Vec<StoredManifest>,
     tag: Option<&str>,
     platform: Option<&Platform>,
-    platform_of: impl Fn(&StoredManifest) -> Result<Option<Platform>>,
+    candidates: &dyn Candidates,
 ) -> Result<StoredManifest> {
     let mut left: Vec<_> = manifests
         .into_iter()
@@ -113,11 +161,28 @@ pub(super) fn choose(
         }
     }
     merge_names(&mut left);
+    if left.len() > 1 {
+        left = without_absent(left, candidates)?;
+    }
+    if left.len() > 1 {
+        let mut images = Vec::new();
+        for manifest in left {
+            cx.cancel.check()?;
+            if candidates.is_image(&manifest)? {
+                images.push(manifest);
+            }
+        }
+        left = images;
+        if left.is_empty() {
+            return Err(Error::image(image, "holds no image"));
+        }
+    }
     if let Some(wanted) = platform {
         let mut others = BTreeSet::new();
         let mut matching = Vec::new();
         for manifest in left {
-            let found = platform_of(&manifest)?;
+            cx.cancel.check()?;
+            let found = candidates.platform(&manifest)?;
             if found.as_ref().is_some_and(|found| fits(found, wanted)) {
                 matching.push(manifest);
             } else {
@@ -138,7 +203,8 @@ pub(super) fn choose(
     let is_one_entry = left.iter().all(|m| m.entry == left[0].entry);
     let mut platforms = BTreeSet::new();
     for manifest in &left {
-        platforms.extend(platform_of(manifest)?.as_ref().map(platform_text));
+        cx.cancel.check()?;
+        platforms.extend(candidates.platform(manifest)?.as_ref().map(platform_text));
     }
     let problem = if is_one_entry || platforms.len() == left.len() {
         let platforms = platforms.into_iter().collect::<Vec<_>>().join(", ");
@@ -148,6 +214,29 @@ pub(super) fn choose(
         format!("holds several images, and one must be chosen by its tag: {tags}")
     };
     Err(Error::image(image, problem))
+}
+
+/// Leaves out what is not there, unless nothing else of its index is: an export
+/// from containerd or nerdctl has the whole index of an image for several
+/// platforms, but the manifests of some only.
+fn without_absent(
+    manifests: Vec<StoredManifest>,
+    candidates: &dyn Candidates,
+) -> Result<Vec<StoredManifest>> {
+    let mut found = Vec::new();
+    for manifest in manifests {
+        found.push((candidates.is_present(&manifest)?, manifest));
+    }
+    let present: BTreeSet<usize> = found
+        .iter()
+        .filter(|(is_present, _)| *is_present)
+        .map(|(_, manifest)| manifest.entry)
+        .collect();
+    Ok(found
+        .into_iter()
+        .filter(|(is_present, manifest)| *is_present || !present.contains(&manifest.entry))
+        .map(|(_, manifest)| manifest)
+        .collect())
 }
 
 /// Makes one of several entries for the same manifest.
