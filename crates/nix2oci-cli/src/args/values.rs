@@ -4,20 +4,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use nix2oci::oci::{Timestamp, is_tag};
-
-/// The most layers that an image may have: Docker's classic store loads no
-/// more.
-const MOST_LAYERS: usize = 125;
+use nix2oci::plan::MAX_LAYERS;
 
 /// Reads `--max-layers`.
 pub(crate) fn max_layers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("an image of store paths has at least 1 layer".to_owned()),
-        Ok(layers) if layers <= MOST_LAYERS => Ok(layers),
+        Ok(layers) if layers <= MAX_LAYERS => Ok(layers),
         Ok(_) => Err(format!(
-            "Docker loads images of at most {MOST_LAYERS} layers"
+            "Docker loads images of at most {MAX_LAYERS} layers"
         )),
-        Err(_) => Err(format!("expected a number from 1 to {MOST_LAYERS}")),
+        Err(_) => Err(format!("expected a number from 1 to {MAX_LAYERS}")),
     }
 }
 

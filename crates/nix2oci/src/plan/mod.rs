@@ -35,3 +35,7 @@ pub use root_tree::{RootNode, RootTree};
 pub use single::Single;
 pub use strategies::{DEFAULT_STRATEGY, STRATEGIES, StrategyEntry, strategy};
 pub use strategy::{Group, LayerRequest, LayerStrategy};
+
+/// The most layers that every loader takes. Docker's own store takes no more
+/// (moby 24.0, `layer/layer_store.go`, `maxLayerDepth`).
+pub const MAX_LAYERS: usize = 125;
