@@ -1,13 +1,15 @@
 //! How the command ends: exit codes, and errors with hints.
 //!
-//! The library says what happened; what a user can type next is known here
-//! only.
+//! The library says what happened; what a user can type next is known to
+//! [`hints`](crate::hints) only.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use nix2oci::{ErrorClass, ErrorKind};
+
+use crate::hints::hints;
 
 /// The documented exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +139,11 @@ impl Failure {
     pub(crate) fn because(mut self, cause: &dyn std::error::Error) -> Self {
         let mut next = Some(cause);
         while let Some(cause) = next {
-            self.causes.push(cause.to_string());
+            let text = cause.to_string();
+            // SQLite's error and the code below it say the same.
+            if self.causes.last().is_none_or(|last| !text.contains(last)) {
+                self.causes.push(text);
+            }
             next = cause.source();
         }
         self
@@ -218,80 +224,6 @@ impl From<nix2oci::Error> for Failure {
     }
 }
 
-/// Returns what a user can try after this error.
-fn hints(kind: &ErrorKind) -> Vec<String> {
-    let hint = match kind {
-        ErrorKind::UnknownPath { path, .. } => format!(
-            "is it built? `nix-store --realise {path}` gets it; if it lies in another store, \
-             say --store-root, or --closure for a file that lists it"
-        ),
-        ErrorKind::MissingReference { .. } => {
-            "the list is incomplete: export the whole closure, as `nix path-info --recursive \
-             --json` and exportReferencesGraph do, or add another --closure that has the path"
-                .to_owned()
-        }
-        ErrorKind::Database { .. } => {
-            "inside a Nix build there is no database: export the closure with structured \
-             attributes and say --closure attrs:\"$NIX_ATTRS_JSON_FILE\"; elsewhere \
-             `nix path-info --recursive --json ROOT | nix2oci … --closure path-info:-` asks Nix"
-                .to_owned()
-        }
-        ErrorKind::ConflictingPathInfo { .. } => {
-            "two --closure sources, or two entries of one, describe different builds of that \
-             path; give only the one that matches the store"
-                .to_owned()
-        }
-        ErrorKind::ReadStore { source, .. } => match source.kind() {
-            io::ErrorKind::NotFound => "a store path that is registered is not on this disk: \
-                 does the store lie elsewhere (--store-root)? `nix-store --verify-path` and \
-                 `--repair-path` look after a damaged store"
-                .to_owned(),
-            io::ErrorKind::PermissionDenied => {
-                "store paths are readable by all; run as the user who owns the store, or repair \
-                 it with `nix-store --repair-path`"
-                    .to_owned()
-            }
-            _ => return Vec::new(),
-        },
-        ErrorKind::FileChanged { .. } | ErrorKind::NarHashMismatch { .. } => {
-            "the store is damaged or being written to; `nix-store --repair-path` fetches or \
-             builds the path again"
-                .to_owned()
-        }
-        ErrorKind::InvalidInput { what, .. } if what == "the layer budget" => {
-            "raise --max-layers, or ask for fewer layers with --layer".to_owned()
-        }
-        ErrorKind::RootTreeConflict { .. } => {
-            "give only one of them as --contents, or join them in Nix with buildEnv, which lets \
-             you choose by priority"
-                .to_owned()
-        }
-        ErrorKind::OutputTaken { .. } => {
-            "choose another --output or remove what is there".to_owned()
-        }
-        ErrorKind::WriteOutput { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "free some space; layers of an image that goes into a pipe wait in $TMPDIR, else \
-                 /var/tmp"
-                    .to_owned()
-            }
-            io::ErrorKind::NotFound => "does the directory exist?".to_owned(),
-            io::ErrorKind::BrokenPipe => {
-                "the program that read the image ended first; its own message says why".to_owned()
-            }
-            _ => return Vec::new(),
-        },
-        ErrorKind::FeatureMissing { feature, .. } => {
-            format!("build nix2oci with `--features {feature}`")
-        }
-        ErrorKind::Plan { .. } | ErrorKind::WorkerPanicked { .. } | ErrorKind::Codec { .. } => {
-            "this is a defect of nix2oci; please report it with the command line".to_owned()
-        }
-        _ => return Vec::new(),
-    };
-    vec![hint]
-}
-
 /// Returns whether what goes to standard error may have colours: it is a
 /// terminal that knows them, and the user did not refuse them (`NO_COLOR`).
 pub(crate) fn stderr_has_colours() -> bool {
@@ -325,12 +257,7 @@ mod tests {
             Some("  caused by: unable to open database file")
         );
         assert_eq!(lines.next(), Some(""));
-        assert!(
-            lines
-                .next()
-                .unwrap()
-                .starts_with("hint: inside a Nix build")
-        );
+        assert!(lines.next().unwrap().starts_with("hint: is it a database"));
         assert_eq!(lines.next(), None);
     }
 

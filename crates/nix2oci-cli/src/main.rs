@@ -3,7 +3,7 @@
 //! - [`args`]: what was typed; [`select`]: what is meant
 //! - [`command`]: one file for each verb
 //! - [`report`]: the JSON documents; [`output`], [`stdout`]: where results are written
-//! - [`display`]: progress; [`exit`]: exit codes, errors and hints
+//! - [`display`]: progress; [`exit`], [`hints`]: exit codes, errors and what to try
 //! - [`host`], [`signal`]: the machine around
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod args;
 mod command;
 mod display;
 mod exit;
+mod hints;
 mod host;
 mod output;
 mod report;

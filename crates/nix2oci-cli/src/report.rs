@@ -58,7 +58,7 @@ struct Layer {
     diff_id: Option<String>,
     /// The bytes of the blob.
     size: Option<u64>,
-    /// `new`: has to be packed or was; `reused`: was there already.
+    /// `new`: has to be packed or was; there is no other state yet.
     state: &'static str,
 }
 

@@ -148,6 +148,81 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     ),
     (
         2,
+        &["result", "-o", "docker://a/b"],
+        "hint: this version does not push",
+    ),
+    (
+        2,
+        &["result", "-o", "docker-daemon:a"],
+        "-o - | docker load",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--name", "docker://a/b"],
+        "has no scheme: say a/b",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--compression", "gz"],
+        "is gzip meant?",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--compression", "zstd:22"],
+        "it has no such level",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--threads", "0"],
+        "expected a number from 1",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--max-layers", "-1"],
+        "expected a number from 1 to 125",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--created", "2024-01-01"],
+        "the time of day is missing",
+    ),
+    (
+        3,
+        &["github:owner/app", "-o", "x"],
+        "hint: flake references are for Nix",
+    ),
+    (
+        3,
+        &["path:.", "-o", "x"],
+        "hint: flake references are for Nix",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "graph:list"],
+        "this is a plain list of store paths",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "graph:zeros"],
+        "\\0\"… is not in the store directory",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "path-info:one.json"],
+        "was it written with --recursive?",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "db:none"],
+        "hint: is Nix's state elsewhere?",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "db:root"],
+        "hint: is it a database of Nix, and whole?",
+    ),
+    (
+        2,
         &["-o", "x", "--tag", "a"],
         "hint: say --name as well: only a single root",
     ),
@@ -242,7 +317,7 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     (
         3,
         &["/nix/store/00000000000000000000000000000002-b", "-o", "x"],
-        "is not known to graph.json",
+        "is not known to graph.json\n\nhint: graph.json does not list it",
     ),
     (
         3,
@@ -295,12 +370,24 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
 #[test]
 fn what_is_refused_has_a_code_and_a_reason_and_leaves_nothing() {
     let fixture = Fixture::new();
-    fs::write(fixture.file("broken.json"), "{").unwrap();
+    let one = json!([{"path": APP, "references": [LIB], "narSize": 500}]).to_string();
+    fs::create_dir(fixture.file("root/db")).unwrap();
+    for (name, text) in [
+        ("broken.json", "{"),
+        ("list", &format!("{APP}\n{LIB}\n{APP}\n")),
+        ("zeros", &"\0".repeat(5000)),
+        ("one.json", &one),
+        ("root/db/db.sqlite", "no database, but longer than nothing"),
+    ] {
+        fs::write(fixture.file(name), text).unwrap();
+    }
+    let files = fixture.new_files();
     for (code, args, told) in REFUSED {
         let (found, stdout, stderr) = fixture.run("build", args);
         assert_eq!((found, stdout.as_str()), (*code, ""), "{args:?}\n{stderr}");
         assert!(stderr.contains(told), "{args:?}\n{stderr}");
-        assert_eq!(fixture.new_files(), ["broken.json"], "{args:?}");
+        assert_eq!(fixture.new_files(), files, "{args:?}");
+        assert!(stderr.len() < 1000, "{stderr}");
     }
     let (code, _, stderr) = run(Path::new("/"), &["push", "x"]);
     assert_eq!(code, 2);
@@ -519,6 +606,22 @@ fn an_image_that_will_not_start_is_warned_of() {
         assert_eq!((code, stderr.contains("warning")), (0, false), "{stderr}");
         assert!(stderr.contains("localhost/app:1"), "{stderr}");
     }
+}
+
+#[test]
+fn an_image_that_is_written_otherwise_is_read_with_a_hint() {
+    let fixture = Fixture::new();
+    let (code, _, _) = fixture.run("build", &["-o", "app.tar", "--name", "app:1"]);
+    assert_eq!(code, 0);
+    let (code, _, stderr) = run(fixture.path(), &["inspect", "app.tar:1"]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("say archive:app.tar:1"), "{stderr}");
+    let (code, _, stderr) = run(fixture.path(), &["check", "dir:app"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("skopeo copy dir:app oci:DIR:TAG"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -138,6 +138,9 @@ pub enum Event<'a> {
     Planned {
         /// For each layer its expected tar size (an estimate from NAR sizes).
         layers: &'a [u64],
+        /// For each layer what is in it, for people: the name of its largest
+        /// store path.
+        labels: &'a [String],
     },
     /// A layer's packing began.
     LayerStarted {
@@ -161,16 +164,6 @@ pub enum Event<'a> {
         size: u64,
         /// Bytes of its tar.
         uncompressed_size: u64,
-    },
-    /// A layer did not have to be packed: its record was known and the sink
-    /// has its bytes.
-    LayerReused {
-        /// Which.
-        layer: usize,
-        /// The digest of its blob.
-        digest: Digest,
-        /// Bytes of its blob.
-        size: u64,
     },
     /// A layer's blob is in the sink.
     LayerWritten {

@@ -15,7 +15,7 @@ use super::values::{self, NamedLayer};
 #[command(next_help_heading = "Layers")]
 pub(crate) struct LayerArgs {
     /// The most layers there may be, at most 125
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_LAYERS.get(), value_parser = values::max_layers)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_LAYERS.get(), value_parser = values::max_layers, allow_negative_numbers = true)]
     pub(crate) max_layers: usize,
     /// How store paths are grouped
     #[arg(long, value_name = "STRATEGY[:ARG]", long_help = strategies_help())]

@@ -32,8 +32,8 @@ Exit codes:
     3  bad input: a broken file, a path not in the store, a bad reference
     4  the output could not be written
     5  an integrity check failed
-    6  a registry refused the sign-in
-    7  a registry or a binary cache failed or could not be reached
+    6  reserved: a registry refused the sign-in
+    7  reserved: a registry or a binary cache failed or could not be reached
     8  `check` found problems
   130  interrupted";
 
@@ -159,7 +159,8 @@ pub(crate) struct InspectArgs {
 
 /// Verify every digest, size, diff ID and tar rule of an image
 ///
-/// Prints `ok`, or every problem it finds and exits with 8.
+/// Prints `ok`, or every problem it finds and exits with 8. What cannot be read
+/// as an image at all, such as an archive that is cut short, exits with 3.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// The image
@@ -236,7 +237,7 @@ fn help_table<'a>(
 
 /// How much is said on standard error, and in which form.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Talk")]
+#[command(next_help_heading = "Messages")]
 pub(crate) struct TalkArgs {
     /// How progress is shown
     #[arg(
@@ -248,9 +249,9 @@ pub(crate) struct TalkArgs {
     )]
     pub(crate) progress: ProgressArg,
     /// Say nothing but errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, overrides_with = "quiet")]
     pub(crate) quiet: bool,
-    /// Say what was chosen; twice: `plan` lists every store path
+    /// Say more: what was chosen; twice: `plan` lists every store path
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
 }

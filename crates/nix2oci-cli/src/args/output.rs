@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use nix2oci::sink::SINKS;
 
-use super::help_table;
+use super::{help_table, values};
 
 /// Files that tell scripts what was made.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) verify: bool,
     /// Worker threads [default: as many as the machine offers]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::threads, allow_negative_numbers = true)]
     pub(crate) threads: Option<NonZeroUsize>,
 }
 
@@ -39,5 +39,9 @@ pub(super) fn destinations_help() -> String {
         ("-".to_owned(), "archive: on standard output"),
         ("FILE".to_owned(), "archive:FILE"),
     ];
-    help_table("Where the image goes", sinks.chain(plain), "")
+    help_table(
+        "Where the image goes",
+        sinks.chain(plain),
+        "skopeo copy takes an image from there to registries and to Docker.",
+    )
 }

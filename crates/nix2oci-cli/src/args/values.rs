@@ -1,5 +1,6 @@
 //! Values of options: one small parser for each, and what a wrong one is told.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -18,6 +19,12 @@ pub(crate) fn max_layers(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads `--threads`.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "expected a number from 1; without the option, all that there are".to_owned())
+}
+
 /// Reads a time: RFC 3339, or seconds since 1970 as in `SOURCE_DATE_EPOCH`.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -30,6 +37,9 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
     };
     time.filter(|time: &Timestamp| time.unix_seconds() >= 0)
         .ok_or_else(|| {
+            if format!("{text}T00:00:00Z").parse::<Timestamp>().is_ok() {
+                return format!("the time of day is missing, as in {text}T00:00:00Z");
+            }
             "expected a time since 1970, such as 2024-05-01T12:00:00Z, or its seconds, such as \
              1714564800"
                 .to_owned()
@@ -153,6 +163,8 @@ mod tests {
         for text in ["", "now", "-1", "1960-01-01T00:00:00Z", "yesterday", "1e9"] {
             assert!(time(text).is_err(), "{text}");
         }
+        let date = time("2024-01-01").unwrap_err();
+        assert!(date.contains("2024-01-01T00:00:00Z"), "{date}");
         let latest = i64::MAX.to_string();
         assert!(time(&latest).is_err(), "past the year 9999");
         assert!(mtime("now").unwrap_err().contains("--created"));
@@ -185,6 +197,8 @@ mod tests {
         for text in ["0", "126", "-1", "many"] {
             assert!(max_layers(text).is_err(), "{text}");
         }
+        assert_eq!(threads("2").unwrap().get(), 2);
+        assert!(threads("0").unwrap_err().contains("from 1"));
     }
 
     #[test]

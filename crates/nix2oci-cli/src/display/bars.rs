@@ -20,6 +20,9 @@ const REFRESH_RATE: u8 = 10;
 /// Columns below which the bars are left out and the figures stay.
 const NARROW: u16 = 72;
 
+/// Columns for what is in a layer.
+const PREFIX: usize = 22;
+
 /// Draws bars on standard error, which must be a terminal.
 pub(super) struct Bars {
     all: MultiProgress,
@@ -41,9 +44,9 @@ impl Bars {
             )
         } else {
             (
-                "{msg:14} [{wide_bar}] {decimal_bytes:>9} / {decimal_total_bytes:<9} \
+                "{msg:24} [{wide_bar}] {decimal_bytes:>9} / {decimal_total_bytes:<9} \
                  {decimal_bytes_per_sec:>11} {eta:>4} left",
-                "{prefix:14} [{wide_bar}] {decimal_bytes:>9} / {decimal_total_bytes:<9}",
+                "{prefix:24} [{wide_bar}] {decimal_bytes:>9} / {decimal_total_bytes:<9}",
             )
         };
         let total_style = style(total);
@@ -56,12 +59,13 @@ impl Bars {
         }
     }
 
-    fn plan(&self, sizes: &[u64]) {
-        self.tally.plan(sizes);
+    fn plan(&self, sizes: &[u64], labels: &[String]) {
+        self.tally.plan(sizes, labels);
         self.total.set_length(sizes.iter().sum());
         self.all.add(self.total.clone());
         self.total.reset();
-        self.total.set_message(format!("0/{} layers", sizes.len()));
+        self.total
+            .set_message(format!("packed 0 of {} layers", sizes.len()));
     }
 
     fn start(&self, layer: usize) {
@@ -76,29 +80,30 @@ impl Bars {
         }
         let bar = ProgressBar::hidden().with_style(self.layer_style.clone());
         bar.set_length(tally.expected);
-        bar.set_prefix(format!("  layer {}", layer + 1));
+        bar.set_prefix(prefix(&tally.label));
         active.push((layer, self.all.add(bar)));
     }
 
     fn progress(&self, layer: usize, bytes: u64) {
-        if let Some(tally) = self.tally.layer(layer) {
-            tally.add(bytes);
-        }
-        self.total.inc(bytes);
+        let Some(tally) = self.tally.layer(layer) else {
+            return;
+        };
+        // The sizes are those of NARs, and the tar may be larger.
+        let counted = bytes.min(tally.left());
+        tally.add(bytes);
+        self.total.inc(counted);
         if let Ok(active) = self.active.lock()
             && let Some((_, bar)) = active.iter().find(|(of, _)| *of == layer)
         {
-            bar.inc(bytes);
+            bar.set_position(tally.done());
         }
     }
 
-    /// Takes a finished layer's bar away. The estimate of its size is replaced
-    /// by what passed, so that the total ends at 100 %.
+    /// Takes a finished layer's bar away. What was expected and did not come
+    /// counts as done, so that the total ends at 100 %.
     fn finish(&self, layer: usize) {
         if let Some(tally) = self.tally.layer(layer) {
-            let expected = self.total.length().unwrap_or(0);
-            self.total
-                .set_length((expected + tally.done()).saturating_sub(tally.expected));
+            self.total.inc(tally.left());
         }
         if let Ok(mut active) = self.active.lock()
             && let Some(at) = active.iter().position(|(of, _)| *of == layer)
@@ -109,7 +114,7 @@ impl Bars {
         }
         let finished = self.tally.finish_one();
         self.total
-            .set_message(format!("{finished}/{} layers", self.tally.len()));
+            .set_message(format!("packed {finished} of {} layers", self.tally.len()));
     }
 
     fn clear(&self) {
@@ -126,12 +131,10 @@ impl Bars {
 impl Observer for Bars {
     fn event(&self, event: &Event<'_>) {
         match *event {
-            Event::Planned { layers } => self.plan(layers),
+            Event::Planned { layers, labels } => self.plan(layers, labels),
             Event::LayerStarted { layer } => self.start(layer),
             Event::LayerProgress { layer, bytes } => self.progress(layer, bytes),
-            Event::LayerPacked { layer, .. } | Event::LayerReused { layer, .. } => {
-                self.finish(layer);
-            }
+            Event::LayerPacked { layer, .. } => self.finish(layer),
             Event::Warning { message } => self.note(&format!("warning: {message}")),
             _ => {}
         }
@@ -154,8 +157,30 @@ impl Display for Bars {
     }
 }
 
+/// Returns a label for the columns before a bar.
+fn prefix(label: &str) -> String {
+    if label.chars().count() <= PREFIX {
+        return format!("  {label}");
+    }
+    let start: String = label.chars().take(PREFIX - 1).collect();
+    format!("  {start}…")
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates above are well formed")
         .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_has_the_columns_for_its_label() {
+        assert_eq!(prefix("glibc-2.40"), "  glibc-2.40");
+        let long = prefix("python3.11-cryptography-42.0.8");
+        assert_eq!(long, "  python3.11-cryptograp…");
+        assert_eq!(long.chars().count(), 24);
+    }
 }

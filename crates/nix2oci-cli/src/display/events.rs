@@ -41,8 +41,12 @@ struct Line<'a> {
 enum EventLine<'a> {
     /// The closure was read; `narSize` sums up the sizes that are known.
     ClosureRead { paths: usize, nar_size: u64 },
-    /// The layers are decided; `expectedSizes` are their tars', by estimate.
-    Planned { expected_sizes: &'a [u64] },
+    /// The layers are decided; `expectedSizes` are their tars', by estimate,
+    /// `labels` the names of their largest paths.
+    Planned {
+        expected_sizes: &'a [u64],
+        labels: &'a [String],
+    },
     /// A layer's packing began.
     LayerStarted { layer: usize },
     /// `bytes` of the layer's tar were made so far; at most five a second.
@@ -57,12 +61,6 @@ enum EventLine<'a> {
         digest: String,
         size: u64,
         uncompressed_size: u64,
-    },
-    /// A layer did not have to be packed.
-    LayerReused {
-        layer: usize,
-        digest: String,
-        size: u64,
     },
     /// A layer's blob is where the image goes.
     LayerWritten { layer: usize },
@@ -144,10 +142,11 @@ impl<W: Write + Send> Observer for Events<W> {
         }
         self.write(match *event {
             Event::ClosureRead { paths, nar_size } => EventLine::ClosureRead { paths, nar_size },
-            Event::Planned { layers } => {
-                self.tally.plan(layers);
+            Event::Planned { layers, labels } => {
+                self.tally.plan(layers, labels);
                 EventLine::Planned {
                     expected_sizes: layers,
+                    labels,
                 }
             }
             Event::LayerStarted { layer } => EventLine::LayerStarted { layer },
@@ -162,15 +161,6 @@ impl<W: Write + Send> Observer for Events<W> {
                 digest: digest.to_string(),
                 size,
                 uncompressed_size,
-            },
-            Event::LayerReused {
-                layer,
-                digest,
-                size,
-            } => EventLine::LayerReused {
-                layer,
-                digest: digest.to_string(),
-                size,
             },
             Event::LayerWritten { layer } => EventLine::LayerWritten { layer },
             Event::Committed { manifest } => EventLine::Committed {
@@ -233,7 +223,10 @@ mod tests {
             paths: 1,
             nar_size: 2,
         });
-        events.event(&Event::Planned { layers: &[7] });
+        events.event(&Event::Planned {
+            layers: &[7],
+            labels: &["a".to_owned()],
+        });
         events.event(&Event::LayerPacked {
             layer: 0,
             digest,
@@ -245,7 +238,7 @@ mod tests {
             lines(events),
             [
                 json!({"version": 1, "event": "closure-read", "paths": 1, "narSize": 2}),
-                json!({"version": 1, "event": "planned", "expectedSizes": [7]}),
+                json!({"version": 1, "event": "planned", "expectedSizes": [7], "labels": ["a"]}),
                 json!({
                     "version": 1, "event": "layer-packed", "layer": 0,
                     "digest": digest.to_string(), "size": 5, "uncompressedSize": 6
@@ -261,7 +254,10 @@ mod tests {
     #[test]
     fn progress_is_throttled() {
         let events = Events::new(Vec::new(), Verbosity::Normal);
-        events.event(&Event::Planned { layers: &[7] });
+        events.event(&Event::Planned {
+            layers: &[7],
+            labels: &["a".to_owned()],
+        });
         for _ in 0..10_000 {
             events.event(&Event::LayerProgress { layer: 0, bytes: 1 });
         }

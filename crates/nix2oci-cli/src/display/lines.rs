@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Mutex;
 
-use nix2oci::{Event, Observer};
+use nix2oci::{Digest, Event, Observer};
 
 use crate::exit::Failure;
 
@@ -34,8 +34,18 @@ impl<W: Write> Lines<W> {
 
     fn layer(&self, layer: usize, what: &str) {
         let (finished, all) = (self.tally.finish_one(), self.tally.len());
-        self.line(&format!("[{finished}/{all}] layer {}: {what}", layer + 1));
+        let label = self.tally.layer(layer).map_or("", |tally| &tally.label);
+        self.line(&format!("[{finished}/{all}] {label}: {what}"));
     }
+}
+
+/// Returns as much of a digest as tells it from others; scripts find all of it
+/// in the metadata.
+fn short(digest: &Digest) -> String {
+    const DIGITS: usize = 12;
+    let whole = digest.to_string();
+    let end = whole.find(':').map_or(0, |colon| colon + 1) + DIGITS;
+    whole[..end].to_owned()
 }
 
 impl<W: Write + Send> Observer for Lines<W> {
@@ -46,7 +56,7 @@ impl<W: Write + Send> Observer for Lines<W> {
                 measure::count(*paths, "store path"),
                 measure::bytes(*nar_size)
             )),
-            Event::Planned { layers } => self.tally.plan(layers),
+            Event::Planned { layers, labels } => self.tally.plan(layers, labels),
             Event::LayerPacked {
                 layer,
                 digest,
@@ -55,18 +65,11 @@ impl<W: Write + Send> Observer for Lines<W> {
             } => self.layer(
                 *layer,
                 &format!(
-                    "{} packed into {}, {digest}",
+                    "{} packed into {}, {}",
                     measure::bytes(*uncompressed_size),
-                    measure::bytes(*size)
+                    measure::bytes(*size),
+                    short(digest),
                 ),
-            ),
-            Event::LayerReused {
-                layer,
-                digest,
-                size,
-            } => self.layer(
-                *layer,
-                &format!("{} reused, {digest}", measure::bytes(*size)),
             ),
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             _ => {}
@@ -90,8 +93,6 @@ impl<W: Write + Send> Display for Lines<W> {
 
 #[cfg(test)]
 mod tests {
-    use nix2oci::Digest;
-
     use super::*;
 
     #[test]
@@ -104,6 +105,7 @@ mod tests {
         });
         lines.event(&Event::Planned {
             layers: &[2_000_000, 1_000_000],
+            labels: &["glibc-2.40".to_owned(), "hello-2.12".to_owned()],
         });
         lines.event(&Event::LayerStarted { layer: 1 });
         for _ in 0..1000 {
@@ -118,19 +120,11 @@ mod tests {
             size: 400_000,
             uncompressed_size: 1_001_472,
         });
-        lines.event(&Event::LayerReused {
-            layer: 0,
-            digest,
-            size: 10,
-        });
         let text = String::from_utf8(lines.out.into_inner().unwrap()).unwrap();
         assert_eq!(
             text,
-            format!(
-                "closure: 2 store paths, 3.0 MB\n\
-                 [1/2] layer 2: 1.0 MB packed into 400.0 kB, {digest}\n\
-                 [2/2] layer 1: 10 B reused, {digest}\n"
-            )
+            "closure: 2 store paths, 3.0 MB\n\
+             [1/2] hello-2.12: 1.0 MB packed into 400.0 kB, sha256:e3b0c44298fc\n"
         );
     }
 }

@@ -15,18 +15,23 @@ pub(super) struct Tally {
 pub(super) struct LayerTally {
     /// The bytes of tar that it will have, by estimate.
     pub(super) expected: u64,
+    /// What is in it.
+    pub(super) label: String,
     done: AtomicU64,
     last_told: AtomicU64,
 }
 
 impl Tally {
-    /// Takes the layers' expected sizes; the first call counts.
-    pub(super) fn plan(&self, sizes: &[u64]) {
+    /// Takes the layers' expected sizes and what is in them; the first call
+    /// counts.
+    pub(super) fn plan(&self, sizes: &[u64], labels: &[String]) {
         self.layers.get_or_init(|| {
             sizes
                 .iter()
-                .map(|&expected| LayerTally {
+                .zip(labels)
+                .map(|(&expected, label)| LayerTally {
                     expected,
+                    label: label.clone(),
                     done: AtomicU64::new(0),
                     last_told: AtomicU64::new(0),
                 })
@@ -56,9 +61,15 @@ impl LayerTally {
         self.done.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 
-    /// Returns the bytes of tar so far.
+    /// Returns the bytes of tar so far, but not more than were expected: a bar
+    /// ends at 100 %.
     pub(super) fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+        self.done.load(Ordering::Relaxed).min(self.expected)
+    }
+
+    /// Returns the bytes that were expected and are not done.
+    pub(super) fn left(&self) -> u64 {
+        self.expected - self.done()
     }
 
     /// Returns whether `interval` has passed since it last returned true;
@@ -81,10 +92,13 @@ mod tests {
     fn a_layer_is_told_of_once_an_interval() {
         let tally = Tally::default();
         assert!(tally.layer(0).is_none());
-        tally.plan(&[10, 20]);
+        tally.plan(&[10, 20], &["a".to_owned(), "b".to_owned()]);
         assert_eq!(tally.len(), 2);
         let layer = tally.layer(1).unwrap();
         assert_eq!((layer.add(5), layer.add(6), layer.done()), (5, 11, 11));
+        assert_eq!((layer.left(), layer.label.as_str()), (9, "b"));
+        layer.add(100);
+        assert_eq!((layer.done(), layer.left()), (20, 0), "not past the end");
         assert!(!layer.is_due(199, 200));
         assert!(layer.is_due(200, 200));
         assert!(!layer.is_due(399, 200));

@@ -106,9 +106,13 @@ fn edit(args: &ConfigArgs, config: &mut ImageConfig) -> nix2oci::Result<()> {
 pub(super) fn names(args: &ConfigArgs) -> Outcome<Vec<Reference>> {
     match &args.name {
         None => Ok(Vec::new()),
-        Some(name) => {
-            parse_names(name, &args.tag).map_err(|error| Failure::usage(format!("--name: {error}")))
-        }
+        Some(name) => parse_names(name, &args.tag).map_err(|error| {
+            let failure = Failure::usage(format!("--name: {error}"));
+            match name.split_once("://") {
+                Some((_, name)) => failure.hint(format!("a name has no scheme: say {name}")),
+                None => failure,
+            }
+        }),
     }
 }
 

@@ -52,9 +52,13 @@ pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Con
 
 /// Reads `--output`; an archive is not written to a terminal.
 pub(crate) fn destination(text: &str) -> Outcome<Destination> {
-    let mut destination = text
-        .parse()
-        .map_err(|error: ParseDestinationError| Failure::usage(format!("--output: {error}")))?;
+    let mut destination = text.parse().map_err(|error: ParseDestinationError| {
+        let failure = Failure::usage(format!("--output: {error}"));
+        match transport_advice(text) {
+            Some(advice) => failure.hint(advice),
+            None => failure,
+        }
+    })?;
     if matches!(&destination, Destination::Archive { file } if stdout::is_stdout(file)) {
         destination = Destination::Stdout;
     }
@@ -65,6 +69,20 @@ pub(crate) fn destination(text: &str) -> Outcome<Destination> {
         );
     }
     Ok(destination)
+}
+
+/// Returns what to do instead of writing to a transport of other tools.
+fn transport_advice(text: &str) -> Option<&'static str> {
+    Some(match text.split_once(':')?.0 {
+        "docker" => {
+            "this version does not push: write an archive and say \
+             `skopeo copy docker-archive:FILE docker://…`"
+        }
+        "docker-daemon" => "say `nix2oci build … -o - | docker load`",
+        "containers-storage" => "say `nix2oci build … -o - | podman load`",
+        "dir" => "write an archive and say `skopeo copy docker-archive:FILE dir:…`",
+        _ => return None,
+    })
 }
 
 /// Opens the place where an image goes.
@@ -82,8 +100,29 @@ pub(crate) fn sink(destination: &Destination) -> Outcome<Box<dyn ImageSink>> {
 
 /// Reads IMAGE of `inspect` and `check`.
 pub(crate) fn image_source(text: &str) -> Outcome<ImageSource> {
-    text.parse()
-        .map_err(|error: ParseImageSourceError| Failure::usage(error.to_string()))
+    let source = text.parse().map_err(|error: ParseImageSourceError| {
+        let failure = Failure::usage(error.to_string());
+        match text.split_once(':') {
+            Some(("docker" | "docker-daemon" | "containers-storage" | "dir", _)) => failure.hint(
+                format!("`skopeo copy {text} oci:DIR:TAG` makes what is read here"),
+            ),
+            _ => failure,
+        }
+    })?;
+    if let ImageSource::Path(path) = &source
+        && let Some((file, tag)) = text.rsplit_once(':')
+        && !path.exists()
+        && Path::new(file).exists()
+    {
+        let kind = if Path::new(file).is_dir() {
+            "oci"
+        } else {
+            "archive"
+        };
+        return Err(Failure::input(format!("there is no {text}, but {file}"))
+            .hint(format!("if {tag} is a tag, say {kind}:{text}")));
+    }
+    Ok(source)
 }
 
 /// Finds out which image is meant; reads the closure and lists the `--contents`.

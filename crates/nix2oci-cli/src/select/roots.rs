@@ -130,7 +130,7 @@ impl Store {
         let text = path.to_string_lossy();
         if text.parse::<StorePath>().is_ok() {
             failure.hint(format!("write the store path in full: {}/{text}", self.dir))
-        } else if text.contains('#') {
+        } else if is_flake_reference(&text) {
             failure.hint(format!(
                 "flake references are for Nix: `nix build --print-out-paths '{text}'` gives the \
                  store path"
@@ -141,6 +141,27 @@ impl Store {
             failure
         }
     }
+}
+
+/// Returns whether a text is how Nix names what a flake has: `nixpkgs#hello`,
+/// `github:owner/repository`, `git+https://…`.
+fn is_flake_reference(text: &str) -> bool {
+    const KINDS: &[&str] = &[
+        "file",
+        "flake",
+        "git",
+        "github",
+        "gitlab",
+        "hg",
+        "http",
+        "https",
+        "indirect",
+        "path",
+        "sourcehut",
+        "tarball",
+    ];
+    let kind = text.split_once(':').map(|(kind, _)| kind);
+    text.contains('#') || kind.is_some_and(|kind| KINDS.contains(&kind) || kind.contains('+'))
 }
 
 /// Follows the first symlink on the way of an absolute path and returns the

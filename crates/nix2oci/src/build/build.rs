@@ -10,9 +10,10 @@ use crate::error::Result;
 use crate::image::{AssembledImage, ImageLayer, assemble};
 use crate::layer::{LayerRecord, LayerSpec, PackRequest, PackedLayer, SpoolPlace, pack};
 use crate::sink::{BlobOrder, ImageSink};
+use crate::store::StorePath;
 
 use super::report::LayerReport;
-use super::{BuildReport, ImagePlan, ImageSpec, Recipe, plan};
+use super::{BuildReport, ImagePlan, ImageSpec, LayerOutline, Recipe, plan};
 
 /// Builds an image and gives it to a sink.
 ///
@@ -80,7 +81,11 @@ fn pack_all(
         Arc::clone(&spec.content)
     };
     let sizes: Vec<u64> = plan.layers.iter().map(|layer| layer.nar_size).collect();
-    cx.observer.event(&Event::Planned { layers: &sizes });
+    let labels: Vec<String> = plan.layers.iter().map(|l| label(spec, l)).collect();
+    cx.observer.event(&Event::Planned {
+        layers: &sizes,
+        labels: &labels,
+    });
     let layers: Vec<LayerSpec> = plan.layers.iter().map(|l| l.spec.clone()).collect();
     let mut records: Vec<Option<LayerRecord>> = vec![None; layers.len()];
     let request = PackRequest {
@@ -98,6 +103,19 @@ fn pack_all(
         .into_iter()
         .map(|record| record.expect("a pipeline without error finished every layer"))
         .collect())
+}
+
+/// Returns the name of a layer's largest path.
+fn label(spec: &ImageSpec, layer: &LayerOutline) -> String {
+    let size = |path: &StorePath| {
+        let id = spec.closure.find(path)?;
+        spec.closure.info(id).nar_size
+    };
+    layer
+        .paths()
+        .iter()
+        .max_by_key(|path| (size(path), Reverse(path.name().to_owned())))
+        .map_or_else(|| "root tree".to_owned(), |path| path.name().to_owned())
 }
 
 /// Returns the layers in the order in which to begin them: as the sink takes

@@ -13,7 +13,7 @@
 //! `Store::makeValidityRegistration` and `decodeValidPathInfo` in NixOS/nix,
 //! `src/libstore/store-api.cc` (2.8).
 
-use crate::error::{Error, Location, Result};
+use crate::error::{Error, Location, Quoted, Result};
 use crate::store::{StoreDir, StorePath};
 
 use super::document::{self, Entry, Place};
@@ -78,6 +78,7 @@ fn record(
     let mut nar_size = None;
     if hashes == Hashes::Present {
         let text = lines.next(|| of("the NAR hash"))?;
+        lines.refuse_plain_list(text, store_dir)?;
         let hash = text
             .parse()
             .map_err(|error| lines.error(format!("{}: {error}", of("NAR hash"))))?;
@@ -93,6 +94,7 @@ fn record(
     };
 
     let text = lines.next(|| of("the number of references"))?;
+    lines.refuse_plain_list(text, store_dir)?;
     let count = lines.parse_number(text, || of("number of references"))?;
     let first_reference = lines.number + 1;
     // Not reserved ahead: the count may be anything.
@@ -134,8 +136,8 @@ impl<'a> Lines<'a> {
         self.rest = end.map_or(&[], |end| &self.rest[end + 1..]);
         std::str::from_utf8(line).map_err(|_| {
             self.error(format!(
-                "{:?} is not UTF-8, expected {}",
-                String::from_utf8_lossy(line),
+                "{} is not UTF-8, expected {}",
+                Quoted(&String::from_utf8_lossy(line)),
                 expected()
             ))
         })
@@ -147,10 +149,22 @@ impl<'a> Lines<'a> {
             .map_err(|error| self.error(format!("{what}: {error}")))
     }
 
+    /// Refuses a store path where no record has one.
+    fn refuse_plain_list(&self, text: &str, store_dir: &StoreDir) -> Result<()> {
+        match store_dir.parse_path(text) {
+            Ok(_) => Err(self.error(
+                "this is a plain list of store paths, as nix-store --query --requisites prints \
+                 it, which does not say what refers to what"
+                    .to_owned(),
+            )),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn parse_number(&self, text: &str, what: impl FnOnce() -> String) -> Result<u64> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = if digits { text.parse().ok() } else { None };
-        number.ok_or_else(|| self.error(format!("{}: {text:?} is not a number", what())))
+        number.ok_or_else(|| self.error(format!("{}: {} is not a number", what(), Quoted(text))))
     }
 
     fn error(&self, problem: String) -> Error {

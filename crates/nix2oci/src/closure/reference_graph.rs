@@ -152,6 +152,15 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_list_of_paths_is_recognised() {
+        let found = problem(&format!("{A}\n{B}\n{A}\n"));
+        assert!(
+            found.starts_with("graph, line 3: this is a plain list"),
+            "{found}"
+        );
+    }
+
+    #[test]
     fn the_same_record_twice_is_one() {
         let found = read(&format!("{A}\n\n0\n{A}\n\n0\n")).unwrap();
         assert_eq!(found.infos.len(), 1);

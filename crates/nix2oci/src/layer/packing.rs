@@ -160,22 +160,26 @@ impl fmt::Display for Compression {
 
 /// A text is not a compression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a compression: expected none, gzip[:1-9] or zstd[:1-19]")]
+#[error("{text:?} is not a compression: {problem}expected none, gzip[:1-9] or zstd[:1-19]")]
 pub struct ParseCompressionError {
     text: String,
+    problem: &'static str,
 }
 
 impl FromStr for Compression {
     type Err = ParseCompressionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || ParseCompressionError {
+        let refuse = |problem| ParseCompressionError {
             text: text.to_owned(),
+            problem,
         };
         let (codec, level) = match text.split_once(':') {
-            Some((codec, level)) => (codec, Some(parse_digits(level).ok_or_else(refuse)?)),
+            Some((codec, level)) => (codec, Some(level)),
             None => (text, None),
         };
+        // 0 is no level of any codec.
+        let level = level.map(|level| parse_digits(level).unwrap_or(0u8));
         match (codec, level) {
             ("none", None) => Ok(Self::None),
             ("gzip", level @ (None | Some(1..=9))) => Ok(Self::Gzip {
@@ -184,7 +188,10 @@ impl FromStr for Compression {
             ("zstd", level @ (None | Some(1..=19))) => Ok(Self::Zstd {
                 level: level.unwrap_or(3),
             }),
-            _ => Err(refuse()),
+            ("gz", _) => Err(refuse("is gzip meant? ")),
+            ("none", Some(_)) => Err(refuse("it has no levels; ")),
+            ("gzip" | "zstd", Some(_)) => Err(refuse("it has no such level; ")),
+            _ => Err(refuse("")),
         }
     }
 }
@@ -206,6 +213,15 @@ mod tests {
             "zstd:20", "zstd:-1", "zstd:300", "GZIP", "xz",
         ] {
             assert!(text.parse::<Compression>().is_err(), "{text}");
+        }
+        for (text, told) in [
+            ("gz", "is gzip meant?"),
+            ("none:1", "it has no levels"),
+            ("zstd:20", "it has no such level"),
+            ("gzip:best", "it has no such level"),
+        ] {
+            let error = text.parse::<Compression>().unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
         }
     }
 

@@ -228,8 +228,8 @@ fn reason(closure: &Closure, owners: &[PathId], paths: &[PathId]) -> String {
     let mut names: Vec<&str> = owners.iter().map(|id| closure.path(*id).name()).collect();
     names.sort_unstable();
     match names[..] {
-        [] => "needed by no large path".to_owned(),
-        [name] if paths.len() == 1 => format!("{name}, which is large"),
+        [] => "all the rest".to_owned(),
+        [name] if paths.len() == 1 => format!("{name} alone"),
         [name] => format!("{name} and what it needs"),
         [a, b] => format!("needed by {a} and {b}"),
         [a, b, c] => format!("needed by {a}, {b} and {c}"),
@@ -305,7 +305,7 @@ mod tests {
                 (vec!["libc", "libz"], "needed by db and jdk".to_owned()),
                 (vec!["db", "icu"], "db and what it needs".to_owned()),
                 (vec!["fonts", "jdk"], "jdk and what it needs".to_owned()),
-                (vec!["app", "script"], "needed by no large path".to_owned()),
+                (vec!["app", "script"], "all the rest".to_owned()),
             ]
         );
     }
@@ -356,7 +356,7 @@ mod tests {
                     vec!["icu", "libc", "libz", "db"],
                     "db and what it needs".to_owned()
                 ),
-                (vec!["app", "fonts"], "needed by no large path".to_owned()),
+                (vec!["app", "fonts"], "all the rest".to_owned()),
             ]
             .map(|(mut paths, reason)| {
                 paths.sort_unstable();

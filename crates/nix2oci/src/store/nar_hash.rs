@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
+use crate::error::Quoted;
+
 use super::nix32;
 
 /// The SHA-256 of a store object's NAR serialisation, shown as Nix does:
@@ -49,13 +51,16 @@ impl fmt::Debug for NarHash {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseNarHashError {
     /// The hash is of another algorithm.
-    #[error("{text:?} is not a SHA-256 hash")]
+    #[error("{} is not a SHA-256 hash", Quoted(text))]
     Algorithm {
         /// The text.
         text: String,
     },
     /// The hash is not 32 bytes in any of Nix's encodings.
-    #[error("{text:?} is not a hash: expected 32 bytes in base 16, Nix's base 32, or base 64")]
+    #[error(
+        "{} is not a hash: expected 32 bytes in base 16, Nix's base 32, or base 64",
+        Quoted(text)
+    )]
     Encoding {
         /// The text.
         text: String,

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::error::Quoted;
+
 use super::nix32;
 
 /// Digits of the hash part of a store path.
@@ -56,7 +58,7 @@ impl fmt::Debug for StorePath {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseStorePathError {
     /// The path is not directly in the store directory.
-    #[error("{text:?} is not in the store directory {store_dir}")]
+    #[error("{} is not in the store directory {store_dir}", Quoted(text))]
     NotInStore {
         /// The text.
         text: String,
@@ -64,19 +66,40 @@ pub enum ParseStorePathError {
         store_dir: String,
     },
     /// The hash part is missing or not 32 digits of Nix's base 32.
-    #[error("{text:?} is not a store path: expected 32 digits of hash, a dash and a name")]
+    #[error(
+        "{} is not a store path: {}expected 32 digits of hash, a dash and a name",
+        Quoted(text),
+        hash_problem(text)
+    )]
     Hash {
         /// The text.
         text: String,
     },
     /// The name part is empty, too long, or has a character that Nix refuses.
-    #[error("{text:?} is not a store path: {problem}")]
+    #[error("{} is not a store path: {problem}", Quoted(text))]
     Name {
         /// The text.
         text: String,
         /// What is wrong with the name.
         problem: &'static str,
     },
+}
+
+/// Says what is wrong with a hash that is almost one, and how to read on.
+fn hash_problem(text: &str) -> String {
+    let Some((hash, _)) = text.split_once('-') else {
+        return String::new();
+    };
+    let wrong = hash
+        .chars()
+        .find(|c| u8::try_from(*c).map_or(true, |byte| !nix32::is_digit(byte)));
+    match (hash.chars().count(), wrong) {
+        (HASH_LEN, Some(wrong)) => {
+            format!("{wrong:?} is no digit of hashes, which have no e, o, t and u; ")
+        }
+        (digits, None) if digits != 0 => format!("its hash has {digits} digits; "),
+        _ => String::new(),
+    }
 }
 
 impl FromStr for StorePath {
@@ -274,6 +297,23 @@ mod tests {
         for text in ["", "hello", &HASH.replace('0', "e"), &HASH[1..], HASH] {
             assert!(text.parse::<StorePath>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_hash_that_is_almost_one_is_told_why() {
+        for (hash, told) in [
+            (
+                HASH.replace('0', "t"),
+                "'t' is no digit of hashes, which have no",
+            ),
+            (HASH[2..].to_owned(), "its hash has 30 digits; expected 32"),
+            ("hello".to_owned(), "a store path: expected 32 digits"),
+        ] {
+            let error = format!("{hash}-a").parse::<StorePath>().unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        let error = "\0".repeat(5000).parse::<StorePath>().unwrap_err();
+        assert!(error.to_string().len() < 200, "{error}");
     }
 
     #[test]

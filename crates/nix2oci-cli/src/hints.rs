@@ -1,0 +1,147 @@
+//! What a user can try after an error of the library.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix2oci::ErrorKind;
+
+/// What asks Nix where its database cannot be read.
+const ASK_NIX: &str = "`nix path-info --recursive --json ROOT | nix2oci … --closure path-info:-` \
+                       asks Nix instead";
+
+/// Returns what to try, the likeliest first; often nothing.
+pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
+    let hint = match kind {
+        ErrorKind::UnknownPath { path, from } if from.starts_with("the Nix database") => format!(
+            "is it built? `nix-store --realise {path}` gets it; if it lies in another store, \
+             say --store-root, or --closure for a file that lists it"
+        ),
+        ErrorKind::UnknownPath { from, .. } => format!(
+            "{from} does not list it: export the closure of this ROOT, or leave ROOT out to take \
+             what is listed"
+        ),
+        ErrorKind::MissingReference { .. } => incomplete(),
+        ErrorKind::Document { problem, .. } if problem.ends_with("has no entry here") => {
+            incomplete()
+        }
+        ErrorKind::Database { path, source, .. } => database(path, source.as_ref()),
+        ErrorKind::ConflictingPathInfo { .. } => {
+            "two --closure sources, or two entries of one, describe different builds of that \
+             path; give only the one that matches the store"
+                .to_owned()
+        }
+        ErrorKind::ReadStore { source, .. } => match source.kind() {
+            io::ErrorKind::NotFound => "a store path that is registered is not on this disk: \
+                 does the store lie elsewhere (--store-root)? `nix-store --verify-path` and \
+                 `--repair-path` look after a damaged store"
+                .to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "store paths are readable by all; run as the user who owns the store, or repair \
+                 it with `nix-store --repair-path`"
+                    .to_owned()
+            }
+            _ => return Vec::new(),
+        },
+        ErrorKind::ReadInput { source, .. } => match source.kind() {
+            io::ErrorKind::PermissionDenied => "may this user read the file?".to_owned(),
+            _ => return Vec::new(),
+        },
+        ErrorKind::FileChanged { .. } | ErrorKind::NarHashMismatch { .. } => {
+            "the store is damaged or being written to; `nix-store --repair-path` fetches or \
+             builds the path again"
+                .to_owned()
+        }
+        ErrorKind::InvalidInput { what, .. } if what == "the layer budget" => {
+            "raise --max-layers, or ask for fewer layers with --layer".to_owned()
+        }
+        ErrorKind::RootTreeConflict { .. } => {
+            "give only one of them as --contents, or join them in Nix with buildEnv, which lets \
+             you choose by priority"
+                .to_owned()
+        }
+        ErrorKind::OutputTaken { .. } => {
+            "choose another --output or remove what is there".to_owned()
+        }
+        ErrorKind::WriteOutput { path, source, .. } => match output(path, source) {
+            Some(hint) => hint,
+            None => return Vec::new(),
+        },
+        ErrorKind::FeatureMissing { feature, .. } => {
+            format!("build nix2oci with `--features {feature}`")
+        }
+        ErrorKind::Plan { .. } | ErrorKind::WorkerPanicked { .. } | ErrorKind::Codec { .. } => {
+            "this is a defect of nix2oci; please report it with the command line".to_owned()
+        }
+        _ => return Vec::new(),
+    };
+    vec![hint]
+}
+
+fn incomplete() -> String {
+    "the list is incomplete: was it written with --recursive? Export the whole closure, as \
+     `nix path-info --recursive --json` and exportReferencesGraph do, or add another --closure \
+     that has the path"
+        .to_owned()
+}
+
+fn database(path: &Path, cause: &(dyn Error + 'static)) -> String {
+    match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound) if is_nix_build() => {
+            "inside a Nix build there is no database: export the closure with structured \
+             attributes and say --closure attrs:\"$NIX_ATTRS_JSON_FILE\""
+                .to_owned()
+        }
+        Some(io::ErrorKind::NotFound) => format!(
+            "is Nix's state elsewhere? --closure db:DIR takes the directory with db/db.sqlite, \
+             --store-root the root of another store; {ASK_NIX}"
+        ),
+        Some(io::ErrorKind::PermissionDenied) => format!(
+            "this user may not read {}; {ASK_NIX}",
+            first_unreadable(path).display()
+        ),
+        _ => format!("is it a database of Nix, and whole? {ASK_NIX}"),
+    }
+}
+
+fn is_nix_build() -> bool {
+    std::env::var_os("NIX_BUILD_TOP").is_some()
+}
+
+/// Returns the first directory on the way that may not be entered, else the
+/// file.
+fn first_unreadable(file: &Path) -> PathBuf {
+    let mut ways: Vec<&Path> = file.ancestors().collect();
+    ways.reverse();
+    let denied = |path: &&&Path| {
+        let found = path.symlink_metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    let closed = ways.iter().find(denied).and_then(|path| path.parent());
+    closed.unwrap_or(file).to_owned()
+}
+
+fn output(path: &Path, cause: &io::Error) -> Option<String> {
+    let hint = match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space; layers of an image that goes into a pipe wait in $TMPDIR, else \
+             /var/tmp"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied if is_spool(path) => {
+            "the environment variable TMPDIR says where layers wait: it must be a directory that \
+             this user may write to"
+        }
+        io::ErrorKind::NotFound => "does the directory exist?",
+        io::ErrorKind::PermissionDenied => "may this user write to the directory?",
+        io::ErrorKind::BrokenPipe => {
+            "the program that read the result ended first; its own message says why"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn is_spool(path: &Path) -> bool {
+    let spool = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
+    spool.is_some_and(|dir| path.starts_with(dir))
+}
