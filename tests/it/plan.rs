@@ -454,10 +454,10 @@ fn named_layers_that_cannot_be_are_refused() {
     );
     assert_eq!(
         refused(&[("a", from_ref(&lib)), ("b", from_ref(&app))], 1),
-        "the layer budget: 1 layers are allowed, but 2 are named"
+        "the layer budget: at most 1, but 2 layers are asked for by name"
     );
     assert_eq!(
         refused(&[("a", from_ref(&lib))], 1),
-        "the layer budget: 1 layers are allowed, but 1 are named, and not all store paths are in one"
+        "the layer budget: at most 1, but 1 layer is asked for by name, and not all store paths are in one"
     );
 }

@@ -613,6 +613,8 @@ fn an_image_that_is_written_otherwise_is_read_with_a_hint() {
     let fixture = Fixture::new();
     let (code, _, _) = fixture.run("build", &["-o", "app.tar", "--name", "app:1"]);
     assert_eq!(code, 0);
+    let (_, stdout, _) = run(fixture.path(), &["inspect", "app.tar"]);
+    assert!(stdout.contains("\ntag        1\n"), "{stdout}");
     let (code, _, stderr) = run(fixture.path(), &["inspect", "app.tar:1"]);
     assert_eq!(code, 3, "{stderr}");
     assert!(stderr.contains("say archive:app.tar:1"), "{stderr}");

@@ -105,7 +105,8 @@ pub(crate) struct BuildArgs {
 /// Find out every digest of an image and write the recipe, but no layer
 ///
 /// Does all the work of `build` except writing the layers: they are packed,
-/// hashed and thrown away. The recipe is a small JSON file.
+/// hashed and thrown away. The recipe is a small JSON file, its form the same
+/// whether it goes to a file or to standard output.
 #[derive(Debug, Args)]
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
@@ -128,9 +129,10 @@ pub(crate) struct ResolveArgs {
 
 /// Show which store paths would share a layer, and why
 ///
-/// Reads the closure only, no file of the store, so it answers at once. Takes
-/// all options of `build` that shape an image; sizes are those of the NAR
-/// serialisation, before compression.
+/// Reads no file's content, so it answers at once; where the closure has no
+/// sizes, as graph: has none, those of the files are added up. Takes all options
+/// of `build` that shape an image; sizes are those of the NAR serialisation,
+/// before compression.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]

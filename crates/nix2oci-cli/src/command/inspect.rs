@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use nix2oci::image::{ImageReader, ImageSummary, InspectOptions, LayerSummary};
+use nix2oci::oci::is_tag;
 use serde_json::Value;
 
 use crate::args::InspectArgs;
@@ -35,7 +36,8 @@ fn to_text(image: &ImageSummary) -> String {
         let _ = writeln!(text, "{name:<10} {value}");
     };
     for name in &image.names {
-        field("name", name);
+        // A layout may call an image by its tag alone.
+        field(if is_tag(name) { "tag" } else { "name" }, name);
     }
     field("digest", &image.digest.to_string());
     field("image ID", &image.config_digest.to_string());

@@ -85,9 +85,13 @@ impl LayerPlan {
 }
 
 fn too_small(budget: NonZeroUsize, named: usize, and: &str) -> Error {
+    let named = match named {
+        1 => "1 layer is".to_owned(),
+        _ => format!("{named} layers are"),
+    };
     Error::invalid(
         "the layer budget",
-        format!("{budget} layers are allowed, but {named} are named{and}"),
+        format!("at most {budget}, but {named} asked for by name{and}"),
     )
 }
 
