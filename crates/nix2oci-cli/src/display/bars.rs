@@ -62,10 +62,14 @@ impl Bars {
     fn plan(&self, sizes: &[u64], labels: &[String]) {
         self.tally.plan(sizes, labels);
         self.total.set_length(sizes.iter().sum());
+        self.tell_finished(0);
         self.all.add(self.total.clone());
         self.total.reset();
+    }
+
+    fn tell_finished(&self, finished: usize) {
         self.total
-            .set_message(format!("packed 0 of {} layers", sizes.len()));
+            .set_message(format!("packed {finished} of {} layers", self.tally.len()));
     }
 
     fn start(&self, layer: usize) {
@@ -112,9 +116,7 @@ impl Bars {
             bar.finish_and_clear();
             self.all.remove(&bar);
         }
-        let finished = self.tally.finish_one();
-        self.total
-            .set_message(format!("packed {finished} of {} layers", self.tally.len()));
+        self.tell_finished(self.tally.finish_one());
     }
 
     fn clear(&self) {

@@ -13,8 +13,8 @@
 //! `Store::makeValidityRegistration` and `decodeValidPathInfo` in NixOS/nix,
 //! `src/libstore/store-api.cc` (2.8).
 
-use crate::error::{Error, Location, Quoted, Result};
-use crate::store::{StoreDir, StorePath};
+use crate::error::{Error, Location, Result};
+use crate::store::{Quoted, StoreDir, StorePath};
 
 use super::document::{self, Entry, Place};
 use super::source::PathInfos;

@@ -10,7 +10,9 @@ pub mod nix32;
 mod nar_hash;
 mod path;
 mod path_info;
+mod quoted;
 
 pub use nar_hash::{NarHash, ParseNarHashError};
 pub use path::{ParseStoreDirError, ParseStorePathError, StoreDir, StorePath};
 pub use path_info::PathInfo;
+pub(crate) use quoted::Quoted;

@@ -5,9 +5,7 @@ use std::str::FromStr;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
-use crate::error::Quoted;
-
-use super::nix32;
+use super::{Quoted, nix32};
 
 /// The SHA-256 of a store object's NAR serialisation, shown as Nix does:
 /// `sha256:<52 digits of Nix's base 32>`.

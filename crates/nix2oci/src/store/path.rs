@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::error::Quoted;
-
-use super::nix32;
+use super::{Quoted, nix32};
 
 /// Digits of the hash part of a store path.
 const HASH_LEN: usize = 32;
