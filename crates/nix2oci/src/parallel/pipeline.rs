@@ -124,6 +124,7 @@ pub(crate) fn run<T: Task>(
             queue: VecDeque::new(),
             blocks: 0,
             free: Vec::new(),
+            sleeping: 0,
             error: None,
         }),
         changed: Condvar::new(),
@@ -174,8 +175,21 @@ struct State<T: Task> {
     /// Buffers that hold nothing; for blocks before and after the transform,
     /// since memory counts more than that one may have to grow a little.
     free: Vec<Buffer>,
+    /// Threads that wait for a change.
+    sleeping: usize,
     /// The first error.
     error: Option<Error>,
+}
+
+impl<T: Task> State<T> {
+    /// Takes a waiting block, of `job` if there is one: a thread that works on
+    /// its own job's blocks leaves the others' to them. Where consuming is all
+    /// the work, threads that consume one job's blocks would wait for each
+    /// other.
+    fn take_block(&mut self, job: Option<usize>) -> Option<Block<T>> {
+        let own = job.and_then(|id| self.queue.iter().position(|block| block.job.id == id));
+        self.queue.remove(own.unwrap_or(0))
+    }
 }
 
 struct Block<T: Task> {
@@ -217,7 +231,7 @@ impl<T: Task> Pipeline<'_, T> {
         let mut state = self.lock();
         state.error.get_or_insert(error);
         self.cx.cancel.cancel();
-        self.changed.notify_all();
+        self.wake(&state);
     }
 
     /// A poisoned lock means that another thread panicked; its error is kept
@@ -226,10 +240,21 @@ impl<T: Task> Pipeline<'_, T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
-        self.changed
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        state.sleeping += 1;
+        let mut state = self
+            .changed
             .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.sleeping -= 1;
+        state
+    }
+
+    /// Wakes whoever waits for what changed in `state`.
+    fn wake(&self, state: &State<T>) {
+        if state.sleeping > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// The life of a thread.
@@ -239,7 +264,7 @@ impl<T: Task> Pipeline<'_, T> {
             let mut state = self.lock();
             let job = loop {
                 self.cx.cancel.check()?;
-                if let Some(block) = state.queue.pop_front() {
+                if let Some(block) = state.take_block(None) {
                     drop(state);
                     self.transform(&mut worker, block, done)?;
                     state = self.lock();
@@ -287,7 +312,7 @@ impl<T: Task> Pipeline<'_, T> {
             let mut state = self.lock();
             state.blocks -= 1;
             state.free.push(unused);
-            self.changed.notify_all();
+            self.wake(&state);
         }
         let made = producer.made;
         let mut stream = lock_stream(&job);
@@ -320,7 +345,7 @@ impl<T: Task> Pipeline<'_, T> {
             let mut state = self.lock();
             state.blocks -= 1;
             state.free.push(buffer);
-            self.changed.notify_all();
+            self.wake(&state);
             drop(state);
             due += 1;
             stream = lock_stream(job);
@@ -353,7 +378,7 @@ impl<T: Task> Pipeline<'_, T> {
         let _ = done.send((job.id, result));
         let mut state = self.lock();
         state.unfinished -= 1;
-        self.changed.notify_all();
+        self.wake(&state);
         Ok(())
     }
 }
@@ -381,8 +406,9 @@ impl<T: Task> Producer<'_, T> {
                 buffer,
             };
             self.made += 1;
-            self.pipeline.lock().queue.push_back(block);
-            self.pipeline.changed.notify_all();
+            let mut state = self.pipeline.lock();
+            state.queue.push_back(block);
+            self.pipeline.wake(&state);
         }
     }
 
@@ -399,7 +425,7 @@ impl<T: Task> Producer<'_, T> {
                 buffer.reset(pipeline.task.block_size());
                 return Ok(buffer);
             }
-            if let Some(block) = state.queue.pop_front() {
+            if let Some(block) = state.take_block(Some(self.job.id)) {
                 drop(state);
                 pipeline.transform(self.worker, block, self.done)?;
                 state = pipeline.lock();
