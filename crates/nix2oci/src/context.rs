@@ -165,6 +165,39 @@ pub enum Event<'a> {
         /// Bytes of its tar.
         uncompressed_size: u64,
     },
+    /// A layer is where it has to be already: it is not packed, or not sent.
+    LayerReused {
+        /// Which.
+        layer: usize,
+        /// The digest of its blob.
+        digest: Digest,
+        /// Bytes of its blob.
+        size: u64,
+    },
+    /// More of a layer's blob was sent.
+    LayerSent {
+        /// Which.
+        layer: usize,
+        /// Bytes of the blob since the last event of this layer.
+        bytes: u64,
+    },
+    /// What was sent of a layer's blob is lost: it is sent again from the
+    /// start.
+    LayerResent {
+        /// Which.
+        layer: usize,
+    },
+    /// A request is repeated after a while.
+    Retry {
+        /// What failed, for people: `example.org failed to take blob …`.
+        message: &'a str,
+        /// How long it waits.
+        wait: std::time::Duration,
+        /// Which repetition it will be, counted from 1.
+        attempt: u32,
+        /// How many there are at most.
+        attempts: u32,
+    },
     /// A layer's blob is in the sink.
     LayerWritten {
         /// Which.

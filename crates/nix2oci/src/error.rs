@@ -270,6 +270,49 @@ pub enum ErrorKind {
         /// Bytes that it has.
         found: u64,
     },
+    /// Credentials could not be had, or a registry refused those that it was
+    /// given.
+    #[error("{host} refused to {action}: {problem}")]
+    Denied {
+        /// The registry or the token server, as the user would name it.
+        host: String,
+        /// What was asked for: `push to repository app`.
+        action: String,
+        /// What it answered, in words.
+        problem: String,
+    },
+    /// A credential helper or a credential file failed to give credentials.
+    #[error("no credentials for {host} from {from}: {problem}")]
+    Credentials {
+        /// For which registry.
+        host: String,
+        /// The helper or the file that was asked.
+        from: String,
+        /// What is wrong. Never a secret.
+        problem: String,
+    },
+    /// A server answered with an error, or with something that makes no sense.
+    #[error("{host} failed to {action}: {problem}")]
+    Answer {
+        /// The server, as the user would name it.
+        host: String,
+        /// What was asked for: `take blob sha256:… of repository app`.
+        action: String,
+        /// The HTTP status, if the answer had one that counts.
+        status: Option<u16>,
+        /// What it answered, in words.
+        problem: String,
+    },
+    /// A server could not be reached, or the connection broke.
+    #[error("failed to {action} at {host}")]
+    Connection {
+        /// The server, as the user would name it.
+        host: String,
+        /// What was being done.
+        action: String,
+        /// What the system, TLS or HTTP said.
+        source: Cause,
+    },
     /// This build of the library lacks a feature.
     #[error("{what} needs the feature {feature}, which this build does not have")]
     FeatureMissing {
@@ -345,6 +388,8 @@ impl Error {
             ErrorKind::NarHashMismatch { .. }
             | ErrorKind::DigestMismatch { .. }
             | ErrorKind::SizeMismatch { .. } => ErrorClass::Integrity,
+            ErrorKind::Denied { .. } | ErrorKind::Credentials { .. } => ErrorClass::Denied,
+            ErrorKind::Answer { .. } | ErrorKind::Connection { .. } => ErrorClass::Remote,
             ErrorKind::Cancelled => ErrorClass::Cancelled,
             ErrorKind::Plan { .. } | ErrorKind::Codec { .. } | ErrorKind::WorkerPanicked { .. } => {
                 ErrorClass::Internal

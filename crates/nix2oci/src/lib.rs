@@ -49,13 +49,19 @@ pub mod build;
 pub mod closure;
 pub mod content;
 pub mod context;
+#[cfg(feature = "registry")]
+pub mod credentials;
 pub mod digest;
 pub mod error;
 pub mod image;
 pub mod layer;
+#[cfg(feature = "registry")]
+mod net;
 pub mod oci;
 mod parallel;
 pub mod plan;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod sink;
 pub mod store;
 

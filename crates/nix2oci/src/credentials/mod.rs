@@ -1,0 +1,53 @@
+//! Who the user is, for registries and binary caches.
+//!
+//! - [`Credentials`]: what is sent; [`Secret`]: text that is never shown
+//! - [`CredentialSource`]: where they come from
+
+mod secret;
+
+pub use secret::Secret;
+
+use crate::error::Result;
+
+/// What a registry is told about who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// Nothing.
+    #[default]
+    Anonymous,
+    /// A user name and a password, or a token in its place.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// An OAuth2 refresh token, which a token server turns into an access
+    /// token: `identitytoken` in docker's files.
+    IdentityToken(Secret),
+    /// A token that is sent to the registry as it is: `registrytoken` in
+    /// docker's files.
+    RegistryToken(Secret),
+}
+
+/// Knows credentials.
+///
+/// It is asked once for each repository of a registry that is talked to, from
+/// any thread, and may take its time.
+pub trait CredentialSource: Send + Sync {
+    /// Returns the credentials for a repository (`library/app`) of a registry:
+    /// its host, with the port if one is written (`docker.io`,
+    /// `localhost:5000`). [`Credentials::Anonymous`] if there are none.
+    fn find(&self, host: &str, repository: &str) -> Result<Credentials>;
+}
+
+/// The source that knows none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Anonymous;
+
+impl CredentialSource for Anonymous {
+    fn find(&self, _: &str, _: &str) -> Result<Credentials> {
+        Ok(Credentials::Anonymous)
+    }
+}
