@@ -6,6 +6,7 @@ mod faults;
 mod floors;
 mod image_check;
 mod image_read;
+mod image_tree;
 mod limits;
 mod loaders;
 mod nix;

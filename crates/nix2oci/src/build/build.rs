@@ -8,12 +8,17 @@ use crate::content::{ContentSource, VerifiedContent};
 use crate::context::{Context, Event};
 use crate::error::Result;
 use crate::image::{AssembledImage, ImageLayer, assemble};
-use crate::layer::{LayerRecord, LayerSpec, PackRequest, PackedLayer, SpoolPlace, pack};
+use crate::layer::{
+    LayerRecord, LayerSpec, PackRequest, PackedLayer, SpoolPlace, SpooledBlob, pack,
+};
 use crate::sink::{BlobOrder, ImageSink};
 use crate::store::StorePath;
 
 use super::report::LayerReport;
 use super::{BuildReport, ImagePlan, ImageSpec, LayerOutline, Recipe, plan};
+
+/// A layer whose bytes were spooled, if they were wanted.
+type Packed = PackedLayer<Option<SpooledBlob>>;
 
 /// Builds an image and gives it to a sink.
 ///
@@ -72,7 +77,7 @@ fn pack_all(
     plan: &ImagePlan,
     order: BlobOrder,
     spool: SpoolPlace,
-    mut deliver: impl FnMut(usize, PackedLayer) -> Result<()>,
+    mut deliver: impl FnMut(usize, Packed) -> Result<()>,
 ) -> Result<Vec<LayerRecord>> {
     let content: Arc<dyn ContentSource> = if spec.verify {
         let inner = Arc::clone(&spec.content);
@@ -93,7 +98,7 @@ fn pack_all(
         order: packing_order(&sizes, order),
         packing: spec.packing,
         content: content.as_ref(),
-        spool,
+        store: spool,
     };
     pack(cx, request, |layer, packed| {
         records[layer] = Some(packed.record.clone());
@@ -137,11 +142,11 @@ struct Delivery<'a> {
     /// The layer that is due.
     next: usize,
     /// Layers whose turn has not come; their bytes are on disk.
-    waiting: BTreeMap<usize, PackedLayer>,
+    waiting: BTreeMap<usize, Packed>,
 }
 
 impl Delivery<'_> {
-    fn take(&mut self, layer: usize, packed: PackedLayer) -> Result<()> {
+    fn take(&mut self, layer: usize, packed: Packed) -> Result<()> {
         if self.order == BlobOrder::Any {
             return self.put(layer, packed);
         }
@@ -153,9 +158,9 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    fn put(&mut self, layer: usize, packed: PackedLayer) -> Result<()> {
+    fn put(&mut self, layer: usize, packed: Packed) -> Result<()> {
         let mut blob = packed
-            .blob
+            .kept
             .expect("a layer packed with a spool directory has its bytes");
         self.sink.put_blob(self.cx, &mut blob)?;
         self.cx.observer.event(&Event::LayerWritten { layer });

@@ -11,11 +11,13 @@
 mod build;
 mod plan;
 mod recipe;
+mod recipe_parts;
 mod report;
 mod spec;
 
 pub use build::{build, resolve};
 pub use plan::{ImagePlan, LayerOutline, plan};
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipeNode, RecipePacking, RecipePath};
+pub use recipe_parts::RecipeParts;
 pub use report::{BuildReport, LayerReport};
 pub use spec::{DEFAULT_MAX_LAYERS, ImageSpec};

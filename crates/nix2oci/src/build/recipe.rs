@@ -259,7 +259,7 @@ fn recipe_node((path, node): (&[u8], &RootNode)) -> RecipeNode {
 }
 
 /// Spells bytes as text that can be read back.
-fn spell(bytes: &[u8]) -> String {
+pub(super) fn spell(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         out.push_str(&chunk.valid().replace('\\', "\\\\"));

@@ -5,6 +5,7 @@
 //! - [`ImageSource`] and [`recognise`]: where an image is read from
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
 //!   it, and its blobs through a [`VerifyingReader`]
+//! - [`ImageTree`]: all that an image consists of, for whoever copies it
 //! - [`check()`]: every [`Problem`] of an image
 //! - [`inspect`]: an [`ImageSummary`]
 
@@ -21,6 +22,7 @@ mod read_layout;
 mod reader;
 mod select;
 mod source;
+mod tree;
 mod verify;
 mod walk;
 
@@ -32,4 +34,5 @@ pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, ins
 pub use problem::{Place, Problem, ProblemKind, Severity};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
+pub use tree::{ImageTree, TreeDocument};
 pub use verify::VerifyingReader;

@@ -266,15 +266,17 @@ impl ImageReader {
     /// [`ErrorKind::Image`] if none or more than one is left; it lists the tags
     /// or the platforms there are.
     pub fn image(&self, cx: &Context, platform: Option<&Platform>) -> Result<StoredImage> {
-        let chosen = select::choose(
-            cx,
-            &self.name,
-            self.manifests(cx)?,
-            self.tag.as_deref(),
-            platform,
-            self,
-        )?;
-        self.load(&chosen)
+        self.load(&self.chosen(cx, platform)?)
+    }
+
+    /// Returns the manifest that the tag and `platform` choose.
+    pub(super) fn chosen(
+        &self,
+        cx: &Context,
+        platform: Option<&Platform>,
+    ) -> Result<StoredManifest> {
+        let tag = self.tag.as_deref();
+        select::choose(cx, &self.name, self.manifests(cx)?, tag, platform, self)
     }
 
     /// Reads the manifest and the config of one of [`ImageReader::manifests`].
@@ -407,7 +409,12 @@ impl ImageReader {
     }
 
     /// Reads a blob of limited size into memory, and verifies it.
-    fn read_blob(&self, descriptor: &Descriptor, what: &str, limit: u64) -> Result<Vec<u8>> {
+    pub(super) fn read_blob(
+        &self,
+        descriptor: &Descriptor,
+        what: &str,
+        limit: u64,
+    ) -> Result<Vec<u8>> {
         let place = self.place(what, descriptor);
         if descriptor.size() > limit {
             let problem = format!(
@@ -419,8 +426,20 @@ impl ImageReader {
         read_all(&place, self.open_blob(descriptor)?, descriptor.size())
     }
 
-    fn place(&self, what: &str, descriptor: &Descriptor) -> String {
+    pub(super) fn place(&self, what: &str, descriptor: &Descriptor) -> String {
         format!("{}: {what} {}", self.name, descriptor.digest())
+    }
+
+    /// Makes the error of a walk that met its limit.
+    pub(super) fn endless(&self, limit: Limit) -> Error {
+        let problem = match limit {
+            Limit::Depth(limit) => {
+                format!("holds indexes that are over {limit} deep in each other")
+            }
+            Limit::Entries(limit) => format!("holds more than {limit} manifests and indexes"),
+            Limit::Bytes(limit) => format!("holds indexes of more than {limit} bytes"),
+        };
+        Error::image(&self.name, problem)
     }
 }
 
@@ -486,14 +505,7 @@ impl Visitor for Collect<'_> {
     }
 
     fn beyond(&mut self, _: &Descriptor, limit: Limit) -> Result<()> {
-        let problem = match limit {
-            Limit::Depth(limit) => {
-                format!("holds indexes that are over {limit} deep in each other")
-            }
-            Limit::Entries(limit) => format!("holds more than {limit} manifests and indexes"),
-            Limit::Bytes(limit) => format!("holds indexes of more than {limit} bytes"),
-        };
-        Err(Error::image(&self.image.name, problem))
+        Err(self.image.endless(limit))
     }
 }
 

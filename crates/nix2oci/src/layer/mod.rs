@@ -25,6 +25,6 @@ pub use decompress::{Codec, Decoder, TrailingBytes};
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
 pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
 pub use record::{LayerContent, LayerKey, LayerRecord, LayerSpec};
-pub(crate) use spool::SpoolPlace;
+pub(crate) use spool::{SpoolPlace, SpooledBlob};
 pub use survey::{EntryCounts, LayerSurvey, survey};
 pub use tar_rules::LayerProblem;

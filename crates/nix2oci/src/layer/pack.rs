@@ -4,7 +4,6 @@ use crate::content::{ContentSource, Entry};
 use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::Result;
-use crate::oci;
 use crate::parallel::pipeline::{self, Blocks, Buffer, Task};
 use crate::plan::RootNode;
 
@@ -18,15 +17,56 @@ const MODE_ABOVE: u32 = 0o755;
 
 /// A layer that was packed.
 #[derive(Debug)]
-pub(crate) struct PackedLayer {
+pub(crate) struct PackedLayer<K> {
     /// Its digests and sizes.
     pub(crate) record: LayerRecord,
-    /// Its bytes, if they were kept.
-    pub(crate) blob: Option<SpooledBlob>,
+    /// What became of its bytes.
+    pub(crate) kept: K,
+}
+
+/// Takes the bytes of layers while they are made: those of one layer in their
+/// order, by one thread at a time; those of several layers at once.
+pub(crate) trait LayerStore: Sync {
+    /// A layer on its way.
+    type Writer: Send;
+    /// A layer that is there.
+    type Kept: Send;
+
+    /// Begins a layer.
+    fn begin(&self, layer: usize) -> Result<Self::Writer>;
+
+    /// Takes the next bytes.
+    fn write(&self, writer: &mut Self::Writer, bytes: &[u8]) -> Result<()>;
+
+    /// Ends a layer, which turned out to be this.
+    fn finish(
+        &self,
+        layer: usize,
+        writer: Self::Writer,
+        record: &LayerRecord,
+    ) -> Result<Self::Kept>;
+}
+
+impl LayerStore for SpoolPlace {
+    type Writer = Spool;
+    /// Nothing if nothing was to be kept.
+    type Kept = Option<SpooledBlob>;
+
+    fn begin(&self, _: usize) -> Result<Spool> {
+        Spool::begin(self)
+    }
+
+    fn write(&self, spool: &mut Spool, bytes: &[u8]) -> Result<()> {
+        spool.write(bytes)
+    }
+
+    fn finish(&self, _: usize, spool: Spool, record: &LayerRecord) -> Result<Self::Kept> {
+        Ok(spool.finish(record.descriptor()))
+    }
 }
 
 /// Which layers to pack and how.
-pub(crate) struct PackRequest<'a> {
+pub(crate) struct PackRequest<'a, S> {
     /// All layers of the image, bottom first.
     pub(crate) layers: &'a [LayerSpec],
     /// Those to pack, in the order in which to begin them.
@@ -36,7 +76,7 @@ pub(crate) struct PackRequest<'a> {
     /// What is inside the store paths.
     pub(crate) content: &'a dyn ContentSource,
     /// Where the bytes go.
-    pub(crate) spool: SpoolPlace,
+    pub(crate) store: S,
 }
 
 /// Packs layers with all threads of `cx`, and calls `deliver` for each as it is
@@ -44,10 +84,10 @@ pub(crate) struct PackRequest<'a> {
 ///
 /// Reads every file once. Memory is bounded by the number of threads and the
 /// codec, whatever the sizes of files and layers.
-pub(crate) fn pack(
+pub(crate) fn pack<S: LayerStore>(
     cx: &Context,
-    request: PackRequest<'_>,
-    deliver: impl FnMut(usize, PackedLayer) -> Result<()>,
+    request: PackRequest<'_, S>,
+    deliver: impl FnMut(usize, PackedLayer<S::Kept>) -> Result<()>,
 ) -> Result<()> {
     let order = request.order;
     let task = PackTask {
@@ -55,22 +95,22 @@ pub(crate) fn pack(
         layers: request.layers,
         packing: request.packing,
         content: request.content,
-        spool: request.spool,
+        store: request.store,
     };
     pipeline::run(cx, &task, order, deliver)
 }
 
-struct PackTask<'a> {
+struct PackTask<'a, S> {
     cx: &'a Context,
     layers: &'a [LayerSpec],
     packing: Packing,
     content: &'a dyn ContentSource,
-    spool: SpoolPlace,
+    store: S,
 }
 
 /// A layer's compressed side.
-struct Output {
-    spool: Spool,
+struct Output<W> {
+    writer: W,
     hasher: Hasher,
     size: u64,
 }
@@ -82,11 +122,11 @@ struct Tar {
     size: u64,
 }
 
-impl Task for PackTask<'_> {
+impl<S: LayerStore> Task for PackTask<'_, S> {
     type Worker = Option<Box<dyn Encoder>>;
-    type Output = Output;
+    type Output = Output<S::Writer>;
     type Produced = Tar;
-    type Done = PackedLayer;
+    type Done = PackedLayer<S::Kept>;
 
     fn block_size(&self) -> usize {
         self.packing.compression.block_size()
@@ -96,10 +136,10 @@ impl Task for PackTask<'_> {
         encoder(self.packing.compression)
     }
 
-    fn output(&self, layer: usize) -> Result<Output> {
+    fn output(&self, layer: usize) -> Result<Self::Output> {
         self.cx.observer.event(&Event::LayerStarted { layer });
         Ok(Output {
-            spool: Spool::begin(&self.spool)?,
+            writer: self.store.begin(layer)?,
             hasher: Hasher::new(),
             size: 0,
         })
@@ -140,13 +180,13 @@ impl Task for PackTask<'_> {
         Ok(())
     }
 
-    fn consume(&self, output: &mut Output, bytes: &[u8]) -> Result<()> {
+    fn consume(&self, output: &mut Self::Output, bytes: &[u8]) -> Result<()> {
         output.hasher.update(bytes);
         output.size += bytes.len() as u64;
-        output.spool.write(bytes)
+        self.store.write(&mut output.writer, bytes)
     }
 
-    fn finish(&self, layer: usize, tar: Tar, output: Output) -> Result<PackedLayer> {
+    fn finish(&self, layer: usize, tar: Tar, output: Self::Output) -> Result<Self::Done> {
         let digest = output.hasher.finish();
         let record = LayerRecord {
             diff_id: DiffId::new(tar.digest.unwrap_or(digest)),
@@ -161,9 +201,8 @@ impl Task for PackTask<'_> {
             size: record.size,
             uncompressed_size: record.uncompressed_size,
         });
-        let descriptor = oci::descriptor(record.media_type.clone(), digest, record.size);
         Ok(PackedLayer {
-            blob: output.spool.finish(descriptor),
+            kept: self.store.finish(layer, output.writer, &record)?,
             record,
         })
     }

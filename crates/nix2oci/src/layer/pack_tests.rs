@@ -123,11 +123,11 @@ fn pack_files(
         order: (0..layers.len()).collect(),
         packing,
         content: files,
-        spool: SpoolPlace::Named(dir.path().to_owned()),
+        store: SpoolPlace::Named(dir.path().to_owned()),
     };
     let result = pack(cx, request, |layer, done| {
         let mut bytes = Vec::new();
-        let blob = done.blob.expect("layers are spooled");
+        let blob = done.kept.expect("layers are spooled");
         blob.open()?.read_to_end(&mut bytes).unwrap();
         packed.insert(layer, (done.record, bytes));
         Ok(())
@@ -322,11 +322,11 @@ fn an_error_of_the_receiver_stops_the_packing() {
         order: (0..layers.len()).collect(),
         packing: packing(Compression::None),
         content: &files,
-        spool: SpoolPlace::Nowhere,
+        store: SpoolPlace::Nowhere,
     };
     let mut taken = 0;
     let error = pack(&context(2), request, |_, done| {
-        assert!(done.blob.is_none(), "only digests were asked for");
+        assert!(done.kept.is_none(), "only digests were asked for");
         taken += 1;
         Err(Error::invalid("the sink", "it is full"))
     })

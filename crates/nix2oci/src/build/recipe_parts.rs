@@ -1,0 +1,195 @@
+//! What a recipe says, in the library's own types.
+
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Location, Result};
+use crate::image::RawManifest;
+use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing};
+use crate::oci::MediaType;
+use crate::plan::{RootNode, RootTree};
+use crate::store::{NarHash, StoreDir};
+
+use super::Recipe;
+use super::recipe::{RecipeLayer, RecipeNode};
+
+/// A recipe in the library's own types.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RecipeParts {
+    /// What shapes the layers' bytes.
+    pub packing: Packing,
+    /// What goes into each layer, bottom first, and what it has to become.
+    pub layers: Vec<(LayerSpec, LayerRecord)>,
+    /// The config's exact bytes.
+    pub config: BytesBlob,
+    /// The manifest's exact bytes.
+    pub manifest: RawManifest,
+}
+
+impl Recipe {
+    /// Returns what it says, in the library's own types.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Document`](crate::ErrorKind::Document) if a store path, a
+    /// NAR hash, a file of the root tree or the packing is not well-formed;
+    /// `name` names the recipe in it. [`Recipe::parse`] checked the rest.
+    pub fn parts(&self, name: &str) -> Result<RecipeParts> {
+        let refuse = |key: &str, problem: &dyn std::fmt::Display| {
+            Error::document(name, Location::Key(key.to_owned()), problem.to_string())
+        };
+        let store_dir: StoreDir = self.store_dir.parse().map_err(|e| refuse("storeDir", &e))?;
+        let packing = Packing {
+            compression: self
+                .packing
+                .compression
+                .parse()
+                .map_err(|e| refuse("packing.compression", &e))?,
+            mtime: self.packing.mtime,
+            owner: Owner {
+                uid: self.packing.uid,
+                gid: self.packing.gid,
+            },
+        };
+        packing.check().map_err(|e| refuse("packing", &e))?;
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (at, layer) in self.layers.iter().enumerate() {
+            let refuse = |key: &str, problem: &dyn std::fmt::Display| {
+                refuse(&format!("layers[{at}].{key}"), problem)
+            };
+            let spec = LayerSpec {
+                store_dir: store_dir.clone(),
+                content: content(layer, &store_dir, refuse)?,
+            };
+            layers.push((spec, record(layer, refuse)?));
+        }
+        Ok(RecipeParts {
+            packing,
+            layers,
+            config: BytesBlob::new(MediaType::ImageConfig, self.config.clone().into_bytes()),
+            manifest: RawManifest {
+                blob: BytesBlob::new(MediaType::ImageManifest, self.manifest.clone().into_bytes()),
+            },
+        })
+    }
+}
+
+/// What a layer's field `key` has wrong.
+type Refuse<'a> = &'a dyn Fn(&str, &dyn std::fmt::Display) -> Error;
+
+fn content(
+    layer: &RecipeLayer,
+    store_dir: &StoreDir,
+    refuse: impl Fn(&str, &dyn std::fmt::Display) -> Error,
+) -> Result<LayerContent> {
+    if !layer.root_tree.is_empty() && !layer.paths.is_empty() {
+        return Err(refuse(
+            "rootTree",
+            &"a layer has files or store paths, not both",
+        ));
+    }
+    if layer.paths.is_empty() {
+        return root_tree(&layer.root_tree, &refuse).map(LayerContent::RootTree);
+    }
+    let paths = layer.paths.iter().map(|path| {
+        let nar_hash = path.nar_hash.as_deref().map(str::parse::<NarHash>);
+        Ok((
+            store_dir
+                .parse_path(&path.path)
+                .map_err(|e| refuse("paths", &e))?,
+            nar_hash.transpose().map_err(|e| refuse("paths", &e))?,
+        ))
+    });
+    paths.collect::<Result<_>>().map(LayerContent::StorePaths)
+}
+
+fn root_tree(nodes: &[RecipeNode], refuse: Refuse<'_>) -> Result<RootTree> {
+    let mut tree = RootTree::default();
+    for node in nodes {
+        let unspell = |text: &str| {
+            unspell(text)
+                .ok_or_else(|| refuse("rootTree", &format!("{text:?} is not spelled well")))
+        };
+        let content = match (&node.directory, &node.symlink) {
+            (Some(mode), None) => RootNode::Directory {
+                mode: u32::from_str_radix(mode, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o7777)
+                    .ok_or_else(|| refuse("rootTree", &format!("{mode:?} is no mode")))?,
+            },
+            (None, Some(target)) => RootNode::Symlink {
+                target: unspell(target)?,
+            },
+            _ => {
+                let problem = format!("{:?} is neither a directory nor a symlink", node.path);
+                return Err(refuse("rootTree", &problem));
+            }
+        };
+        tree.insert(&unspell(&node.path)?, content, "the recipe")
+            .map_err(|e| refuse("rootTree", &e))?;
+    }
+    Ok(tree)
+}
+
+fn record(
+    layer: &RecipeLayer,
+    refuse: impl Fn(&str, &dyn std::fmt::Display) -> Error,
+) -> Result<LayerRecord> {
+    let digest: Digest = layer.digest.parse().map_err(|e| refuse("digest", &e))?;
+    let diff_id: DiffId = layer.diff_id.parse().map_err(|e| refuse("diffId", &e))?;
+    Ok(LayerRecord {
+        diff_id,
+        uncompressed_size: layer.uncompressed_size,
+        digest,
+        size: layer.size,
+        media_type: MediaType::from(layer.media_type.as_str()),
+    })
+}
+
+/// Reads what [`spell`](super::recipe::spell) wrote.
+fn unspell(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        match rest {
+            [b'\\', after @ ..] => {
+                out.push(b'\\');
+                rest = after;
+            }
+            [b'x', high, low, after @ ..] => {
+                let digits = [*high, *low];
+                let digits = std::str::from_utf8(&digits).ok()?;
+                out.push(u8::from_str_radix(digits, 16).ok()?);
+                rest = after;
+            }
+            _ => return None,
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::recipe::spell;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_spelled_is_read_back(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(unspell(&spell(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn what_nobody_spells_is_refused() {
+        for text in ["\\", "\\x", "\\x4", "\\xzz", "\\n"] {
+            assert_eq!(unspell(text), None, "{text}");
+        }
+    }
+}
