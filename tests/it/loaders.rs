@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use nix2oci_tests::command::{nix2oci, repository, run};
+use nix2oci_tests::handmade_closure::{graph, store_path};
 use nix2oci_tests::image_files::{blob, config, manifest, manifest_digest, read_json, text};
 use nix2oci_tests::{Isolated, Tree};
 use serde_json::json;
@@ -310,6 +311,84 @@ fn loaders_read_the_archive_from_a_pipe() {
         );
         assert_eq!(printed, format!("{FULL_NAME}\n"), "{loader}");
     }
+}
+
+/// Each layer's descriptor names its store paths; of a large closure that is
+/// much text in few annotations.
+#[test]
+fn loaders_read_a_manifest_that_names_a_thousand_store_paths() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let archive = dir.join("image.tar");
+    let paths = thousand_paths(dir);
+    run(Command::new(nix2oci())
+        .args(["build", &paths[0], "--platform", "linux/amd64"])
+        .args(["--name", NAME, "--max-layers", "2", "--progress", "none"])
+        .arg("--closure")
+        .arg(format!("graph:{}", dir.join("graph").display()))
+        .arg("--store-root")
+        .arg(dir)
+        .arg("-o")
+        .arg(&archive));
+    let manifest = manifest(&archive);
+    let layers = manifest["layers"].as_array().unwrap();
+    let annotated = |layer: &serde_json::Value| -> Vec<String> {
+        let list = text(&layer["annotations"]["dev.nix2oci.store-paths"]);
+        list.split(' ').map(|p| format!("/nix/store/{p}")).collect()
+    };
+    let mut named: Vec<String> = layers.iter().flat_map(annotated).collect();
+    assert_eq!(layers.len(), 2);
+    named.sort();
+    assert_eq!(named, paths);
+
+    let variables = [("archive", archive.to_str().unwrap())];
+    let skopeo =
+        "skopeo --insecure-policy copy --quiet --preserve-digests oci-archive:$archive dir:copy
+                  cat copy/manifest.json";
+    let podman = "podman load --quiet --input $archive >&2
+                  podman images --format '{{.Repository}}'";
+    let containerd = "ctr images import $archive >&2
+                      ctr images list --quiet";
+    let docker = "docker load --quiet --input $archive";
+    let raw = blob(&archive, &json!({ "digest": manifest_digest(&archive) }));
+    let raw = String::from_utf8(raw).unwrap();
+    for (loader, isolated, script, printed) in [
+        ("skopeo", Isolated::plain(), skopeo, raw.as_str()),
+        (
+            "podman",
+            Isolated::podman(),
+            podman,
+            "docker.io/library/hello",
+        ),
+        ("containerd", Isolated::containerd(), containerd, FULL_NAME),
+        (
+            "docker",
+            Isolated::docker(),
+            docker,
+            "Loaded image: hello:v1",
+        ),
+    ] {
+        if !is_without(loader) {
+            let found = isolated.run(dir, &variables, script);
+            assert_eq!(found.trim_end(), printed, "{loader}");
+        }
+    }
+}
+
+/// Makes a store with 1100 paths, each a file, below `dir`, and a text graph
+/// of them. The first refers to all.
+fn thousand_paths(dir: &Path) -> Vec<String> {
+    let name = "a-name-as-long-as-those-of-python-packages-with-their-versions-1.0";
+    let paths: Vec<String> = (0..1100).map(|n| store_path(n, name).1).collect();
+    fs::create_dir_all(dir.join("nix/store")).unwrap();
+    let mut entries = Vec::new();
+    for path in &paths {
+        fs::write(dir.join(&path[1..]), path).unwrap();
+        entries.push((path.clone(), Vec::new()));
+    }
+    entries[0].1 = paths[1..].to_vec();
+    fs::write(dir.join("graph"), graph(&entries)).unwrap();
+    paths
 }
 
 /// What the README's first command says works as it is printed.

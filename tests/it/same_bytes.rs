@@ -156,8 +156,9 @@ fn from_the_text_graph() {
             let mut manifest = manifest(&archive);
             let layers = manifest["layers"].as_array_mut().unwrap();
             let keys = layers.iter_mut().map(|layer| {
-                let layer = layer.as_object_mut().unwrap();
-                layer.remove("annotations").is_some()
+                let annotations = layer["annotations"].as_object_mut().unwrap();
+                assert!(annotations.contains_key("dev.nix2oci.store-paths"));
+                annotations.remove("dev.nix2oci.layer-key").is_some()
             });
             let keys: Vec<_> = keys.collect();
             (manifest, keys)

@@ -92,6 +92,7 @@ fn configs_and_manifests_are_valid() {
     let layers = records.each_ref().map(|record| ImageLayer {
         record,
         key: Some(Digest::of(b"key").to_string().parse().unwrap()),
+        paths: vec![format!("{}-hello", "0".repeat(32)).parse().unwrap()],
         comment: "what it holds".into(),
     });
     for config in [full, empty] {

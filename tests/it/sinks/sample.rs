@@ -35,6 +35,7 @@ pub(crate) fn sample(contents: &[&str], compression: Compression) -> Sample {
         .map(|(record, _)| ImageLayer {
             record,
             key: None,
+            paths: Vec::new(),
             comment: "a test".into(),
         })
         .collect();

@@ -180,6 +180,7 @@ fn assemble_image(
         .map(|(layer, record)| ImageLayer {
             record,
             key: layer.key,
+            paths: layer.paths(),
             comment: layer.comment(),
         })
         .collect();

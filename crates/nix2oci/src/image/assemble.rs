@@ -9,11 +9,19 @@ use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::layer::{Blob, BytesBlob, LayerKey, LayerRecord};
 use crate::oci::{Descriptor, MediaType, Timestamp, annotation, canonical_json};
+use crate::store::StorePath;
 
 use super::ImageConfig;
 
 /// What the history says made a layer.
 const CREATED_BY: &str = "nix2oci";
+
+/// How many bytes the lists of store paths may have in one manifest: some
+/// 40,000 store paths.
+///
+/// Registries need take no manifest of over 4 MiB ("Pushing Manifests" in the
+/// OCI distribution specification 1.1), and there must be room for the rest.
+const MAX_STORE_PATHS_BYTES: usize = 2 << 20;
 
 /// A layer as the config and the manifest tell of it.
 #[derive(Debug, Clone)]
@@ -22,6 +30,8 @@ pub struct ImageLayer<'a> {
     pub record: &'a LayerRecord,
     /// Its key, if its NAR hashes were known.
     pub key: Option<LayerKey>,
+    /// The store paths in it, in the order in which they are packed.
+    pub paths: Vec<StorePath>,
     /// What it holds, for people: the history's comment.
     pub comment: String,
 }
@@ -53,18 +63,25 @@ pub struct AssembledImage {
 /// Makes config and manifest of an image with these layers, bottom first.
 ///
 /// A function of its arguments: no clock, no environment. The history has one
-/// entry a layer. A layer's key is an annotation of its descriptor,
-/// [`annotation::LAYER_KEY`].
+/// entry a layer. The descriptor of a layer says what a later build wants to
+/// know: [`annotation::LAYER_KEY`], [`annotation::STORE_PATHS`] and
+/// [`annotation::UNCOMPRESSED_SIZE`]. The store paths are left out of the whole
+/// image if the lists of all layers together exceed 2 MiB.
 pub fn assemble(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Result<AssembledImage> {
     let config_blob = BytesBlob::new(
         MediaType::ImageConfig,
         canonical_json(&config_document(config, layers)),
     );
+    let lists = store_path_lists(layers);
     let manifest = Manifest {
         schema_version: 2,
         media_type: MediaType::ImageManifest,
         config: config_blob.descriptor(),
-        layers: layers.iter().map(layer_descriptor).collect(),
+        layers: layers
+            .iter()
+            .zip(lists)
+            .map(|(layer, list)| layer_descriptor(layer, list))
+            .collect(),
         annotations: &config.annotations,
     };
     let manifest = BytesBlob::new(MediaType::ImageManifest, canonical_json(&manifest))
@@ -87,12 +104,36 @@ struct Manifest<'a> {
     annotations: &'a BTreeMap<String, String>,
 }
 
-fn layer_descriptor(layer: &ImageLayer<'_>) -> Descriptor {
+/// Returns each layer's list of store paths; no list at all if together they
+/// have too many bytes. An image tells all of its paths or none: half of them
+/// would look like an image with fewer paths.
+fn store_path_lists(layers: &[ImageLayer<'_>]) -> Vec<Option<String>> {
+    let lists: Vec<String> = layers
+        .iter()
+        .map(|layer| {
+            let names: Vec<&str> = layer.paths.iter().map(StorePath::as_str).collect();
+            names.join(" ")
+        })
+        .collect();
+    let fit = lists.iter().map(String::len).sum::<usize>() <= MAX_STORE_PATHS_BYTES;
+    lists
+        .into_iter()
+        .map(|list| Some(list).filter(|list| fit && !list.is_empty()))
+        .collect()
+}
+
+fn layer_descriptor(layer: &ImageLayer<'_>, store_paths: Option<String>) -> Descriptor {
+    let uncompressed_size = Some(layer.record.uncompressed_size.to_string());
+    let annotations: HashMap<String, String> = [
+        (annotation::LAYER_KEY, layer.key.map(|key| key.to_string())),
+        (annotation::STORE_PATHS, store_paths),
+        (annotation::UNCOMPRESSED_SIZE, uncompressed_size),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect();
     let mut descriptor = layer.record.descriptor();
-    if let Some(key) = layer.key {
-        let annotations = HashMap::from([(annotation::LAYER_KEY.to_owned(), key.to_string())]);
-        descriptor.set_annotations(Some(annotations));
-    }
+    descriptor.set_annotations(Some(annotations));
     descriptor
 }
 
@@ -167,6 +208,11 @@ mod tests {
         }
     }
 
+    fn path(digit: char, name: &str) -> StorePath {
+        let hash = digit.to_string().repeat(32);
+        format!("{hash}-{name}").parse().unwrap()
+    }
+
     /// The exact bytes: a change here is a change of every image's digest and
     /// gets its own line in the changelog.
     #[test]
@@ -192,11 +238,13 @@ mod tests {
                 ImageLayer {
                     record: &bottom,
                     key: Some(key),
+                    paths: vec![path('a', "glibc-2.40"), path('0', "app")],
                     comment: "glibc".into(),
                 },
                 ImageLayer {
                     record: &top,
                     key: None,
+                    paths: Vec::new(),
                     comment: String::new(),
                 },
             ],
@@ -225,14 +273,19 @@ mod tests {
                 concat!(
                     r#"{{"annotations":{{"org.example.a":"1","org.example.b":"2"}},"#,
                     r#""config":{{"digest":"{}","mediaType":"application/vnd.oci.image.config.v1+json","size":{}}},"#,
-                    r#""layers":[{{"annotations":{{"dev.nix2oci.layer-key":"sha256:{}"}},"digest":"sha256:{}","#,
+                    r#""layers":[{{"annotations":{{"dev.nix2oci.layer-key":"sha256:{}","#,
+                    r#""dev.nix2oci.store-paths":"{}-glibc-2.40 {}-app","#,
+                    r#""dev.nix2oci.uncompressed-size":"2048"}},"digest":"sha256:{}","#,
                     r#""mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":101}},"#,
-                    r#"{{"digest":"sha256:{}","mediaType":"application/vnd.oci.image.layer.v1.tar","size":102}}],"#,
+                    r#"{{"annotations":{{"dev.nix2oci.uncompressed-size":"2048"}},"digest":"sha256:{}","#,
+                    r#""mediaType":"application/vnd.oci.image.layer.v1.tar","size":102}}],"#,
                     r#""mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}}"#,
                 ),
                 image.config.digest(),
                 image.config.bytes().len(),
                 hex("ee"),
+                "a".repeat(32),
+                "0".repeat(32),
                 hex("11"),
                 hex("12"),
             )
@@ -250,5 +303,33 @@ mod tests {
         let document: Value = serde_json::from_slice(manifest.blob.bytes()).unwrap();
         assert_eq!(document["layers"], json!([]));
         assert_eq!(document.get("annotations"), None);
+    }
+
+    #[test]
+    fn an_image_tells_all_of_its_store_paths_or_none() {
+        let record = record(1, MediaType::ImageLayerGzip);
+        let config = ImageConfig::new(parse_platform("linux/arm64").unwrap());
+        // Of 244 bytes each, which is 245 with the space to the next.
+        let paths = |count| vec![path('x', &"n".repeat(211)); count];
+        let lengths = |last: StorePath| {
+            let layers =
+                [paths(4000), [paths(4559), vec![last]].concat()].map(|paths| ImageLayer {
+                    record: &record,
+                    key: None,
+                    paths,
+                    comment: String::new(),
+                });
+            let manifest = assemble(&config, &layers).unwrap().manifest;
+            let document: Value = serde_json::from_slice(manifest.blob.bytes()).unwrap();
+            [0, 1].map(|layer| {
+                let annotations = &document["layers"][layer]["annotations"];
+                assert_eq!(annotations[annotation::UNCOMPRESSED_SIZE], "2048");
+                annotations[annotation::STORE_PATHS].as_str().map(str::len)
+            })
+        };
+        let fills = [4000 * 245 - 1, 4559 * 245 + 33 + 165];
+        assert_eq!(fills.iter().sum::<usize>(), 2 << 20);
+        assert_eq!(lengths(path('y', &"n".repeat(165))), fills.map(Some));
+        assert_eq!(lengths(path('y', &"n".repeat(166))), [None, None]);
     }
 }
