@@ -2,6 +2,7 @@
 //!
 //! - [`ImageConfig`]: what an image's config says besides its layers
 //! - [`assemble`]: config and manifest from layer records; no I/O
+//! - [`layer_records`], [`layer_store_paths`]: what a manifest says of layers
 //! - [`ImageSource`] and [`recognise`]: where an image is read from
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
 //!   it, and its blobs through a [`VerifyingReader`]
@@ -20,6 +21,7 @@ mod problem;
 mod read_archive;
 mod read_layout;
 mod reader;
+mod records;
 mod select;
 mod source;
 mod tree;
@@ -33,6 +35,7 @@ pub use config_document::UnknownKey;
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use problem::{Place, Problem, ProblemKind, Severity};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
+pub use records::{layer_records, layer_store_paths};
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 pub use tree::{ImageTree, TreeDocument};
 pub use verify::VerifyingReader;

@@ -8,7 +8,7 @@ use crate::oci::{Descriptor, MediaType};
 use crate::plan::{RootNode, RootTree};
 use crate::store::{NarHash, StoreDir, StorePath};
 
-use super::Packing;
+use super::{Codec, Packing};
 
 /// The version of the rules by which a layer's bytes are made from its
 /// content: tar headers, blocks and encoders. A change of any byte is a new
@@ -120,5 +120,17 @@ impl LayerRecord {
     /// Returns the blob's descriptor, without annotations.
     pub fn descriptor(&self) -> Descriptor {
         crate::oci::descriptor(self.media_type.clone(), self.digest, self.size)
+    }
+    /// Returns whether a layer that [`pack`](super::pack()) made could have
+    /// this record: for those that were read somewhere.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let same = self.digest == self.diff_id.digest();
+        match Codec::of_media_type(&self.media_type) {
+            // Other types stand for a codec as well; we write one for each.
+            Some(codec) if codec.media_type() != self.media_type => false,
+            Some(Codec::None) => same && self.size == self.uncompressed_size,
+            Some(Codec::Gzip | Codec::Zstd) => !same && self.size > 0,
+            None => false,
+        }
     }
 }
