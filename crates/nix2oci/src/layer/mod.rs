@@ -4,11 +4,13 @@
 //! - [`LayerSpec`]: what goes into a layer; [`LayerKey`]: its name before it
 //!   is made
 //! - [`LayerRecord`]: what is known of it afterwards
+//! - [`LayerCache`]: records by key, kept in a [`DirCache`]
 //! - [`Blob`]: bytes that match a descriptor and can be read again
 //! - [`Codec`] and [`Decoder`]: a tar out of a blob
 //! - [`survey()`]: what is in a layer and what is wrong with its bytes
 
 mod blob;
+mod cache;
 mod compress;
 mod decompress;
 mod pack;
@@ -21,6 +23,7 @@ pub(crate) mod tar_read;
 mod tar_rules;
 
 pub use blob::{Blob, BytesBlob};
+pub use cache::{CacheInfo, CacheLimits, CacheRemoval, DirCache, LayerCache};
 pub use decompress::{Codec, Decoder, TrailingBytes};
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
 pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
