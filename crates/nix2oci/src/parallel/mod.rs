@@ -14,7 +14,7 @@ pub(crate) mod pipeline;
 pub(crate) use for_each::for_each;
 
 /// Makes an error of a panic's payload.
-fn panicked(payload: &(dyn Any + Send)) -> Error {
+pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Error {
     let message = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
