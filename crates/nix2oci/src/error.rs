@@ -303,6 +303,18 @@ pub enum ErrorKind {
         /// What it answered, in words.
         problem: String,
     },
+    /// A registry did not take a manifest because it lacks what it names.
+    #[error("{host} failed to {action}: {problem}")]
+    BlobsMissing {
+        /// The registry, as the user would name it.
+        host: String,
+        /// What was asked for: `take manifest latest of repository app`.
+        action: String,
+        /// What it answered, in words.
+        problem: String,
+        /// The digests of what is missing, as far as it named them.
+        digests: Vec<Digest>,
+    },
     /// A server could not be reached, or the connection broke.
     #[error("failed to {action} at {host}")]
     Connection {
@@ -389,7 +401,9 @@ impl Error {
             | ErrorKind::DigestMismatch { .. }
             | ErrorKind::SizeMismatch { .. } => ErrorClass::Integrity,
             ErrorKind::Denied { .. } | ErrorKind::Credentials { .. } => ErrorClass::Denied,
-            ErrorKind::Answer { .. } | ErrorKind::Connection { .. } => ErrorClass::Remote,
+            ErrorKind::Answer { .. }
+            | ErrorKind::BlobsMissing { .. }
+            | ErrorKind::Connection { .. } => ErrorClass::Remote,
             ErrorKind::Cancelled => ErrorClass::Cancelled,
             ErrorKind::Plan { .. } | ErrorKind::Codec { .. } | ErrorKind::WorkerPanicked { .. } => {
                 ErrorClass::Internal

@@ -1,0 +1,225 @@
+//! A blob in chunks, which can go on where it broke off.
+//!
+//! What a registry says of its progress is believed only if it is more than
+//! what is known: ECR says what it had after the first chunk however many it
+//! took (aws/containers-roadmap#2831, chalk#682), zot counted the last chunk
+//! only (regclient#961). What is wrong in the end shows in the digest.
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_RANGE, HeaderValue};
+
+use super::location::received;
+use super::quirks::SMALL_CHUNK;
+use super::repository::Repository;
+use super::upload::{Stopped, TAKEN, Upload, UploadSession, octets};
+use super::way::{Trouble, trouble};
+use crate::error::Result;
+
+/// Bytes of a chunk if nobody says otherwise: few enough for proxies that cap
+/// bodies at 100 MB (distribution-spec#485), and more than the 5 MiB that
+/// stores such as S3 want.
+const CHUNK: u64 = 16 << 20;
+
+/// A chunk that is too large is halved, but not below.
+const LEAST_CHUNK: u64 = 64 << 10;
+
+impl Repository {
+    /// Returns how many bytes the first chunk has, as far as that is known
+    /// before a session is open.
+    pub(super) fn first_chunk(&self) -> u64 {
+        let wanted = self.registry.chunk_size.map_or(CHUNK, |size| size.get());
+        let mut chunk = wanted.min(self.registry.quirks.max_chunk.unwrap_or(u64::MAX));
+        while chunk > LEAST_CHUNK && self.registry.seen.refuses_size(chunk) {
+            chunk /= 2;
+        }
+        chunk
+    }
+}
+
+impl Upload<'_> {
+    /// Sends what is missing after `taken` bytes and closes the session.
+    pub(super) async fn send_chunks(
+        &mut self,
+        mut session: UploadSession,
+        mut taken: u64,
+    ) -> Result<(), Box<Stopped>> {
+        loop {
+            let error = if taken == self.source.size {
+                match self.close(&session.url).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                }
+            } else {
+                let length = self.length(&session, taken);
+                match self.send_chunk(&mut session, taken, length).await {
+                    Ok(now) => {
+                        taken = now;
+                        continue;
+                    }
+                    Err(error) if self.shrinks(trouble(&error), taken, length, &session) => {
+                        continue;
+                    }
+                    Err(error) => error,
+                }
+            };
+            return Err(Box::new(Stopped {
+                error,
+                session,
+                taken,
+            }));
+        }
+    }
+
+    /// Decides how long the next chunk is.
+    fn length(&self, session: &UploadSession, taken: u64) -> u64 {
+        self.chunk
+            .min(session.max_chunk)
+            .max(session.min_chunk)
+            .max(1)
+            .min(self.source.size - taken)
+    }
+
+    /// Sends one chunk; returns how many bytes the registry has then.
+    async fn send_chunk(
+        &self,
+        session: &mut UploadSession,
+        taken: u64,
+        length: u64,
+    ) -> Result<u64> {
+        let url = session.url.clone();
+        let mut request = self
+            .repository
+            .session_request(Method::PATCH, url, &self.action);
+        request.headers = octets();
+        let range = format!("{taken}-{}", taken + length - 1);
+        let range = HeaderValue::from_str(&range).expect("digits are plain text");
+        request.headers.insert(CONTENT_RANGE, range);
+        request.accept = TAKEN;
+        request.body = self.body(taken, length);
+        let response = self.send_request(request).await?;
+        session.url = self.next_url(&response, &session.url)?;
+        let said = response.header("range").and_then(received);
+        Ok(after_chunk(taken, length, said))
+    }
+
+    /// Makes chunks smaller if that is what a refusal asks for; returns whether
+    /// the session can go on with them.
+    fn shrinks(
+        &mut self,
+        trouble: Trouble,
+        taken: u64,
+        length: u64,
+        session: &UploadSession,
+    ) -> bool {
+        match trouble {
+            Trouble::TooLarge => {
+                self.repository.registry.seen.refused_size(length);
+                self.chunk = length / 2;
+                self.chunk >= LEAST_CHUNK.max(session.min_chunk)
+            }
+            // An on-premises GitHub says 416 to a chunk that is too large, as
+            // ghcr.io does (rust-oci-client#35). The session is of no use then.
+            Trouble::Lost if taken == 0 => {
+                self.chunk = self.chunk.min(SMALL_CHUNK);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Asks a session how far it got; returns it with its bytes if it can go on
+    /// from there.
+    pub(super) async fn resume(
+        &self,
+        stopped: Stopped,
+        trouble: Trouble,
+    ) -> (Option<UploadSession>, u64) {
+        const NEW: (Option<UploadSession>, u64) = (None, 0);
+        let Stopped {
+            mut session, taken, ..
+        } = stopped;
+        let url = session.url.clone();
+        let mut request = self
+            .repository
+            .session_request(Method::GET, url, &self.action);
+        request.accept = TAKEN;
+        // distribution 2.8.2 answers 404 if bytes came that it did not confirm.
+        let Ok(response) = self.send_request(request).await else {
+            return NEW;
+        };
+        let said = response.header("range").and_then(received);
+        let Some(at) = resume_at(taken, self.source.size, said, trouble) else {
+            return NEW;
+        };
+        match self.next_url(&response, &session.url) {
+            Ok(url) => session.url = url,
+            Err(_) => return NEW,
+        }
+        (Some(session), at)
+    }
+}
+
+/// Returns how many bytes a registry has after it took a chunk.
+fn after_chunk(taken: u64, length: u64, said: Option<u64>) -> u64 {
+    let all = taken + length;
+    said.filter(|said| (taken + 1..all).contains(said))
+        .unwrap_or(all)
+}
+
+/// Returns where a session goes on of which `taken` bytes were confirmed, or
+/// `None` if it has to be given up.
+fn resume_at(taken: u64, size: u64, said: Option<u64>, trouble: Trouble) -> Option<u64> {
+    let said = said.filter(|said| *said <= size)?;
+    if said > taken {
+        return Some(said);
+    }
+    // The first byte is never sent again (apple/containerization#790), nor one
+    // that was refused.
+    (taken > 0 && trouble != Trouble::Lost).then_some(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_range_counts_only_if_it_advanced() {
+        for (taken, length, said, expected) in [
+            (0, MIB, Some(MIB), MIB),
+            (0, MIB, None, MIB),
+            (0, 10, Some(4), 4),
+            (MIB, MIB, Some(2 * MIB), 2 * MIB),
+            // aws/containers-roadmap#2831, chalk#682: ECR stays at the first.
+            (MIB, MIB, Some(MIB), 2 * MIB),
+            (3 * MIB, MIB, Some(MIB), 4 * MIB),
+            // regclient#961: zot counts the last chunk only.
+            (4 * MIB, 10, Some(10), 4 * MIB + 10),
+            (0, MIB, Some(0), MIB),
+            (0, MIB, Some(5 * MIB), MIB),
+        ] {
+            let now = after_chunk(taken, length, said);
+            assert_eq!(now, expected, "{taken} {length} {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_goes_on_where_it_is_known_to_be() {
+        use Trouble::*;
+        for (taken, said, trouble, expected) in [
+            (MIB, Some(3 * MIB), Broken, Some(3 * MIB)),
+            (MIB, Some(3 * MIB), Lost, Some(3 * MIB)),
+            (MIB, Some(MIB), Broken, Some(MIB)),
+            (2 * MIB, Some(MIB), Failed, Some(2 * MIB)), // aws/containers-roadmap#2831
+            (2 * MIB, Some(MIB), Lost, None),
+            (0, Some(5), Broken, Some(5)),
+            (0, Some(0), Broken, None), // apple/containerization#790
+            (MIB, None, Broken, None),
+            (MIB, Some(11 * MIB), Broken, None),
+        ] {
+            let at = resume_at(taken, 10 * MIB, said, trouble);
+            assert_eq!(at, expected, "{taken} {said:?} {trouble:?}");
+        }
+    }
+}

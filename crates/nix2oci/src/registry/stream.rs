@@ -1,0 +1,274 @@
+//! A blob that is sent while it is made.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as Task, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use reqwest::Method;
+use tokio::sync::{mpsc, oneshot};
+
+use super::location::closing;
+use super::repository::{Repository, check_size, sha256_of};
+use super::request::Body;
+use super::throttle::Permit;
+use super::upload::{Opened, Sent, SentFn, TAKEN, UploadSession, is_no_such_way, octets};
+use super::way::{Trouble, trouble};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::oci::Descriptor;
+
+/// The bytes of a blob that is being made.
+pub(crate) struct StreamedBody {
+    /// The bytes, in order. Its bound is what is made ahead of the network.
+    pub(crate) chunks: mpsc::Receiver<Bytes>,
+    /// What they were, after the last. Dropped without a value, the request is
+    /// broken off, so that the registry does not take the blob for complete.
+    pub(crate) end: oneshot::Receiver<Descriptor>,
+}
+
+impl Repository {
+    /// Returns whether the registry takes a blob before its digest is known,
+    /// as far as anybody knows.
+    pub(crate) fn takes_streams(&self) -> bool {
+        self.registry.quirks.streams && !self.registry.seen.refuses_streams()
+    }
+
+    /// Takes a blob to the registry while it is made: in one `PUT` if it is
+    /// known what it will be, else in one `PATCH` and the `PUT` that names it.
+    ///
+    /// It never waits for a permit, because those who make the bytes may hold
+    /// up others until it takes them. Nothing is sent twice: after an error the
+    /// blob has to come again, to [`put_blob`](Self::put_blob). Whatever
+    /// happens, the receivers are dropped on return, so that nobody makes bytes
+    /// for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Cancelled`] if the bytes ended without their digest;
+    /// [`ErrorKind::SizeMismatch`] if there were more or fewer than `known`
+    /// says; else what the registry said.
+    pub(crate) async fn put_stream(
+        &self,
+        known: Option<&Descriptor>,
+        body: StreamedBody,
+        permit: &Permit,
+        sent: SentFn,
+    ) -> Result<()> {
+        let known = match known {
+            Some(descriptor) => Some((sha256_of(descriptor)?, descriptor.size())),
+            None => None,
+        };
+        let action = match known {
+            Some((digest, _)) => self.taking(digest),
+            None => self.action(format_args!("take a layer")),
+        };
+        let feed = Feed::new(body, known.map(|(_, size)| size), sent);
+        let session = match self.open_session(permit, &action).await? {
+            Opened::Session(session) => session,
+            Opened::Exists if known.is_some() => return Ok(()),
+            Opened::Exists => {
+                let problem = "it calls a blob complete whose digest it does not know";
+                return Err(self.answered(action, Some(201), problem));
+            }
+        };
+        let result = match known {
+            Some((digest, size)) => {
+                self.put_known(&session, digest, size, &feed, permit, &action)
+                    .await
+            }
+            None => self.patch(&session, &feed, permit, &action).await,
+        };
+        let error = match result {
+            Ok(()) => return Ok(()),
+            Err(error) => feed.failure().unwrap_or(error),
+        };
+        let trouble = trouble(&error);
+        match trouble {
+            Trouble::TooLarge => {
+                // The next may be no smaller, and nobody knows before.
+                self.registry.seen.refused_size(feed.sent());
+                self.registry.seen.refused_stream();
+            }
+            _ if known.is_none() && is_no_such_way(&error) => {
+                self.registry.seen.refused_stream();
+            }
+            _ => {}
+        }
+        if trouble != Trouble::Broken {
+            self.cancel_session(&session.url, permit).await;
+        }
+        Err(error)
+    }
+
+    async fn put_known(
+        &self,
+        session: &UploadSession,
+        digest: Digest,
+        size: u64,
+        feed: &Feed,
+        permit: &Permit,
+        action: &str,
+    ) -> Result<()> {
+        let url = closing(&session.url, digest);
+        let mut request = self.session_request(Method::PUT, url, action);
+        request.headers = octets();
+        request.accept = TAKEN;
+        request.body = Body::Stream(Box::pin(feed.body()), Some(size));
+        let response = self.transport().send(request, Some(permit)).await?;
+        self.check_closed(&response, digest)
+    }
+
+    async fn patch(
+        &self,
+        session: &UploadSession,
+        feed: &Feed,
+        permit: &Permit,
+        action: &str,
+    ) -> Result<()> {
+        let mut request = self.session_request(Method::PATCH, session.url.clone(), action);
+        request.headers = octets();
+        request.accept = TAKEN;
+        request.body = Body::Stream(Box::pin(feed.body()), None);
+        let response = self.transport().send(request, Some(permit)).await?;
+        let answered =
+            |problem: &str| self.answered(action.to_owned(), Some(response.status), problem);
+        let Some(made) = feed.made() else {
+            return Err(answered("it took a layer before the layer's end"));
+        };
+        let url = self
+            .next_url(&response, Some(&session.url))
+            .map_err(answered)?;
+        let (digest, size) = (sha256_of(&made)?, made.size());
+        // From here on there is a name for it.
+        let action = self.taking(digest);
+        match self.close_session(&url, digest, permit, &action).await {
+            Err(error) if may_be_there(&error) && self.has(digest, size, permit).await => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Returns whether the registry may have closed a session all the same.
+fn may_be_there(error: &Error) -> bool {
+    matches!(
+        trouble(error),
+        Trouble::Broken | Trouble::Failed | Trouble::Lost
+    )
+}
+
+/// Feeds a request. Dropped, it takes the bytes' receivers with it, whoever
+/// still holds the request's body.
+struct Feed {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    /// Until its end.
+    body: Option<StreamedBody>,
+    /// Bytes that there must be, if that is known.
+    size: Option<u64>,
+    passed: u64,
+    sent: SentFn,
+    made: Option<Descriptor>,
+    failure: Option<Error>,
+}
+
+impl Feed {
+    fn new(body: StreamedBody, size: Option<u64>, sent: SentFn) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                body: Some(body),
+                size,
+                passed: 0,
+                sent,
+                made: None,
+                failure: None,
+            })),
+        }
+    }
+
+    fn body(&self) -> Fed {
+        Fed {
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    /// Returns what the bytes were, once they are all sent.
+    fn made(&self) -> Option<Descriptor> {
+        lock(&self.state).made.take()
+    }
+
+    /// Returns why the bytes ended early, if they did.
+    fn failure(&self) -> Option<Error> {
+        lock(&self.state).failure.take()
+    }
+
+    fn sent(&self) -> u64 {
+        lock(&self.state).passed
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        lock(&self.state).body = None;
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The body of a request that is fed.
+struct Fed {
+    state: Arc<Mutex<State>>,
+}
+
+impl Stream for Fed {
+    type Item = Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = lock(&self.state);
+        let Some(body) = &mut state.body else {
+            // The end, or nobody waits for the answer any more.
+            let broken = state.made.is_none();
+            return Poll::Ready(broken.then(|| Err(ErrorKind::Cancelled.into())));
+        };
+        if let Some(piece) = ready!(body.chunks.poll_recv(task)) {
+            let bytes = piece.len() as u64;
+            state.passed += bytes;
+            if let Some(size) = state.size.filter(|size| *size < state.passed) {
+                let wrong = wrong_size(size, state.passed);
+                return Poll::Ready(Some(Err(state.fail(wrong))));
+            }
+            (state.sent)(Sent::Bytes(bytes));
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        let Ok(made) = ready!(Pin::new(&mut body.end).poll(task)) else {
+            return Poll::Ready(Some(Err(state.fail(ErrorKind::Cancelled.into()))));
+        };
+        let expected = state.size.unwrap_or(made.size());
+        if expected != state.passed {
+            let wrong = wrong_size(expected, state.passed);
+            return Poll::Ready(Some(Err(state.fail(wrong))));
+        }
+        state.body = None;
+        state.made = Some(made);
+        Poll::Ready(None)
+    }
+}
+
+impl State {
+    /// Keeps why the bytes end; returns what ends the request.
+    fn fail(&mut self, error: Error) -> Error {
+        self.body = None;
+        self.failure = Some(error);
+        ErrorKind::Cancelled.into()
+    }
+}
+
+fn wrong_size(expected: u64, found: u64) -> Error {
+    check_size("a blob as it is made", expected, found)
+        .expect_err("it is called with sizes that differ")
+}
