@@ -65,3 +65,22 @@ pub fn run(command: &mut Command) -> String {
 pub fn run_bytes(command: &mut Command) -> Vec<u8> {
     output_bytes(command.stdin(Stdio::null())).unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// Returns skopeo with all it stores in `folder`, and nothing of the machine's
+/// credentials, policies and caches. Subcommand and arguments follow.
+pub fn skopeo(folder: &Path) -> Command {
+    let mut command = Command::new("skopeo");
+    command
+        .args(["--insecure-policy", "--tmpdir"])
+        .arg(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("XDG_DATA_HOME", folder)
+        .env("XDG_RUNTIME_DIR", folder)
+        .env("REGISTRY_AUTH_FILE", folder.join("auth.json"))
+        // Otherwise root's cache of blobs is below /var/lib whatever HOME says
+        // (containers/image, pkg/blobinfocache).
+        .env("_CONTAINERS_ROOTLESS_UID", "1000");
+    command
+}

@@ -1,16 +1,21 @@
 //! Support for the tests: what stands in for a store, images made by hand, and
 //! readers that share no code with the library.
 
+pub mod certificates;
 pub mod command;
+pub mod fake_registry;
 mod fixture_store;
 pub mod handmade_closure;
 pub mod handmade_image;
+pub mod http_server;
 pub mod image_files;
 mod isolated;
 mod memory_store;
 mod tree;
 
+pub use fake_registry::FakeRegistry;
 pub use fixture_store::FixtureStore;
+pub use http_server::HttpServer;
 pub use isolated::Isolated;
 pub use memory_store::{MemoryStore, Node};
 pub use tree::{Object, Tree};
