@@ -11,6 +11,7 @@ mod limits;
 mod loaders;
 mod nix;
 mod plan;
+mod push;
 mod root_tree;
 mod same_bytes;
 mod schemas;

@@ -79,14 +79,9 @@ fn pack_all(
     spool: SpoolPlace,
     mut deliver: impl FnMut(usize, Packed) -> Result<()>,
 ) -> Result<Vec<LayerRecord>> {
-    let content: Arc<dyn ContentSource> = if spec.verify {
-        let inner = Arc::clone(&spec.content);
-        Arc::new(VerifiedContent::new(inner, &spec.closure)?)
-    } else {
-        Arc::clone(&spec.content)
-    };
+    let content = verified_content(spec)?;
     let sizes: Vec<u64> = plan.layers.iter().map(|layer| layer.nar_size).collect();
-    let labels: Vec<String> = plan.layers.iter().map(|l| label(spec, l)).collect();
+    let labels = labels(spec, plan);
     cx.observer.event(&Event::Planned {
         layers: &sizes,
         labels: &labels,
@@ -110,23 +105,36 @@ fn pack_all(
         .collect())
 }
 
-/// Returns the name of a layer's largest path.
-fn label(spec: &ImageSpec, layer: &LayerOutline) -> String {
+/// Returns the content of the spec's store paths, checked if that is wanted.
+pub(super) fn verified_content(spec: &ImageSpec) -> Result<Arc<dyn ContentSource>> {
+    let content = Arc::clone(&spec.content);
+    Ok(if spec.verify {
+        Arc::new(VerifiedContent::new(content, &spec.closure)?)
+    } else {
+        content
+    })
+}
+
+/// Returns for each layer the name of its largest path.
+pub(super) fn labels(spec: &ImageSpec, plan: &ImagePlan) -> Vec<String> {
     let size = |path: &StorePath| {
         let id = spec.closure.find(path)?;
         spec.closure.info(id).nar_size
     };
-    layer
-        .paths()
-        .iter()
-        .max_by_key(|path| (size(path), Reverse(path.name().to_owned())))
-        .map_or_else(|| "root tree".to_owned(), |path| path.name().to_owned())
+    let label = |layer: &LayerOutline| {
+        layer
+            .paths()
+            .iter()
+            .max_by_key(|path| (size(path), Reverse(path.name().to_owned())))
+            .map_or_else(|| "root tree".to_owned(), |path| path.name().to_owned())
+    };
+    plan.layers.iter().map(label).collect()
 }
 
 /// Returns the layers in the order in which to begin them: as the sink takes
 /// them, or the largest first, so that no large one is left to one thread at
 /// the end.
-fn packing_order(sizes: &[u64], order: BlobOrder) -> Vec<usize> {
+pub(super) fn packing_order(sizes: &[u64], order: BlobOrder) -> Vec<usize> {
     let mut layers: Vec<usize> = (0..sizes.len()).collect();
     if order == BlobOrder::Any {
         layers.sort_by_key(|layer| Reverse(sizes[*layer]));
@@ -168,7 +176,7 @@ impl Delivery<'_> {
     }
 }
 
-fn assemble_image(
+pub(super) fn assemble_image(
     spec: &ImageSpec,
     plan: &ImagePlan,
     records: &[LayerRecord],

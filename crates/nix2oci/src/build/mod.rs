@@ -2,6 +2,7 @@
 //!
 //! - [`plan()`]: which layers there will be; reads no contents
 //! - [`build()`]: an image into a sink
+//! - [`push()`]: what a registry lacks of an image, to there
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
 #[expect(
@@ -10,6 +11,8 @@
 )]
 mod build;
 mod plan;
+#[cfg(feature = "registry")]
+mod push;
 mod recipe;
 mod recipe_parts;
 mod report;
@@ -17,6 +20,11 @@ mod spec;
 
 pub use build::{build, resolve};
 pub use plan::{ImagePlan, LayerOutline, plan};
+#[cfg(feature = "registry")]
+pub use push::{
+    LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource, PushedLayer,
+    forecast, push,
+};
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipeNode, RecipePacking, RecipePath};
 pub use recipe_parts::RecipeParts;
 pub use report::{BuildReport, LayerReport};

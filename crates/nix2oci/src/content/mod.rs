@@ -14,5 +14,7 @@ mod verified;
 
 pub use entry::{ContentSource, Contents, Entry};
 pub use local::LocalStore;
+#[cfg(feature = "registry")]
+pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
 pub use verified::VerifiedContent;

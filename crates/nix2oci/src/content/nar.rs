@@ -135,6 +135,35 @@ impl NarHasher {
     }
 }
 
+/// Bytes of a file that are hashed at once.
+const BUFFER: usize = 64 << 10;
+
+/// Returns the NAR hash of what a store path is now. Reads all of it.
+#[cfg(feature = "registry")]
+pub(crate) fn nar_hash(
+    cx: &Context,
+    source: &dyn ContentSource,
+    path: &StorePath,
+) -> Result<NarHash> {
+    let mut nar = NarHasher::new();
+    let mut buffer = vec![0; BUFFER];
+    source.visit(cx, path, &mut |entry| {
+        nar.entry(&entry);
+        if let Entry::File { size, contents, .. } = entry {
+            loop {
+                cx.cancel.check()?;
+                match contents.read(&mut buffer)? {
+                    0 => break,
+                    n => nar.contents(&buffer[..n]),
+                }
+            }
+            nar.end_file(size);
+        }
+        Ok(())
+    })?;
+    Ok(nar.finish_hash())
+}
+
 /// Returns the bytes of a store path's NAR serialisation. Opens every file and
 /// reads no contents.
 pub fn nar_size(cx: &Context, source: &dyn ContentSource, path: &StorePath) -> Result<u64> {

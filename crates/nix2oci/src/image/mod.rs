@@ -34,6 +34,8 @@ pub use config::ImageConfig;
 pub use config_document::UnknownKey;
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use problem::{Place, Problem, ProblemKind, Severity};
+#[cfg(feature = "registry")]
+pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use records::{layer_records, layer_store_paths};
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};

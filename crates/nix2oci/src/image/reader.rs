@@ -49,7 +49,7 @@ pub struct ImageReader {
 }
 
 /// Files by name: a directory or an archive.
-pub(super) trait Files: Send + Sync {
+pub(crate) trait Files: Send + Sync {
     /// Opens what is behind a name.
     fn find(&self, name: &str) -> Result<Found>;
 
@@ -61,10 +61,16 @@ pub(super) trait Files: Send + Sync {
 
     /// Returns names that more than one file has, in order.
     fn duplicates(&self) -> Vec<String>;
+
+    /// Returns the registry's host and the repository that all of it is in, if
+    /// it is in one.
+    fn repository(&self) -> Option<(&str, &str)> {
+        None
+    }
 }
 
 /// What is behind a name.
-pub(super) enum Found {
+pub(crate) enum Found {
     File(FoundFile),
     Nothing,
     /// Something that cannot be read as a file, and why.
@@ -82,9 +88,9 @@ impl Found {
 }
 
 /// A file that was opened. Errors of its reader carry an [`Error`].
-pub(super) struct FoundFile {
-    pub(super) size: u64,
-    pub(super) reader: Box<dyn Read + Send>,
+pub(crate) struct FoundFile {
+    pub(crate) size: u64,
+    pub(crate) reader: Box<dyn Read + Send>,
 }
 
 /// A blob of an archive that has no OCI index.
@@ -204,6 +210,29 @@ impl ImageReader {
             index,
             docker_blobs: Some(layout.blobs),
         })
+    }
+
+    /// Opens what has an index and whose blobs are found among `files`.
+    #[cfg(feature = "registry")]
+    pub(crate) fn from_index(
+        name: String,
+        raw_index: Vec<u8>,
+        files: Box<dyn Files>,
+    ) -> Result<Self> {
+        Ok(Self {
+            index: parse(&name, &raw_index)?,
+            name,
+            tag: None,
+            files,
+            raw_index,
+            docker_blobs: None,
+        })
+    }
+
+    /// Returns the registry's host and the repository that the image is in, if
+    /// it is in one.
+    pub fn registry_repository(&self) -> Option<(&str, &str)> {
+        self.files.repository()
     }
 
     /// Returns how the user named what was opened.

@@ -25,9 +25,13 @@ mod tar_rules;
 pub use blob::{Blob, BytesBlob};
 pub use cache::{CacheInfo, CacheLimits, CacheRemoval, DirCache, LayerCache};
 pub use decompress::{Codec, Decoder, TrailingBytes};
+#[cfg(feature = "registry")]
+pub(crate) use pack::LayerStore;
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
 pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
 pub use record::{LayerContent, LayerKey, LayerRecord, LayerSpec};
+#[cfg(feature = "registry")]
+pub(crate) use spool::Spool;
 pub(crate) use spool::{SpoolPlace, SpooledBlob};
 pub use survey::{EntryCounts, LayerSurvey, survey};
 pub use tar_rules::LayerProblem;

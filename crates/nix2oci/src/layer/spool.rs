@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "registry")]
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
@@ -133,13 +135,38 @@ impl Blob for SpooledBlob {
     }
 }
 
+impl SpooledBlob {
+    /// Returns a reader of all bytes that keeps them while it lives.
+    #[cfg(feature = "registry")]
+    pub(crate) fn reader(self: &Arc<Self>) -> impl Read + Send + use<> {
+        ReadAt {
+            file: SharedFile(Arc::clone(self)),
+            at: 0,
+        }
+    }
+}
+
+/// The file of a blob that was not moved away.
+#[cfg(feature = "registry")]
+struct SharedFile(Arc<SpooledBlob>);
+
+#[cfg(feature = "registry")]
+impl std::ops::Deref for SharedFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        let file = self.0.file.file();
+        file.expect("a blob that is shared is not moved")
+    }
+}
+
 /// Reads a file without moving its cursor, so that many can.
-struct ReadAt<'a> {
-    file: &'a File,
+struct ReadAt<F> {
+    file: F,
     at: u64,
 }
 
-impl Read for ReadAt<'_> {
+impl<F: std::ops::Deref<Target = File>> Read for ReadAt<F> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read_at(buf, self.at)?;
         self.at += n as u64;

@@ -4,7 +4,8 @@
 //! library speaks. Their maps are unordered: everything that gets a digest is
 //! written through [`canonical_json`].
 //!
-//! - [`parse_name`], [`parse_names`]: names of images as people write them
+//! - [`parse_name`], [`parse_names`], [`parse_reference`]: names of images as
+//!   people write them
 //! - [`parse_platform`], [`display_platform`]: platforms, Nix systems included
 //! - [`Timestamp`]: times, with one spelling each
 //! - [`annotation`]: the annotation keys that we write
@@ -19,7 +20,7 @@ use serde::Serialize;
 use crate::digest::Digest;
 
 pub use platform::{ParsePlatformError, display_platform, parse_platform};
-pub use reference::{ParseNameError, is_tag, parse_name, parse_names};
+pub use reference::{ParseNameError, is_tag, parse_name, parse_names, parse_reference};
 pub use timestamp::{ParseTimestampError, Timestamp};
 
 pub use oci_spec::distribution::Reference;

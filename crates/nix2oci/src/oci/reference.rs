@@ -72,6 +72,29 @@ pub fn parse_name(text: &str) -> Result<Reference, ParseNameError> {
     ))
 }
 
+/// Parses the name of an image that is there: a tag, a digest or both, of which
+/// the digest counts. Made full as [`parse_name`] does it; without either, the
+/// tag is `latest`.
+pub fn parse_reference(text: &str) -> Result<Reference, ParseNameError> {
+    let Some((name, digest)) = text.split_once('@') else {
+        return parse_name(text);
+    };
+    if digest.parse::<Digest>().is_err() {
+        return Err(ParseNameError {
+            text: text.to_owned(),
+            problem: "expected a SHA-256 digest after the @: sha256: and 64 digits",
+        });
+    }
+    let named = parse_name(name)?;
+    let (host, repository) = (named.registry().to_owned(), named.repository().to_owned());
+    Ok(match named.tag().filter(|_| has_tag(name)) {
+        Some(tag) => {
+            Reference::with_tag_and_digest(host, repository, tag.to_owned(), digest.to_owned())
+        }
+        None => Reference::with_digest(host, repository, digest.to_owned()),
+    })
+}
+
 /// Splits at the colon behind the last slash; the tag is `latest` if there is
 /// none.
 fn split_tag(text: &str) -> (&str, &str) {
@@ -195,6 +218,24 @@ mod tests {
             ),
         ] {
             assert_eq!(parse_name(text).unwrap().whole(), full, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reference_may_have_a_digest() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (text, full) in [
+            ("app".to_owned(), "docker.io/library/app:latest".to_owned()),
+            (format!("h.io/app@{digest}"), format!("h.io/app@{digest}")),
+            (
+                format!("h:5000/app:1@{digest}"),
+                format!("h:5000/app:1@{digest}"),
+            ),
+        ] {
+            assert_eq!(parse_reference(&text).unwrap().whole(), full);
+        }
+        for text in ["app@", "app@sha256:1", "@", "App@sha256:1"] {
+            assert!(parse_reference(text).is_err(), "{text}");
         }
     }
 

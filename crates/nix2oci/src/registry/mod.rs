@@ -1,6 +1,7 @@
 //! Registries: where images are pushed to and read from over HTTP.
 //!
 //! - [`RegistryOptions`]: how to reach one
+//! - [`Registries`]: all of them, for code that is not async
 //! - [`Client`]: one of them; [`Repository`]: all that is asked of it
 //! - [`Replayable`], [`UploadSession`], [`Sent`]: blobs on their way
 //! - `transport`: sends requests to one registry and sees to everything that
@@ -9,6 +10,7 @@
 
 mod chunks;
 mod client;
+mod image;
 mod location;
 mod manifest;
 mod options;
@@ -16,25 +18,25 @@ mod pages;
 mod problem;
 mod quirks;
 mod referrers;
+mod registries;
 mod repository;
 mod request;
 mod response;
 mod source;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "streams are made by push, which comes next")
-)]
 mod stream;
 mod tags;
 mod throttle;
 mod transport;
 mod upload;
+mod uploads;
 mod way;
 
 pub use crate::net::{ProxyOptions, TlsOptions};
 pub use client::Client;
 pub use manifest::FetchedManifest;
 pub use options::{DEFAULT_JOBS, DEFAULT_RETRIES, RegistryOptions};
+pub use registries::Registries;
 pub use repository::Repository;
 pub use source::{OpenFn, Replayable};
 pub use upload::{Mounted, Sent, SentFn, UploadSession};
+pub(crate) use uploads::{LayerStream, Upload, Uploads};

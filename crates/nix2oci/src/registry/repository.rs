@@ -129,10 +129,6 @@ impl Repository {
 
     /// Opens a blob to be read once. Its stream ends with an error if it is
     /// not what the descriptor says; nothing is repeated once it has begun.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "what copies images comes with push")
-    )]
     pub(crate) async fn open_blob(&self, descriptor: &Descriptor) -> Result<BodyStream> {
         let digest = sha256_of(descriptor)?;
         let response = self.transport().send(self.get_blob(digest)?, None).await?;
@@ -156,10 +152,6 @@ impl Repository {
 
     /// Waits for the right to send requests, to be held over all requests of
     /// one blob.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "streams are made by push, which comes next")
-    )]
     pub(crate) async fn permit(&self) -> Permit {
         self.transport().permit().await
     }

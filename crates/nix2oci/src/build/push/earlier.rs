@@ -1,0 +1,302 @@
+//! The images that the registry has now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+
+use crate::context::{Context, Event};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorClass, Result};
+use crate::image::layer_records;
+use crate::layer::{LayerKey, LayerRecord};
+use crate::oci::{
+    Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform, Reference,
+    annotation, descriptor_digest,
+};
+use crate::registry::{FetchedManifest, Repository};
+
+use super::{PushOptions, Target};
+
+/// The tag that is looked at where none of the image's own is there yet.
+const FALLBACK_TAG: &str = "latest";
+
+/// Bytes that a config may have.
+const MAX_CONFIG: u64 = 8 << 20;
+
+/// What is known of images that were pushed before.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// What each of the image's tags points to now.
+    tags: BTreeMap<String, Digest>,
+    /// Blobs of images that the repository has.
+    blobs: BTreeSet<Digest>,
+    /// Layers by their keys.
+    records: BTreeMap<LayerKey, Known>,
+    /// The repository has no tag at all.
+    is_new: bool,
+    /// The repository's own image said which keys its layers have.
+    has_keys: bool,
+}
+
+/// A layer of an earlier image.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) record: LayerRecord,
+    /// The repository of the same registry that has it, if it is another one
+    /// than that which is pushed to.
+    pub(super) mount_from: Option<String>,
+}
+
+/// An image as a registry has it.
+struct Found {
+    digest: Digest,
+    manifest: ImageManifest,
+}
+
+impl Earlier {
+    /// Reads the images that the target's tags and `options` name; of those for
+    /// several platforms the one for `platform`. Without `platform` only what
+    /// the tags point to, and no layer's key.
+    pub(super) fn read(
+        cx: &Context,
+        target: &Target<'_>,
+        options: &PushOptions,
+        platform: Option<&Platform>,
+    ) -> Result<Self> {
+        let mut earlier = Self::default();
+        if options.reuse {
+            earlier.read_own(cx, target, platform)?;
+        }
+        if let Some(platform) = platform {
+            for reference in &options.reuse_from {
+                earlier.read_named(target, reference, platform)?;
+            }
+        }
+        Ok(earlier)
+    }
+
+    /// Returns whether a tag points to this already.
+    pub(super) fn has_tag(&self, tag: &str, manifest: Digest) -> bool {
+        self.tags.get(tag) == Some(&manifest)
+    }
+
+    /// Returns whether an image of the repository has a blob.
+    pub(super) fn has_blob(&self, digest: Digest) -> bool {
+        self.blobs.contains(&digest)
+    }
+
+    /// Returns what a layer with this key was.
+    pub(super) fn record(&self, key: &LayerKey) -> Option<&Known> {
+        self.records.get(key)
+    }
+
+    /// Returns whether a layer that is not known is a new one, in all
+    /// likelihood, so that it need not be asked for before it is sent.
+    pub(super) fn tells_what_is_new(&self) -> bool {
+        self.is_new || self.has_keys
+    }
+
+    /// Returns whether the repository is known to have nothing.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    fn read_own(
+        &mut self,
+        cx: &Context,
+        target: &Target<'_>,
+        platform: Option<&Platform>,
+    ) -> Result<()> {
+        match self.read_tags(target, platform) {
+            // Some registries let a robot push and not pull.
+            Err(error) if error.class() == ErrorClass::Denied => {
+                let message =
+                    format!("the earlier image is not looked at, so all layers are made: {error}");
+                cx.observer.event(&Event::Warning { message: &message });
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn read_tags(&mut self, target: &Target<'_>, platform: Option<&Platform>) -> Result<()> {
+        for tag in &target.tags {
+            if let Some(found) = fetch(target, &target.repository, tag)? {
+                self.tags.insert(tag.clone(), digest_of(&found.descriptor)?);
+                self.take_own(target, &found, platform)?;
+            }
+        }
+        if !self.tags.is_empty() {
+            return Ok(());
+        }
+        if !target.tags.iter().any(|tag| tag == FALLBACK_TAG)
+            && let Some(found) = fetch(target, &target.repository, FALLBACK_TAG)?
+        {
+            return self.take_own(target, &found, platform);
+        }
+        let repository = target.repository.clone();
+        let tags = target
+            .registries
+            .block_on(async move { repository.tags().await });
+        self.is_new = tags?.is_empty();
+        Ok(())
+    }
+
+    /// Takes an image of the repository that is pushed to.
+    fn take_own(
+        &mut self,
+        target: &Target<'_>,
+        found: &FetchedManifest,
+        platform: Option<&Platform>,
+    ) -> Result<()> {
+        let Some(image) = image_for(target, &target.repository, found, platform)? else {
+            return Ok(());
+        };
+        let manifest = &image.manifest;
+        if self.blobs.contains(&image.digest) {
+            return Ok(());
+        }
+        let blobs = manifest.layers().iter().chain([manifest.config()]);
+        self.blobs.extend(blobs.filter_map(descriptor_digest));
+        // Two tags of one image are read once.
+        self.blobs.insert(image.digest);
+        if platform.is_some() {
+            let records = records(target, &target.repository, manifest)?;
+            self.has_keys |= !records.is_empty();
+            self.take(records, None);
+        }
+        Ok(())
+    }
+
+    /// Takes an image that the user named.
+    fn read_named(
+        &mut self,
+        target: &Target<'_>,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<()> {
+        let repository = target.registries.repository(reference)?;
+        let which = reference
+            .digest()
+            .or(reference.tag())
+            .unwrap_or(FALLBACK_TAG);
+        let refuse =
+            |problem: String| Error::image(format!("docker://{}", reference.whole()), problem);
+        let found = fetch(target, &repository, which)?
+            .ok_or_else(|| refuse("is not there, so nothing can be taken over from it".into()))?;
+        let is_own = repository.host() == target.repository.host()
+            && repository.name() == target.repository.name();
+        if is_own {
+            return self.take_own(target, &found, Some(platform));
+        }
+        let Some(image) = image_for(target, &repository, &found, Some(platform))? else {
+            let platform = crate::oci::display_platform(platform);
+            return Err(refuse(format!("has no image for {platform}")));
+        };
+        let records = records(target, &repository, &image.manifest)?;
+        let is_same_registry = repository.host() == target.repository.host();
+        self.take(
+            records,
+            is_same_registry.then(|| repository.name().to_owned()),
+        );
+        Ok(())
+    }
+
+    /// Takes records; those that came first stay.
+    fn take(&mut self, records: BTreeMap<LayerKey, LayerRecord>, mount_from: Option<String>) {
+        for (key, record) in records {
+            self.records.entry(key).or_insert_with(|| Known {
+                record,
+                mount_from: mount_from.clone(),
+            });
+        }
+    }
+}
+
+fn fetch(
+    target: &Target<'_>,
+    repository: &Repository,
+    which: &str,
+) -> Result<Option<FetchedManifest>> {
+    let (repository, which) = (repository.clone(), which.to_owned());
+    target
+        .registries
+        .block_on(async move { repository.manifest(&which).await })
+}
+
+fn digest_of(descriptor: &Descriptor) -> Result<Digest> {
+    descriptor_digest(descriptor).ok_or_else(|| {
+        Error::image(
+            descriptor.digest().to_string(),
+            "is not a SHA-256 digest, which is the only kind that is known here",
+        )
+    })
+}
+
+/// Returns the image for a platform. What cannot be read as one is none: it is
+/// overwritten, not used.
+fn image_for(
+    target: &Target<'_>,
+    repository: &Repository,
+    found: &FetchedManifest,
+    platform: Option<&Platform>,
+) -> Result<Option<Found>> {
+    let media_type = found.descriptor.media_type();
+    let is_index = *media_type == MediaType::ImageIndex
+        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json";
+    let chosen;
+    let found = if is_index {
+        let (Some(index), Some(platform)) = (parse::<ImageIndex>(&found.bytes), platform) else {
+            return Ok(None);
+        };
+        let fits = |entry: &&Descriptor| {
+            entry.platform().as_ref().is_some_and(|found| {
+                found.os() == platform.os()
+                    && found.architecture() == platform.architecture()
+                    && found.variant() == platform.variant()
+            })
+        };
+        let Some(entry) = index.manifests().iter().find(fits) else {
+            return Ok(None);
+        };
+        chosen = fetch(target, repository, &entry.digest().to_string())?;
+        match &chosen {
+            Some(found) => found,
+            None => return Ok(None),
+        }
+    } else {
+        found
+    };
+    let Some(manifest) = parse::<ImageManifest>(&found.bytes) else {
+        return Ok(None);
+    };
+    Ok(Some(Found {
+        digest: digest_of(&found.descriptor)?,
+        manifest,
+    }))
+}
+
+/// Reads the config of an image if its layers have keys.
+fn records(
+    target: &Target<'_>,
+    repository: &Repository,
+    manifest: &ImageManifest,
+) -> Result<BTreeMap<LayerKey, LayerRecord>> {
+    let has_key = |layer: &Descriptor| {
+        let annotations = layer.annotations().as_ref();
+        annotations.is_some_and(|all| all.contains_key(annotation::LAYER_KEY))
+    };
+    if !manifest.layers().iter().any(has_key) {
+        return Ok(BTreeMap::new());
+    }
+    let (repository, config) = (repository.clone(), manifest.config().clone());
+    let bytes = target
+        .registries
+        .block_on(async move { repository.read_blob(&config, MAX_CONFIG).await })?;
+    let config = parse::<ImageConfiguration>(&bytes);
+    Ok(config.map_or_else(BTreeMap::new, |config| layer_records(manifest, &config)))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}

@@ -1,0 +1,90 @@
+//! Config and manifest.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::image::AssembledImage;
+use crate::layer::{Blob as _, BytesBlob};
+use crate::oci::MediaType;
+use crate::registry::{Replayable, Uploads};
+
+use super::transfer::{SentLayers, Transfer};
+use super::{Target, lacks_blobs};
+
+impl Transfer<'_> {
+    /// Lets all tags point to the image and returns those that did not before.
+    ///
+    /// Should the registry lack a blob after all, which an earlier image only
+    /// promised, then all blobs are asked for and mended, once.
+    pub(super) fn finish(
+        &self,
+        image: &AssembledImage,
+        layers: &mut SentLayers,
+    ) -> Result<Vec<String>> {
+        let digest = image.manifest.digest();
+        let tags = self.target.tags.iter();
+        let changed: Vec<String> = tags
+            .filter(|tag| !self.earlier.has_tag(tag, digest))
+            .cloned()
+            .collect();
+        if changed.is_empty() {
+            return Ok(changed);
+        }
+        if !self.earlier.has_blob(image.config.digest()) {
+            self.put_config(&image.config)?;
+        }
+        let manifest = &image.manifest.blob;
+        match self.target.put_manifest(manifest, &changed) {
+            Err(error) if lacks_blobs(&error) => {
+                let mended_layers = self.mend(layers)?;
+                let mended_config = self.put_config(&image.config)?;
+                if !mended_layers && !mended_config {
+                    return Err(error);
+                }
+                self.target.put_manifest(manifest, &changed)?;
+            }
+            result => result?,
+        }
+        Ok(changed)
+    }
+
+    /// Sends the config if the registry does not have it, and returns whether
+    /// it was sent.
+    fn put_config(&self, config: &BytesBlob) -> Result<bool> {
+        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let descriptor = config.descriptor().clone();
+        if !self.earlier.is_new() && uploads.present(&[descriptor.clone()])?[0] {
+            return Ok(false);
+        }
+        let bytes: Arc<[u8]> = config.bytes().into();
+        let blob = Replayable {
+            descriptor,
+            open: Arc::new(move || Ok(Box::new(std::io::Cursor::new(Arc::clone(&bytes))))),
+        };
+        self.target.put_blob(blob)?;
+        Ok(true)
+    }
+}
+
+impl Target<'_> {
+    /// Sends a blob that is no layer.
+    pub(super) fn put_blob(&self, blob: Replayable) -> Result<()> {
+        let repository = self.repository.clone();
+        self.registries.block_on(async move {
+            let sent: crate::registry::SentFn = Arc::new(|_| {});
+            repository.put_blob(&blob, None, &sent).await
+        })
+    }
+
+    /// Sends a manifest or an index and gives it names: tags or its digest.
+    pub(super) fn put_manifest(&self, manifest: &BytesBlob, which: &[String]) -> Result<()> {
+        let repository = self.repository.clone();
+        let bytes = manifest.bytes().to_vec();
+        let media_type: MediaType = manifest.descriptor().media_type().clone();
+        let which = which.to_vec();
+        self.registries.block_on(async move {
+            let which: Vec<&str> = which.iter().map(String::as_str).collect();
+            repository.put_manifest(&bytes, &media_type, &which).await
+        })
+    }
+}

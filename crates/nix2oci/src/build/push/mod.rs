@@ -1,0 +1,277 @@
+//! From an image that is meant, described or stored to a registry.
+//!
+//! Read [`push()`] first. The way of an image that is not made yet:
+//!
+//! 1. `earlier`: the image that the registry has under the same name now
+//! 2. `outlook`: what has to be done for each layer, before anything is read
+//! 3. `transfer`: layers made and sent at once, those that broke once more
+//! 4. `finish`: config and manifest
+//!
+//! `stored` copies what is made already.
+
+mod earlier;
+mod finish;
+mod outlook;
+mod report;
+mod stored;
+mod transfer;
+
+use std::sync::Arc;
+
+use crate::content::ContentSource;
+use crate::context::{Context, Event};
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::{AssembledImage, ImageReader};
+use crate::layer::{LayerCache, LayerContent, LayerSpec};
+use crate::oci::{Platform, Reference};
+use crate::registry::{Registries, Repository};
+
+use super::build::{assemble_image, labels, verified_content};
+use super::{ImageSpec, Recipe, plan};
+
+use earlier::Earlier;
+use outlook::{Job, Outlook};
+use transfer::Transfer;
+
+pub use outlook::{LayerForecast, PushForecast, forecast};
+pub use report::{LayerState, PushReport, PushedLayer};
+
+/// What is pushed.
+#[non_exhaustive]
+pub enum PushSource<'a> {
+    /// An image to be made: only layers that the registry does not have are.
+    Image(&'a ImageSpec),
+    /// An image whose digests are known. The layers that the registry does not
+    /// have are made again, from this content.
+    Recipe {
+        /// The recipe.
+        recipe: &'a Recipe,
+        /// What errors call it.
+        name: &'a str,
+        /// What is inside the store paths.
+        content: Arc<dyn ContentSource>,
+    },
+    /// An image that is stored somewhere, or in another registry.
+    Stored {
+        /// Where.
+        image: &'a Arc<ImageReader>,
+        /// The one platform that is wanted; all of them without it.
+        platform: Option<&'a Platform>,
+    },
+}
+
+/// How an image is pushed. None of it changes a byte of it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct PushOptions {
+    /// Whether layers of the image that the names have now are taken over: what
+    /// has the same key is not read, packed or asked for. Whoever may write to
+    /// the repository could have put another layer under a key.
+    pub reuse: bool,
+    /// Further images whose layers are taken over. Those of another repository
+    /// of the same registry are mounted from there.
+    pub reuse_from: Vec<Reference>,
+    /// Makes every layer that is taken over all the same, and fails with an
+    /// integrity error if it is not the one that the earlier image has.
+    pub verify_reused: bool,
+    /// What is known of layers that were packed on this machine before.
+    pub cache: Option<Arc<dyn LayerCache>>,
+    /// Repositories of the same registry that may have the layers.
+    pub mount_from: Vec<String>,
+}
+
+impl Default for PushOptions {
+    /// The image's own names are looked at, nothing else.
+    fn default() -> Self {
+        Self {
+            reuse: true,
+            reuse_from: Vec::new(),
+            verify_reused: false,
+            cache: None,
+            mount_from: Vec::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for PushOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PushOptions")
+            .field("reuse", &self.reuse)
+            .field("reuse_from", &self.reuse_from)
+            .field("verify_reused", &self.verify_reused)
+            .field("cache", &self.cache.is_some())
+            .field("mount_from", &self.mount_from)
+            .finish()
+    }
+}
+
+/// Pushes an image to a registry under `names`, which are tags of one
+/// repository.
+///
+/// Sends what the registry lacks and nothing else: layers that it has are not
+/// made. An image that all names have already costs a manifest and a config to
+/// read. No name points to the image before the registry has all of it.
+///
+/// Memory is bounded by the number of threads and requests, whatever the sizes
+/// of layers. `cx.spool_dir` needs room for the layers of which it cannot be
+/// known beforehand whether the registry has them, and for those whose upload
+/// broke.
+///
+/// # Errors
+///
+/// [`ErrorClass::Denied`](crate::ErrorClass::Denied) and
+/// [`ErrorClass::Remote`](crate::ErrorClass::Remote) of the registry, after
+/// retries; those of [`build()`](super::build()); an integrity error if a
+/// recipe's layer cannot be made as it was.
+pub fn push(
+    cx: &Context,
+    source: PushSource<'_>,
+    registries: &Registries,
+    names: &[Reference],
+    options: &PushOptions,
+) -> Result<PushReport> {
+    let target = Target::new(registries, names)?;
+    let report = match source {
+        PushSource::Image(spec) => push_image(cx, spec, &target, options),
+        PushSource::Recipe {
+            recipe,
+            name,
+            content,
+        } => push_recipe(cx, recipe, name, content.as_ref(), &target, options),
+        PushSource::Stored { image, platform } => {
+            stored::push(cx, image, platform, &target, options)
+        }
+    }?;
+    cx.observer.event(&Event::Committed {
+        manifest: report.manifest_digest,
+    });
+    Ok(report)
+}
+
+/// Where an image goes.
+struct Target<'a> {
+    registries: &'a Registries,
+    repository: Repository,
+    /// `registry/repository`, as the user knows it.
+    name: String,
+    tags: Vec<String>,
+}
+
+impl<'a> Target<'a> {
+    fn new(registries: &'a Registries, names: &[Reference]) -> Result<Self> {
+        let Some(first) = names.first() else {
+            return Err(Error::invalid("the destination", "no name is given"));
+        };
+        let mut tags = Vec::new();
+        for name in names {
+            if (name.registry(), name.repository()) != (first.registry(), first.repository()) {
+                let problem = format!(
+                    "it is not of the repository of {}: several names are tags of one repository",
+                    first.whole()
+                );
+                return Err(Error::invalid(name.whole(), problem));
+            }
+            match name.tag() {
+                Some(_) if name.digest().is_some() => {
+                    let problem = "an image is pushed to a tag; its digest is found, not given";
+                    return Err(Error::invalid(name.whole(), problem));
+                }
+                Some(tag) => tags.push(tag.to_owned()),
+                None => return Err(Error::invalid(name.whole(), "it has no tag")),
+            }
+        }
+        tags.dedup();
+        Ok(Self {
+            registries,
+            repository: registries.repository(first)?.for_push(),
+            name: format!("{}/{}", first.registry(), first.repository()),
+            tags,
+        })
+    }
+}
+
+/// Returns whether a registry refused a manifest because it lacks what that
+/// names.
+fn lacks_blobs(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::BlobsMissing { .. })
+}
+
+fn push_image(
+    cx: &Context,
+    spec: &ImageSpec,
+    target: &Target<'_>,
+    options: &PushOptions,
+) -> Result<PushReport> {
+    let plan = plan(cx, spec)?;
+    let earlier = Earlier::read(cx, target, options, Some(&spec.config.platform))?;
+    let labels = labels(spec, &plan);
+    let jobs = plan.layers.iter().zip(&labels).map(|(outline, label)| Job {
+        spec: outline.spec.clone(),
+        key: outline.key,
+        expected: None,
+        nar_size: outline.nar_size,
+        label: label.clone(),
+    });
+    let content = verified_content(spec)?;
+    let transfer = Transfer {
+        cx,
+        target,
+        options,
+        earlier: &earlier,
+        packing: spec.packing,
+        content: content.as_ref(),
+    };
+    let outlook = Outlook::new(target, options, &earlier, jobs.collect(), false)?;
+    let mut layers = transfer.send(outlook)?;
+    let image = assemble_image(spec, &plan, &layers.records())?;
+    let tags = transfer.finish(&image, &mut layers)?;
+    transfer.remember(&layers);
+    Ok(layers.report(target, tags, &image, Some(plan)))
+}
+
+/// Returns what is in a layer of a recipe, which has no sizes of its paths: the
+/// last one, which needs those before it.
+fn label(spec: &LayerSpec) -> String {
+    match &spec.content {
+        LayerContent::StorePaths(paths) => paths.last().map(|(path, _)| path.name().to_owned()),
+        LayerContent::RootTree(_) => None,
+    }
+    .unwrap_or_else(|| "root tree".to_owned())
+}
+
+fn push_recipe(
+    cx: &Context,
+    recipe: &Recipe,
+    name: &str,
+    content: &dyn ContentSource,
+    target: &Target<'_>,
+    options: &PushOptions,
+) -> Result<PushReport> {
+    let parts = recipe.parts(name)?;
+    let packing = parts.packing;
+    let image = AssembledImage {
+        config: parts.config,
+        manifest: parts.manifest,
+    };
+    let earlier = Earlier::read(cx, target, options, None)?;
+    let jobs = parts.layers.into_iter().map(|(spec, record)| Job {
+        key: spec.key(&packing),
+        nar_size: record.uncompressed_size,
+        label: label(&spec),
+        expected: Some(record),
+        spec,
+    });
+    let transfer = Transfer {
+        cx,
+        target,
+        options,
+        earlier: &earlier,
+        packing,
+        content,
+    };
+    let outlook = Outlook::new(target, options, &earlier, jobs.collect(), false)?;
+    let mut layers = transfer.send(outlook)?;
+    let tags = transfer.finish(&image, &mut layers)?;
+    transfer.remember(&layers);
+    Ok(layers.report(target, tags, &image, None))
+}

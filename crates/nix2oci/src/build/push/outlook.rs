@@ -1,0 +1,214 @@
+//! What has to be done for each layer.
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::layer::{LayerKey, LayerRecord, LayerSpec};
+use crate::oci::Reference;
+use crate::registry::{Mounted, Registries, UploadSession, Uploads};
+
+use super::earlier::Earlier;
+use super::{LayerState, PushOptions, Target};
+use crate::build::{ImagePlan, ImageSpec, plan};
+
+/// A layer that has to be in the registry.
+pub(super) struct Job {
+    pub(super) spec: LayerSpec,
+    pub(super) key: Option<LayerKey>,
+    /// What a recipe says that it has to become.
+    pub(super) expected: Option<LayerRecord>,
+    /// Its bytes before compression, about.
+    pub(super) nar_size: u64,
+    /// What is in it, for people.
+    pub(super) label: String,
+}
+
+/// A layer and what is known of it.
+pub(super) struct Prospect {
+    pub(super) job: Job,
+    /// What it is or has to become.
+    pub(super) record: Option<LayerRecord>,
+    /// Why the registry has it, or `None` if it has to be made and sent.
+    pub(super) standing: Option<LayerState>,
+    /// Whether the record is believed because of the layer's key alone.
+    pub(super) is_by_key: bool,
+    /// Opened by a mount that did not work out.
+    pub(super) session: Option<UploadSession>,
+}
+
+/// What has to be done for each layer, bottom first.
+pub(super) struct Outlook {
+    pub(super) layers: Vec<Prospect>,
+}
+
+impl Outlook {
+    /// Finds out what the registry has. Asks for layers whose digest is known
+    /// and which no earlier image vouches for; what it does not have is mounted
+    /// if that is possible and, unless this is to be read only, wanted.
+    pub(super) fn new(
+        target: &Target<'_>,
+        options: &PushOptions,
+        earlier: &Earlier,
+        jobs: Vec<Job>,
+        is_read_only: bool,
+    ) -> Result<Self> {
+        let mut asked = Vec::new();
+        let mut layers = Vec::with_capacity(jobs.len());
+        for (at, job) in jobs.into_iter().enumerate() {
+            let (prospect, mount_from) = known(job, options, earlier)?;
+            if prospect.record.is_some() && prospect.standing.is_none() {
+                asked.push((at, mount_from));
+            }
+            layers.push(prospect);
+        }
+        let mut outlook = Self { layers };
+        if !earlier.is_new() || options.mount_from.len() + options.reuse_from.len() > 0 {
+            outlook.ask(target, options, asked, is_read_only)?;
+        }
+        Ok(outlook)
+    }
+
+    /// Asks for layers, and tries to mount those that are not there.
+    fn ask(
+        &mut self,
+        target: &Target<'_>,
+        options: &PushOptions,
+        asked: Vec<(usize, Option<String>)>,
+        is_read_only: bool,
+    ) -> Result<()> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let uploads = Uploads::new(target.registries, target.repository.clone());
+        let descriptor = |layer: &Prospect| {
+            let record = layer.record.as_ref();
+            record
+                .expect("only known layers are asked for")
+                .descriptor()
+        };
+        let blobs: Vec<_> = asked
+            .iter()
+            .map(|(at, _)| descriptor(&self.layers[*at]))
+            .collect();
+        let present = uploads.present(&blobs)?;
+        let mut missing = Vec::new();
+        for ((at, mount_from), is_present) in asked.into_iter().zip(present) {
+            let layer = &mut self.layers[at];
+            if is_present {
+                layer.standing = Some(if layer.is_by_key {
+                    LayerState::Cached
+                } else {
+                    LayerState::Exists
+                });
+                continue;
+            }
+            if is_read_only {
+                // The image that was named has it, so a mount would work.
+                layer.standing = mount_from.map(|_| LayerState::Mounted);
+                continue;
+            }
+            let from: Vec<String> = mount_from
+                .into_iter()
+                .chain(options.mount_from.iter().cloned())
+                .filter(|from| from != target.repository.name())
+                .collect();
+            if !from.is_empty() {
+                missing.push((at, descriptor(layer), from));
+            }
+        }
+        let places: Vec<usize> = missing.iter().map(|(at, ..)| *at).collect();
+        let mounts = missing.into_iter().map(|(_, blob, from)| (blob, from));
+        for (at, mounted) in places.into_iter().zip(uploads.mount(mounts.collect())?) {
+            match mounted {
+                Mounted::Done => self.layers[at].standing = Some(LayerState::Mounted),
+                Mounted::Session(session) => self.layers[at].session = Some(session),
+                Mounted::Refused(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds what is known of a layer without asking for it, and from where it can
+/// perhaps be mounted.
+fn known(job: Job, options: &PushOptions, earlier: &Earlier) -> Result<(Prospect, Option<String>)> {
+    let by_key = job.key.filter(|_| job.expected.is_none());
+    let found = by_key.and_then(|key| earlier.record(&key));
+    let mut mount_from = None;
+    let record = match (&job.expected, found, by_key, &options.cache) {
+        (Some(expected), ..) => Some(expected.clone()),
+        (None, Some(known), ..) => {
+            mount_from.clone_from(&known.mount_from);
+            Some(known.record.clone())
+        }
+        (None, None, Some(key), Some(cache)) => cache.get(&key)?,
+        _ => None,
+    };
+    let is_here = record
+        .as_ref()
+        .is_some_and(|record| earlier.has_blob(record.digest));
+    let prospect = Prospect {
+        is_by_key: record.is_some() && job.expected.is_none(),
+        job,
+        record,
+        standing: is_here.then_some(LayerState::Reused),
+        session: None,
+    };
+    Ok((prospect, mount_from))
+}
+
+/// What a push would do, before it does anything.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PushForecast {
+    /// The layers as they are planned.
+    pub plan: ImagePlan,
+    /// What is known of each, in the same order.
+    pub layers: Vec<LayerForecast>,
+}
+
+/// What is known of a layer that would be pushed.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LayerForecast {
+    /// Its digests and sizes, if it was packed before.
+    pub record: Option<LayerRecord>,
+    /// What a push would find: [`LayerState::New`] if it had to send it.
+    pub state: LayerState,
+}
+
+/// Finds out what [`push`](super::push) would send of an image under `names`,
+/// without reading a file or writing to the registry.
+///
+/// A layer that was never packed has no known size; one with another key can
+/// still have bytes that the registry has, which only packing can tell.
+///
+/// # Errors
+///
+/// As [`push`](super::push).
+pub fn forecast(
+    cx: &Context,
+    spec: &ImageSpec,
+    registries: &Registries,
+    names: &[Reference],
+    options: &PushOptions,
+) -> Result<PushForecast> {
+    let target = Target::new(registries, names)?;
+    let plan = plan(cx, spec)?;
+    let earlier = Earlier::read(cx, &target, options, Some(&spec.config.platform))?;
+    let jobs = plan.layers.iter().map(|outline| Job {
+        spec: outline.spec.clone(),
+        key: outline.key,
+        expected: None,
+        nar_size: outline.nar_size,
+        label: String::new(),
+    });
+    let outlook = Outlook::new(&target, options, &earlier, jobs.collect(), true)?;
+    let layers = outlook.layers.into_iter().map(|layer| LayerForecast {
+        record: layer.record,
+        state: layer.standing.unwrap_or(LayerState::New),
+    });
+    Ok(PushForecast {
+        layers: layers.collect(),
+        plan,
+    })
+}

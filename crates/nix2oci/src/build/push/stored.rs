@@ -1,0 +1,221 @@
+//! Images that are made already.
+
+use std::sync::Arc;
+
+use crate::context::{Context, Event};
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::image::{ImageReader, ImageTree, TreeDocument};
+use crate::layer::BytesBlob;
+use crate::oci::{Descriptor, Platform, descriptor_digest};
+use crate::registry::{Mounted, Replayable, Upload, Uploads};
+
+use super::earlier::Earlier;
+use super::{LayerState, PushOptions, PushReport, PushedLayer, Target, lacks_blobs};
+
+/// Copies a stored image, or an index with all its images.
+pub(super) fn push(
+    cx: &Context,
+    image: &Arc<ImageReader>,
+    platform: Option<&Platform>,
+    target: &Target<'_>,
+    options: &PushOptions,
+) -> Result<PushReport> {
+    let tree = image.tree(cx, platform)?;
+    let earlier = Earlier::read(cx, target, options, None)?;
+    let copy = Copy {
+        cx,
+        image,
+        target,
+        options,
+        earlier: &earlier,
+    };
+    let root = sha256_of(image, &tree.root().descriptor)?;
+    let tags = target.tags.iter();
+    let changed: Vec<String> = tags
+        .filter(|tag| !earlier.has_tag(tag, root))
+        .cloned()
+        .collect();
+    let states = if changed.is_empty() {
+        vec![LayerState::Reused; tree.blobs.len()]
+    } else {
+        let states = copy.blobs(&tree, true)?;
+        match copy.documents(&tree, &changed) {
+            Err(error) if lacks_blobs(&error) => {
+                let mended = copy.blobs(&tree, false)?;
+                if !mended.contains(&LayerState::New) {
+                    return Err(error);
+                }
+                copy.documents(&tree, &changed)?;
+                mended
+            }
+            result => {
+                result?;
+                states
+            }
+        }
+    };
+    let layers = tree.blobs.iter().zip(states);
+    let config = match tree.documents.as_slice() {
+        [_] => tree.blobs.last().and_then(descriptor_digest),
+        _ => None,
+    };
+    Ok(PushReport {
+        pinned: format!("{}@{root}", target.name),
+        manifest_digest: root,
+        manifest_size: tree.root().bytes.len() as u64,
+        config_digest: config,
+        changed_tags: changed,
+        layers: layers
+            .map(|(blob, state)| PushedLayer {
+                outline: None,
+                descriptor: blob.clone(),
+                diff_id: None,
+                state,
+            })
+            .collect(),
+    })
+}
+
+/// What all steps of a copy need.
+struct Copy<'a> {
+    cx: &'a Context,
+    image: &'a Arc<ImageReader>,
+    target: &'a Target<'a>,
+    options: &'a PushOptions,
+    earlier: &'a Earlier,
+}
+
+impl Copy<'_> {
+    /// Sends the blobs that the registry does not have. What an earlier image
+    /// of the repository has is asked for only without `believes`.
+    fn blobs(&self, tree: &ImageTree, believes: bool) -> Result<Vec<LayerState>> {
+        let blobs = &tree.blobs;
+        let sizes: Vec<u64> = blobs.iter().map(Descriptor::size).collect();
+        let labels: Vec<String> = blobs.iter().map(short_digest).collect();
+        self.cx.observer.event(&Event::Planned {
+            layers: &sizes,
+            labels: &labels,
+        });
+        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let mut states = vec![LayerState::New; blobs.len()];
+        let mut asked = Vec::new();
+        for (at, blob) in blobs.iter().enumerate() {
+            if believes && self.earlier.has_blob(sha256_of(self.image, blob)?) {
+                states[at] = LayerState::Reused;
+            } else if !self.earlier.is_new() {
+                asked.push(at);
+            }
+        }
+        let of = |places: &[usize]| {
+            places
+                .iter()
+                .map(|at| blobs[*at].clone())
+                .collect::<Vec<_>>()
+        };
+        for (at, is_present) in asked.iter().zip(uploads.present(&of(&asked))?) {
+            if is_present {
+                states[*at] = LayerState::Exists;
+            }
+        }
+        let missing: Vec<usize> = (0..blobs.len())
+            .filter(|at| states[*at] == LayerState::New)
+            .collect();
+        let from = self.mount_from();
+        let mut sessions = Vec::new();
+        if !from.is_empty() {
+            let mounts = of(&missing).into_iter().map(|blob| (blob, from.clone()));
+            sessions = uploads.mount(mounts.collect())?;
+        }
+        let mut sessions = sessions.into_iter();
+        let mut to_send = Vec::new();
+        for at in missing {
+            match sessions.next() {
+                Some(Mounted::Done) => states[at] = LayerState::Mounted,
+                Some(Mounted::Session(session)) => to_send.push((at, Some(session))),
+                Some(Mounted::Refused(_)) | None => to_send.push((at, None)),
+            }
+        }
+        for (at, blob) in blobs.iter().enumerate() {
+            if states[at] != LayerState::New {
+                self.cx.observer.event(&Event::LayerReused {
+                    layer: at,
+                    digest: sha256_of(self.image, blob)?,
+                    size: blob.size(),
+                });
+            }
+        }
+        for (at, session) in to_send {
+            self.cx.observer.event(&Event::LayerStarted { layer: at });
+            uploads.send(at, self.replayable(blobs[at].clone()), session, false)?;
+        }
+        for (at, upload) in uploads.settle()? {
+            if upload == Upload::Exists {
+                states[at] = LayerState::Exists;
+            }
+        }
+        Ok(states)
+    }
+
+    /// Puts manifests and indexes, each after those that it names; the last one
+    /// gets the tags.
+    fn documents(&self, tree: &ImageTree, tags: &[String]) -> Result<()> {
+        let Some((root, inner)) = tree.documents.split_last() else {
+            return Ok(());
+        };
+        for document in inner {
+            self.cx.cancel.check()?;
+            let digest = sha256_of(self.image, &document.descriptor)?;
+            if !self.earlier.has_blob(digest) {
+                self.put(document, &[digest.to_string()])?;
+            }
+        }
+        self.put(root, tags)
+    }
+
+    fn put(&self, document: &TreeDocument, which: &[String]) -> Result<()> {
+        let media_type = document.descriptor.media_type().clone();
+        let blob = BytesBlob::new(media_type, document.bytes.clone());
+        self.target.put_manifest(&blob, which)
+    }
+
+    /// Returns the repositories that may have the blobs: that of the image, if
+    /// it is of the same registry, and those that were named.
+    fn mount_from(&self) -> Vec<String> {
+        let origin = self.image.registry_repository();
+        let here = &self.target.repository;
+        origin
+            .filter(|(host, _)| *host == here.host())
+            .map(|(_, repository)| repository.to_owned())
+            .into_iter()
+            .chain(self.options.mount_from.iter().cloned())
+            .filter(|from| from != here.name())
+            .collect()
+    }
+
+    fn replayable(&self, blob: Descriptor) -> Replayable {
+        let image = Arc::clone(self.image);
+        Replayable {
+            descriptor: blob.clone(),
+            open: Arc::new(move || image.open_blob(&blob)),
+        }
+    }
+}
+
+fn sha256_of(image: &ImageReader, descriptor: &Descriptor) -> Result<Digest> {
+    descriptor_digest(descriptor).ok_or_else(|| {
+        Error::image(
+            format!("{}: {}", image.name(), descriptor.digest()),
+            "does not have a SHA-256 digest",
+        )
+    })
+}
+
+/// Returns as much of a digest as people compare.
+fn short_digest(blob: &Descriptor) -> String {
+    let digest = blob.digest().to_string();
+    let hex = digest
+        .split_once(':')
+        .map_or(digest.as_str(), |(_, hex)| hex);
+    hex.chars().take(12).collect()
+}

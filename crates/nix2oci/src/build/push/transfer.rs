@@ -1,0 +1,383 @@
+//! Layers made and sent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::content::{ContentSource, nar_hash};
+use crate::context::{Context, Event};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::{
+    Blob as _, LayerContent, LayerKey, LayerRecord, LayerSpec, LayerStore, PackRequest, Packing,
+    Spool, SpoolPlace, SpooledBlob, pack,
+};
+use crate::registry::{LayerStream, Replayable, Upload, UploadSession, Uploads};
+
+use super::earlier::Earlier;
+use super::outlook::{Job, Outlook, Prospect};
+use super::{LayerState, PushOptions, Target};
+use crate::build::LayerOutline;
+use crate::build::build::packing_order;
+use crate::sink::BlobOrder;
+
+/// What all steps of a push need.
+pub(super) struct Transfer<'a> {
+    pub(super) cx: &'a Context,
+    pub(super) target: &'a Target<'a>,
+    pub(super) options: &'a PushOptions,
+    pub(super) earlier: &'a Earlier,
+    pub(super) packing: Packing,
+    pub(super) content: &'a dyn ContentSource,
+}
+
+/// A layer that is in the registry.
+pub(super) struct Sent {
+    spec: LayerSpec,
+    key: Option<LayerKey>,
+    label: String,
+    nar_size: u64,
+    pub(super) record: LayerRecord,
+    pub(super) state: LayerState,
+    /// Whether its bytes were made here.
+    is_made: bool,
+}
+
+impl Sent {
+    /// Returns what a recipe's layer is made of.
+    pub(super) fn outline(&self) -> LayerOutline {
+        LayerOutline {
+            spec: self.spec.clone(),
+            key: self.key,
+            nar_size: self.nar_size,
+            strategy: "recipe".to_owned(),
+            reason: "as the recipe says".to_owned(),
+        }
+    }
+}
+
+/// The layers of an image that are in the registry, bottom first.
+pub(super) struct SentLayers(pub(super) Vec<Sent>);
+
+/// A layer on the way there.
+struct Order {
+    layer: Prospect,
+    route: Route,
+    state: LayerState,
+    is_made: bool,
+}
+
+/// What happens to a layer's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    /// They are not made.
+    Stay,
+    /// They are made to see whether they are the right ones.
+    Check,
+    /// They go to the registry while they are made.
+    Stream,
+    /// They wait in a file, from where they can be sent more than once.
+    Spool,
+}
+
+impl Transfer<'_> {
+    /// Makes and sends what the registry does not have.
+    pub(super) fn send(&self, outlook: Outlook) -> Result<SentLayers> {
+        let mut orders: Vec<Order> = outlook
+            .layers
+            .into_iter()
+            .map(|layer| self.order(layer))
+            .collect();
+        let sizes: Vec<u64> = orders.iter().map(|o| o.layer.job.nar_size).collect();
+        let labels: Vec<String> = orders.iter().map(|o| o.layer.job.label.clone()).collect();
+        self.cx.observer.event(&Event::Planned {
+            layers: &sizes,
+            labels: &labels,
+        });
+        for (layer, order) in orders.iter().enumerate() {
+            if let (Route::Stay, Some(record)) = (order.route, &order.layer.record) {
+                self.cx.observer.event(&Event::LayerReused {
+                    layer,
+                    digest: record.digest,
+                    size: record.size,
+                });
+            }
+        }
+        self.round(&mut orders)?;
+        // What broke comes again from a file, with as many tries as are
+        // allowed.
+        self.round(&mut orders)?;
+        let sent = orders.into_iter().map(|order| Sent {
+            record: order
+                .layer
+                .record
+                .expect("a layer that was not known was made"),
+            spec: order.layer.job.spec,
+            key: order.layer.job.key,
+            label: order.layer.job.label,
+            nar_size: order.layer.job.nar_size,
+            state: order.state,
+            is_made: order.is_made,
+        });
+        Ok(SentLayers(sent.collect()))
+    }
+
+    /// Decides what happens to a layer.
+    fn order(&self, layer: Prospect) -> Order {
+        let can_stream = self.earlier.tells_what_is_new() && self.target.repository.takes_streams();
+        let (route, state) = match (layer.standing, &layer.record) {
+            (Some(state), _) if layer.is_by_key && self.options.verify_reused => {
+                (Route::Check, state)
+            }
+            (Some(state), _) => (Route::Stay, state),
+            // A session that is open already takes a blob whose bytes can be
+            // had again.
+            (None, Some(_)) if layer.session.is_some() => (Route::Spool, LayerState::New),
+            (None, Some(_)) => (Route::Stream, LayerState::New),
+            (None, None) if can_stream => (Route::Stream, LayerState::New),
+            (None, None) => (Route::Spool, LayerState::New),
+        };
+        Order {
+            layer,
+            route,
+            state,
+            is_made: false,
+        }
+    }
+
+    /// Makes all layers that have a route, and sends them. Those that broke on
+    /// their way have one afterwards, the others have none.
+    fn round(&self, orders: &mut [Order]) -> Result<()> {
+        let sizes: Vec<u64> = orders.iter().map(|o| o.layer.job.nar_size).collect();
+        let mut order = packing_order(&sizes, BlobOrder::Any);
+        order.retain(|layer| orders[*layer].route != Route::Stay);
+        if order.is_empty() {
+            return Ok(());
+        }
+        let specs: Vec<LayerSpec> = orders.iter().map(|o| o.layer.job.spec.clone()).collect();
+        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let sessions = orders.iter_mut().map(|o| o.layer.session.take()).collect();
+        let outlet = Outlet {
+            transfer: self,
+            uploads: &uploads,
+            place: SpoolPlace::Unnamed(self.cx.spool_dir.clone()),
+            orders: &*orders,
+            sessions: Mutex::new(sessions),
+        };
+        let mut made: Vec<Option<LayerRecord>> = vec![None; specs.len()];
+        let request = PackRequest {
+            layers: &specs,
+            order,
+            packing: self.packing,
+            content: self.content,
+            store: &outlet,
+        };
+        pack(self.cx, request, |layer, packed| {
+            if let Some(blob) = packed.kept {
+                // A layer that was not known was not asked for.
+                let ask = outlet.orders[layer].layer.record.is_none() && !self.earlier.is_new();
+                uploads.send(layer, replayable(blob), outlet.session(layer), ask)?;
+            }
+            made[layer] = Some(packed.record);
+            Ok(())
+        })?;
+        let settled = uploads.settle()?;
+        for (order, record) in orders.iter_mut().zip(made) {
+            if let Some(record) = record {
+                order.layer.record = Some(record);
+                order.is_made = true;
+                order.route = Route::Stay;
+            }
+        }
+        for (layer, upload) in settled {
+            match upload {
+                Upload::Sent => {}
+                Upload::Exists => orders[layer].state = LayerState::Exists,
+                Upload::Broken => orders[layer].route = Route::Spool,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes and sends those of `layers` that the registry turned out not to
+    /// have, and returns whether there was one.
+    pub(super) fn mend(&self, layers: &mut SentLayers) -> Result<bool> {
+        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let blobs: Vec<_> = layers.0.iter().map(|l| l.record.descriptor()).collect();
+        let present = uploads.present(&blobs)?;
+        let mut orders: Vec<Order> = layers.0.iter().zip(&present).map(Order::again).collect();
+        if !present.contains(&false) {
+            return Ok(false);
+        }
+        self.round(&mut orders)?;
+        self.round(&mut orders)?;
+        for (layer, is_present) in layers.0.iter_mut().zip(present) {
+            if !is_present {
+                layer.state = LayerState::New;
+                layer.is_made = true;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes what was made for later pushes. That it cannot be noted is worth a
+    /// word and no more.
+    pub(super) fn remember(&self, layers: &SentLayers) {
+        let Some(cache) = &self.options.cache else {
+            return;
+        };
+        for layer in layers.0.iter().filter(|layer| layer.is_made) {
+            let Some(key) = &layer.key else { continue };
+            if let Err(error) = cache.put(key, &layer.record) {
+                let message = format!("the layer cache is not used: {error}");
+                self.cx
+                    .observer
+                    .event(&Event::Warning { message: &message });
+                return;
+            }
+        }
+    }
+
+    /// Makes the error of a layer that did not become what it has to be.
+    fn mismatch(&self, layer: &Prospect, expected: Digest, found: Digest) -> Result<Error> {
+        if let LayerContent::StorePaths(paths) = &layer.job.spec.content {
+            for (path, expected) in paths {
+                let Some(expected) = *expected else { continue };
+                let found = nar_hash(self.cx, self.content, path)?;
+                if found != expected {
+                    let path = layer.job.spec.store_dir.join(path);
+                    return Ok(ErrorKind::NarHashMismatch {
+                        path,
+                        expected,
+                        found,
+                    }
+                    .into());
+                }
+            }
+        }
+        let label = &layer.job.label;
+        let what = match (&layer.job.key, layer.is_by_key) {
+            (Some(key), true) => format!("the layer of {label}, whose key {key} is known,"),
+            _ => format!("the layer of {label}, made again for the recipe,"),
+        };
+        Ok(ErrorKind::DigestMismatch {
+            what,
+            expected,
+            found,
+        }
+        .into())
+    }
+}
+
+impl Order {
+    /// Makes the order of a layer that was dealt with before.
+    fn again((sent, is_present): (&Sent, &bool)) -> Self {
+        let job = Job {
+            spec: sent.spec.clone(),
+            key: sent.key,
+            expected: Some(sent.record.clone()),
+            nar_size: sent.nar_size,
+            label: sent.label.clone(),
+        };
+        Self {
+            layer: Prospect {
+                job,
+                record: Some(sent.record.clone()),
+                standing: None,
+                is_by_key: false,
+                session: None,
+            },
+            route: if *is_present {
+                Route::Stay
+            } else {
+                Route::Spool
+            },
+            state: sent.state,
+            is_made: false,
+        }
+    }
+}
+
+/// Where layers go while they are made.
+struct Outlet<'a> {
+    transfer: &'a Transfer<'a>,
+    uploads: &'a Uploads<'a>,
+    place: SpoolPlace,
+    orders: &'a [Order],
+    sessions: Mutex<Vec<Option<UploadSession>>>,
+}
+
+impl Outlet<'_> {
+    /// Takes the session that a mount opened for a layer.
+    fn session(&self, layer: usize) -> Option<UploadSession> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions[layer].take()
+    }
+}
+
+/// A layer that is being made.
+enum Writer {
+    Nowhere,
+    Stream(LayerStream),
+    Spool(Spool),
+}
+
+impl LayerStore for &Outlet<'_> {
+    type Writer = Writer;
+    /// Bytes that are still to be sent.
+    type Kept = Option<SpooledBlob>;
+
+    fn begin(&self, layer: usize) -> Result<Writer> {
+        let order = &self.orders[layer];
+        Ok(match order.route {
+            Route::Stay | Route::Check => Writer::Nowhere,
+            Route::Stream => {
+                let known = order.layer.record.as_ref().map(LayerRecord::descriptor);
+                Writer::Stream(self.uploads.stream(layer, known)?)
+            }
+            Route::Spool => Writer::Spool(Spool::begin(&self.place)?),
+        })
+    }
+
+    fn write(&self, writer: &mut Writer, bytes: &[u8]) -> Result<()> {
+        match writer {
+            Writer::Nowhere => Ok(()),
+            Writer::Stream(stream) => stream.write(bytes),
+            Writer::Spool(spool) => spool.write(bytes),
+        }
+    }
+
+    fn finish(
+        &self,
+        layer: usize,
+        writer: Writer,
+        record: &LayerRecord,
+    ) -> Result<Option<SpooledBlob>> {
+        let prospect = &self.orders[layer].layer;
+        if let Some(known) = &prospect.record
+            && known != record
+        {
+            let error = self
+                .transfer
+                .mismatch(prospect, known.digest, record.digest)?;
+            return Err(error);
+        }
+        let descriptor = record.descriptor();
+        Ok(match writer {
+            Writer::Nowhere => None,
+            Writer::Stream(stream) => {
+                stream.finish(&descriptor);
+                None
+            }
+            Writer::Spool(spool) => spool.finish(descriptor),
+        })
+    }
+}
+
+/// Returns a spooled blob as one that can be sent again and again.
+fn replayable(blob: SpooledBlob) -> Replayable {
+    let descriptor = blob.descriptor().clone();
+    let blob = Arc::new(blob);
+    Replayable {
+        descriptor,
+        open: Arc::new(move || Ok(Box::new(blob.reader()))),
+    }
+}

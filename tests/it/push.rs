@@ -1,0 +1,601 @@
+//! Laws of a push: the registry gets what it lacks, nothing else, and no tag
+//! points to what is not whole.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use nix2oci::build::{
+    LayerState, PushOptions, PushReport, PushSource, Recipe, forecast, push, resolve,
+};
+use nix2oci::content::Entry;
+use nix2oci::image::{ImageConfig, ImageReader, ImageSource};
+use nix2oci::layer::DirCache;
+use nix2oci::oci::{Reference, parse_name, parse_platform};
+use nix2oci::plan::RootTree;
+use nix2oci::registry::{Registries, RegistryOptions};
+use nix2oci::store::PathInfo;
+use nix2oci::{
+    Closure, ContentSource, Context, Error, ErrorClass, ErrorKind, ImageSpec, NarHash, Result,
+    StoreDir, StorePath,
+};
+use nix2oci_tests::fake_registry::{FakeRegistry, Fault};
+use nix2oci_tests::handmade_image::{HandmadeImage, in_dir, nested};
+use nix2oci_tests::{MemoryStore, Node};
+use sha2::{Digest as _, Sha256};
+
+/// Counts the store paths that are read.
+struct Counted {
+    store: MemoryStore,
+    visits: AtomicUsize,
+    seen: Mutex<Vec<String>>,
+}
+
+impl ContentSource for Counted {
+    fn visit(
+        &self,
+        cx: &Context,
+        path: &StorePath,
+        visitor: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.visits.fetch_add(1, Ordering::Relaxed);
+        self.seen.lock().unwrap().push(path.name().to_owned());
+        self.store.visit(cx, path, visitor)
+    }
+}
+
+/// An application with two libraries that it refers to; `release` changes the
+/// application alone.
+struct Release {
+    spec: ImageSpec,
+    content: Arc<Counted>,
+}
+
+fn release(release: u8) -> Release {
+    release_of(release, 40_000)
+}
+
+fn release_of(release: u8, size: usize) -> Release {
+    let path = |digit: &str, name: &str| -> StorePath {
+        format!("{}-{name}", digit.repeat(32)).parse().unwrap()
+    };
+    let noise = |seed: u8| -> Vec<u8> {
+        let mut state = u64::from(seed) + 1;
+        let next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 33) as u8
+        };
+        std::iter::repeat_with(next).take(size).collect()
+    };
+    let app = path(&release.to_string(), "app");
+    let nodes = [
+        (path("a", "libc"), noise(10), vec![]),
+        (path("b", "libz"), noise(20), vec![path("a", "libc")]),
+        (
+            app.clone(),
+            noise(release),
+            vec![path("a", "libc"), path("b", "libz")],
+        ),
+    ];
+    let mut infos = Vec::new();
+    let mut store = MemoryStore::default();
+    for (path, bytes, references) in nodes {
+        let node = Node::directory([("bin", Node::executable(bytes))]);
+        let nar = node.nar();
+        let mut info = PathInfo::new(path.clone(), references);
+        info.nar_hash = Some(NarHash::new(Sha256::digest(&nar).into()));
+        info.nar_size = Some(nar.len() as u64);
+        infos.push(info);
+        store.insert(path, node);
+    }
+    let closure = Closure::new(StoreDir::default(), infos, &[app], "the test").unwrap();
+    let content = Arc::new(Counted {
+        store,
+        visits: AtomicUsize::new(0),
+        seen: Mutex::default(),
+    });
+    let config = ImageConfig::new(parse_platform("linux/amd64").unwrap());
+    let spec = ImageSpec::new(closure, Arc::clone(&content) as _, config);
+    Release { spec, content }
+}
+
+impl Release {
+    fn read(&self) -> Vec<String> {
+        let mut seen = std::mem::take(&mut *self.content.seen.lock().unwrap());
+        seen.sort();
+        seen
+    }
+}
+
+fn names(registry: &FakeRegistry, names: &[&str]) -> Vec<Reference> {
+    let name = |name: &&str| parse_name(&format!("{}/{name}", registry.host())).unwrap();
+    names.iter().map(name).collect()
+}
+
+fn registries() -> Arc<Registries> {
+    Arc::new(Registries::new(&Context::default(), RegistryOptions::default()).unwrap())
+}
+
+fn push_to(
+    registry: &FakeRegistry,
+    spec: &ImageSpec,
+    to: &[&str],
+    options: &PushOptions,
+) -> Result<PushReport> {
+    let cx = Context::default();
+    let names = names(registry, to);
+    push(&cx, PushSource::Image(spec), &registries(), &names, options)
+}
+
+fn states(report: &PushReport) -> Vec<LayerState> {
+    report.layers.iter().map(|layer| layer.state).collect()
+}
+
+/// The manifest of a tag and all that it names is there.
+#[track_caller]
+fn assert_whole(registry: &FakeRegistry, repository: &str, tag: &str, report: &PushReport) {
+    let tags = registry.tags(repository);
+    assert_eq!(
+        tags.get(tag).map(String::as_str),
+        Some(report.manifest_digest.to_string().as_str())
+    );
+    let blobs = registry.blobs(repository);
+    for layer in &report.layers {
+        let digest = layer.descriptor.digest().to_string();
+        assert_eq!(blobs.get(&digest), Some(&layer.descriptor.size()));
+    }
+}
+
+const LAYERS: usize = 3;
+
+#[test]
+fn a_cold_push_sends_every_blob_once_and_is_what_resolve_says() {
+    let registry = FakeRegistry::start();
+    let v1 = release(1);
+    let report = push_to(&registry, &v1.spec, &["app:v1"], &PushOptions::default()).unwrap();
+    assert_whole(&registry, "app", "v1", &report);
+    assert_eq!(states(&report), [LayerState::New; LAYERS]);
+    let recipe = resolve(&Context::default(), &v1.spec).unwrap();
+    assert_eq!(recipe.manifest_digest, report.manifest_digest.to_string());
+    for digest in registry.blobs("app").keys() {
+        assert_eq!(registry.log().completed(digest), 1, "{digest}");
+    }
+    assert_eq!(registry.open_uploads(), 0);
+    assert_eq!(
+        report.pinned,
+        format!("{}/app@{}", registry.host(), report.manifest_digest)
+    );
+}
+
+#[test]
+fn an_unchanged_push_reads_two_documents_and_no_file() {
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    registry.log().clear();
+    let again = release(1);
+    let report = push_to(&registry, &again.spec, &["app:v1"], &PushOptions::default()).unwrap();
+    assert_eq!(again.read(), [""; 0]);
+    assert_eq!(states(&report), [LayerState::Reused; LAYERS]);
+    assert!(report.changed_tags.is_empty());
+    assert_eq!(
+        registry.log().entries().len(),
+        2,
+        "{}",
+        registry.log().text()
+    );
+    assert_eq!(registry.log().received(), 0);
+    assert_whole(&registry, "app", "v1", &report);
+}
+
+#[test]
+fn a_changed_application_is_all_that_is_read_and_sent() {
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    registry.log().clear();
+    let v2 = release(2);
+    let report = push_to(&registry, &v2.spec, &["app:v1"], &PushOptions::default()).unwrap();
+    assert_whole(&registry, "app", "v1", &report);
+    assert_eq!(v2.read(), ["app"]);
+    let new: Vec<_> = report
+        .layers
+        .iter()
+        .filter(|layer| layer.state == LayerState::New)
+        .collect();
+    assert_eq!(new.len(), 1);
+    let size = new[0].descriptor.size();
+    let documents = report.manifest_size + 4096;
+    assert!(registry.log().received() < size + documents);
+    assert_eq!(registry.log().count("HEAD", "/blobs/"), 1, "the config");
+}
+
+#[test]
+fn a_new_tag_takes_over_what_latest_or_a_named_image_has() {
+    for (first, options) in [
+        ("app:latest", PushOptions::default()),
+        ("app:other", {
+            let mut options = PushOptions::default();
+            options.reuse_from = Vec::new();
+            options
+        }),
+    ] {
+        let registry = FakeRegistry::start();
+        let mut options = options;
+        if first == "app:other" {
+            options.reuse_from = names(&registry, &["app:other"]);
+        }
+        push_to(
+            &registry,
+            &release(1).spec,
+            &[first],
+            &PushOptions::default(),
+        )
+        .unwrap();
+        let v2 = release(2);
+        let report = push_to(&registry, &v2.spec, &["app:v2", "app:v3"], &options).unwrap();
+        assert_eq!(v2.read(), ["app"], "{first}");
+        assert_whole(&registry, "app", "v2", &report);
+        assert_whole(&registry, "app", "v3", &report);
+        assert_eq!(report.changed_tags, ["v2", "v3"]);
+    }
+}
+
+#[test]
+fn layers_of_a_named_image_of_another_repository_are_mounted() {
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["base:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    registry.log().clear();
+    let v2 = release(2);
+    let mut options = PushOptions::default();
+    options.reuse_from = names(&registry, &["base:v1"]);
+    let report = push_to(&registry, &v2.spec, &["app:v2"], &options).unwrap();
+    assert_whole(&registry, "app", "v2", &report);
+    assert_eq!(v2.read(), ["app"]);
+    let mounted = |state: &&LayerState| **state == LayerState::Mounted;
+    assert_eq!(states(&report).iter().filter(mounted).count(), 2);
+    let mut missing = options.clone();
+    missing.reuse_from = names(&registry, &["base:none"]);
+    let error = push_to(&registry, &v2.spec, &["app:v2"], &missing).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Input, "{error}");
+    assert!(error.to_string().contains("base:none"), "{error}");
+}
+
+#[test]
+fn without_reuse_every_layer_is_made_and_asked_for() {
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    registry.log().clear();
+    let again = release(1);
+    let mut options = PushOptions::default();
+    options.reuse = false;
+    let report = push_to(&registry, &again.spec, &["app:v1"], &options).unwrap();
+    assert_eq!(again.read().len(), LAYERS);
+    assert_eq!(states(&report), [LayerState::Exists; LAYERS]);
+    assert_eq!(registry.log().count("GET", ""), 0);
+    assert_eq!(registry.log().count("POST", ""), 0);
+}
+
+/// Somebody puts another layer under the key of libc.
+fn poison(registry: &FakeRegistry) {
+    let manifest = registry.manifest("app", "v1").unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest["layers"].as_array_mut().unwrap();
+    let app = layers
+        .iter()
+        .position(|layer| {
+            let paths = &layer["annotations"]["dev.nix2oci.store-paths"];
+            paths.as_str().unwrap().ends_with("-app")
+        })
+        .unwrap();
+    let evil = registry.put_blob("app", b"evil");
+    let layer = layers.iter_mut().enumerate().find(|(at, _)| *at != app);
+    let layer = layer.unwrap().1;
+    layer["digest"] = evil.into();
+    layer["size"] = 4.into();
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    registry.put_manifest(
+        "app",
+        Some("v1"),
+        "application/vnd.oci.image.manifest.v1+json",
+        &bytes,
+    );
+}
+
+#[test]
+fn a_layer_that_is_not_what_its_key_says_is_found_by_verify_reused() {
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    poison(&registry);
+    let mut options = PushOptions::default();
+    options.verify_reused = true;
+    let error = push_to(&registry, &release(2).spec, &["app:v1"], &options).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Integrity, "{error}");
+    assert!(error.to_string().contains("whose key"), "{error}");
+    // Without any trust it is not even looked at.
+    options.verify_reused = false;
+    options.reuse = false;
+    let report = push_to(&registry, &release(2).spec, &["app:v1"], &options).unwrap();
+    let recipe = resolve(&Context::default(), &release(2).spec).unwrap();
+    assert_eq!(recipe.manifest_digest, report.manifest_digest.to_string());
+
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    options.reuse = true;
+    options.verify_reused = true;
+    let good = release(1);
+    let report = push_to(&registry, &good.spec, &["app:v1"], &options).unwrap();
+    assert_eq!(good.read().len(), LAYERS, "every layer is made");
+    assert_eq!(states(&report), [LayerState::Reused; LAYERS]);
+}
+
+#[test]
+fn the_layer_cache_saves_packing_across_repositories() {
+    let registry = FakeRegistry::start();
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = PushOptions::default();
+    options.cache = Some(Arc::new(DirCache::new(dir.path(), SystemTime::UNIX_EPOCH)));
+    push_to(&registry, &release(1).spec, &["app:v1"], &options).unwrap();
+    // The same repository, no tag that tells: the registry is asked.
+    options.reuse = false;
+    let again = release(1);
+    let report = push_to(&registry, &again.spec, &["app:v9"], &options).unwrap();
+    assert_eq!(again.read(), [""; 0]);
+    assert_eq!(states(&report), [LayerState::Cached; LAYERS]);
+    // Another repository: its digests are known, so each is one PUT.
+    registry.log().clear();
+    let other = release(1);
+    let report = push_to(&registry, &other.spec, &["other:v1"], &options).unwrap();
+    assert_whole(&registry, "other", "v1", &report);
+    assert_eq!(registry.log().count("PATCH", ""), 0);
+    // Or a mount, if that repository is named.
+    options.mount_from = vec!["app".to_owned()];
+    let third = release(1);
+    let report = push_to(&registry, &third.spec, &["third:v1"], &options).unwrap();
+    assert_eq!(third.read(), [""; 0]);
+    assert_eq!(states(&report), [LayerState::Mounted; LAYERS]);
+}
+
+fn push_recipe(
+    registry: &FakeRegistry,
+    recipe: &Recipe,
+    content: Arc<dyn ContentSource>,
+    to: &str,
+) -> Result<PushReport> {
+    let source = PushSource::Recipe {
+        recipe,
+        name: "app.json",
+        content,
+    };
+    let names = names(registry, &[to]);
+    push(
+        &Context::default(),
+        source,
+        &registries(),
+        &names,
+        &PushOptions::default(),
+    )
+}
+
+#[test]
+fn a_recipe_is_made_again_and_checked() {
+    let registry = FakeRegistry::start();
+    let mut v1 = release(1);
+    let mut root = RootTree::default();
+    let link = nix2oci::plan::RootNode::Symlink {
+        target: b"/nix/store".to_vec(),
+    };
+    root.insert(b"bin/\xff\\", link, "the test").unwrap();
+    v1.spec.root_tree = root;
+    let recipe = resolve(&Context::default(), &v1.spec).unwrap();
+    let recipe = Recipe::parse(&recipe.to_json(), "app.json").unwrap();
+    let content = Arc::clone(&v1.content);
+    let report = push_recipe(&registry, &recipe, content.clone(), "app:v1").unwrap();
+    assert_eq!(report.manifest_digest.to_string(), recipe.manifest_digest);
+    assert_whole(&registry, "app", "v1", &report);
+    assert_eq!(registry.log().count("PATCH", ""), 0, "digests are known");
+    v1.read();
+    registry.log().clear();
+    push_recipe(&registry, &recipe, content, "app:v1").unwrap();
+    assert_eq!(v1.read(), [""; 0]);
+    assert_eq!(
+        registry.log().entries().len(),
+        1,
+        "{}",
+        registry.log().text()
+    );
+
+    let mut changed = v1.content.store.clone();
+    let libz = changed.paths().find(|(path, _)| path.name() == "libz");
+    let libz = libz.unwrap().0.clone();
+    changed.insert(libz, Node::file("not what it was"));
+    let error = push_recipe(&registry, &recipe, Arc::new(changed), "new:v1").unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::NarHashMismatch { path, .. } if path.ends_with("-libz")),
+        "{error}"
+    );
+    assert!(registry.tags("new").is_empty());
+}
+
+fn stored(path: &std::path::Path) -> Arc<ImageReader> {
+    let source = ImageSource::Path(path.to_owned());
+    Arc::new(ImageReader::open(&Context::default(), &source).unwrap())
+}
+
+fn push_stored(
+    image: &Arc<ImageReader>,
+    registries: &Registries,
+    names: &[Reference],
+) -> Result<PushReport> {
+    let source = PushSource::Stored {
+        image,
+        platform: None,
+    };
+    let cx = Context::default();
+    push(&cx, source, registries, names, &PushOptions::default())
+}
+
+#[test]
+fn an_index_is_copied_children_first_and_on_to_another_registry() {
+    let arm64 = HandmadeImage {
+        architecture: "arm64",
+        ..HandmadeImage::default()
+    };
+    let disk = in_dir(&nested(&[HandmadeImage::default(), arm64]));
+    let image = stored(&disk.path);
+    let (one, two) = (FakeRegistry::start(), FakeRegistry::start());
+    let registries = registries();
+    let to = names(&one, &["app:v1"]);
+    let report = push_stored(&image, &registries, &to).unwrap();
+    assert_whole(&one, "app", "v1", &report);
+    let puts = one.log().of("PUT", "/manifests/");
+    assert_eq!(puts.len(), 3);
+    assert!(
+        puts[2].target().ends_with("/manifests/v1"),
+        "{}",
+        one.log().text()
+    );
+
+    one.log().clear();
+    push_stored(&image, &registries, &to).unwrap();
+    assert_eq!(one.log().entries().len(), 1, "{}", one.log().text());
+
+    let remote = Arc::new(registries.open(&to[0]).unwrap());
+    let copied = push_stored(&remote, &registries, &names(&two, &["copy:v1"])).unwrap();
+    assert_eq!(copied.manifest_digest, report.manifest_digest);
+    assert_whole(&two, "copy", "v1", &copied);
+
+    one.log().clear();
+    let mounted = push_stored(&remote, &registries, &names(&one, &["copy:v1"])).unwrap();
+    assert!(
+        states(&mounted)
+            .iter()
+            .all(|state| *state == LayerState::Mounted)
+    );
+    assert_whole(&one, "copy", "v1", &mounted);
+    assert_eq!(one.log().count("GET", "/blobs/"), 0, "no blob is moved");
+}
+
+#[test]
+fn a_blob_that_the_registry_lost_is_made_again() {
+    let registry = FakeRegistry::start();
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    let v2 = release(2);
+    let recipe = resolve(&Context::default(), &v2.spec).unwrap();
+    for layer in &recipe.layers {
+        if layer.paths[0].path.ends_with("-libc") {
+            registry.delete_blob("app", &layer.digest);
+        }
+    }
+    v2.read();
+    let report = push_to(&registry, &v2.spec, &["app:v1"], &PushOptions::default()).unwrap();
+    assert_whole(&registry, "app", "v1", &report);
+    assert_eq!(v2.read(), ["app", "libc"]);
+}
+
+#[test]
+fn a_stream_that_breaks_is_sent_again_from_a_file() {
+    let registry = FakeRegistry::start();
+    registry.fault(
+        Fault::on("PATCH", "/blobs/uploads/")
+            .first(1)
+            .after_bytes(100_000)
+            .reset(),
+    );
+    let large = release_of(1, 3_000_000);
+    let report = push_to(&registry, &large.spec, &["app:v1"], &PushOptions::default()).unwrap();
+    assert_whole(&registry, "app", "v1", &report);
+    assert_eq!(large.read().len(), LAYERS + 1, "one layer is made twice");
+}
+
+#[test]
+fn a_registry_that_takes_nothing_ends_the_push_soon() {
+    let registry = FakeRegistry::start();
+    registry.fault(Fault::on("POST", "/blobs/uploads/").status(403, &[]));
+    let error = push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
+    assert!(registry.tags("app").is_empty());
+}
+
+#[test]
+fn a_forecast_tells_and_writes_nothing() {
+    let registry = FakeRegistry::start();
+    let cx = Context::default();
+    let to = names(&registry, &["app:v1"]);
+    push_to(
+        &registry,
+        &release(1).spec,
+        &["app:v1"],
+        &PushOptions::default(),
+    )
+    .unwrap();
+    registry.log().clear();
+    let v2 = release(2);
+    let told = forecast(&cx, &v2.spec, &registries(), &to, &PushOptions::default()).unwrap();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for layer in &told.layers {
+        *counts.entry(layer.state.name()).or_default() += 1;
+        assert_eq!(layer.record.is_some(), layer.state != LayerState::New);
+    }
+    assert_eq!(counts, BTreeMap::from([("new", 1), ("reused", 2)]));
+    assert_eq!(v2.read(), [""; 0]);
+    assert!(registry.log().entries().iter().all(|e| e.method == "GET"));
+}
+
+#[test]
+fn names_are_tags_of_one_repository() {
+    let registry = FakeRegistry::start();
+    for to in [&["a:1", "b:1"][..], &[]] {
+        let error: Error =
+            push_to(&registry, &release(1).spec, to, &PushOptions::default()).unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Input, "{error}");
+    }
+    assert!(registry.log().entries().is_empty());
+}
