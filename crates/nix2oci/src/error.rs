@@ -378,6 +378,12 @@ impl Error {
         &self.0
     }
 
+    /// Returns what happened, to be changed into another error.
+    #[cfg(feature = "registry")]
+    pub(crate) fn into_kind(self) -> ErrorKind {
+        *self.0
+    }
+
     /// Returns what the caller can do about it.
     pub fn class(&self) -> ErrorClass {
         match self.kind() {

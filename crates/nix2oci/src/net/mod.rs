@@ -2,17 +2,27 @@
 //!
 //! - [`TlsOptions`], [`ProxyOptions`]: how servers are reached and believed
 //! - [`Runtime`]: the thread
+//! - [`Clients`], [`exchange`]: one request and its answer
 //! - [`BodyStream`]: bytes on their way
 
 mod body;
 mod cancel;
+mod http;
 mod options;
+mod probe;
+mod progress;
+mod proxy;
+mod reach;
 mod runtime;
 mod tls;
 
-pub(crate) use body::BodyStream;
-pub(crate) use body::read_pieces;
+pub(crate) use body::{BodyStream, read_pieces};
 pub(crate) use cancel::until_cancelled;
+pub(crate) use http::{Clients, HttpError, Limits, exchange, explain};
 pub use options::{ProxyOptions, TlsOptions};
+pub(crate) use probe::speaks_tls;
+pub(crate) use progress::{Progress, watched};
+pub(crate) use proxy::Proxies;
+pub(crate) use reach::{Home, Reach, Resolver};
 pub(crate) use runtime::Runtime;
-pub(crate) use tls::client_config;
+pub(crate) use tls::{Certificates, unchecked_config};

@@ -1,21 +1,250 @@
-//! Whom TLS believes.
+//! Whom TLS believes, and how it shows who asks.
 
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
 
 use super::TlsOptions;
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 
-/// Makes the configuration of TLS for one registry.
-pub(crate) fn client_config(_options: &TlsOptions, _host: &str) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let _ = roots.add_parsable_certificates(found.certs);
+/// What the files of [`TlsOptions`] hold for one registry.
+pub(crate) struct Certificates {
+    verify: bool,
+    /// Further authorities, each with its file.
+    authorities: Vec<(PathBuf, CertificateDer<'static>)>,
+    /// A client certificate with its chain and its key.
+    client: Option<(
+        PathBuf,
+        Vec<CertificateDer<'static>>,
+        PrivateKeyDer<'static>,
+    )>,
+}
+
+impl Certificates {
+    /// Reads the files for a registry, whose host is as in a reference. Where
+    /// several client certificates are there, the first one counts: directories
+    /// as they are given, names in order.
+    pub(crate) fn read(options: &TlsOptions, host: &str) -> Result<Self> {
+        let mut found = Self {
+            verify: options.verify,
+            authorities: Vec::new(),
+            client: None,
+        };
+        for file in &options.ca_files {
+            found.read_authorities(file)?;
+        }
+        for directory in &options.cert_dirs {
+            found.read_directory(directory)?;
+        }
+        for directories in &options.host_cert_dirs {
+            let directory = directories.join(host);
+            match found.read_directory(&directory) {
+                Err(error) if is_not_there(&error, &directory) => {}
+                result => result?,
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_directory(&mut self, directory: &Path) -> Result<()> {
+        let mut files = fs::read_dir(directory)
+            .and_then(|entries| {
+                entries
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<io::Result<Vec<_>>>()
+            })
+            .map_err(Error::reading(directory))?;
+        files.sort();
+        for file in &files {
+            let partner = |extension| {
+                let partner = file.with_extension(extension);
+                if files.contains(&partner) {
+                    return Ok(partner);
+                }
+                Err(Error::invalid(
+                    file.display().to_string(),
+                    format!(
+                        "{} is missing; a client certificate NAME.cert and its key NAME.key go together",
+                        partner.display()
+                    ),
+                ))
+            };
+            match file.extension().and_then(|extension| extension.to_str()) {
+                Some("crt") => self.read_authorities(file)?,
+                Some("cert") => self.read_client(file, &partner("key")?)?,
+                Some("key") => drop(partner("cert")?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn read_authorities(&mut self, file: &Path) -> Result<()> {
+        for certificate in read_certificates(file)? {
+            self.authorities.push((file.to_owned(), certificate));
+        }
+        Ok(())
+    }
+
+    fn read_client(&mut self, file: &Path, key_file: &Path) -> Result<()> {
+        if self.client.is_some() {
+            return Ok(());
+        }
+        let certificates = read_certificates(file)?;
+        let key = fs::read(key_file).map_err(Error::reading(key_file))?;
+        let key = PrivateKeyDer::from_pem_slice(&key)
+            .map_err(|_| not_pem(key_file, "no private key in PEM"))?;
+        self.client = Some((file.to_owned(), certificates, key));
+        Ok(())
+    }
+
+    /// Makes the configuration of TLS. Reads the system's authorities: about
+    /// 10 ms. `is_home` says whether it is for the registry itself: nobody else
+    /// is shown the client certificate.
+    pub(crate) fn to_config(&self, is_home: bool) -> Result<ClientConfig> {
+        let builder = if self.verify {
+            builder().with_root_certificates(self.roots()?)
+        } else {
+            any_server()
+        };
+        match &self.client {
+            Some((file, certificates, key)) if is_home => builder
+                .with_client_auth_cert(certificates.clone(), key.clone_key())
+                .map_err(|error| {
+                    Error::invalid(
+                        file.display().to_string(),
+                        format!("not a client certificate that TLS can use: {error}"),
+                    )
+                }),
+            _ => Ok(builder.with_no_client_auth()),
+        }
+    }
+
+    /// Returns the system's authorities and the further ones.
+    fn roots(&self) -> Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        for (file, certificate) in &self.authorities {
+            roots.add(certificate.clone()).map_err(|error| {
+                Error::invalid(
+                    file.display().to_string(),
+                    format!("not the certificate of an authority: {error}"),
+                )
+            })?;
+        }
+        // A system has authorities that rustls cannot read; others are enough.
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+        if roots.is_empty() {
+            return Err(Error::invalid(
+                "certificate authorities",
+                "this system has none, so no server can be believed; expected a file of them",
+            ));
+        }
+        Ok(roots)
+    }
+}
+
+/// Makes a configuration that believes every server, for connections that
+/// nothing is sent over.
+pub(crate) fn unchecked_config() -> ClientConfig {
+    any_server().with_no_client_auth()
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::invalid("TLS", error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .expect("ring has what TLS 1.2 and 1.3 need")
+}
+
+fn any_server() -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let builder = builder();
+    let provider = Arc::clone(builder.crypto_provider());
+    builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServer { provider }))
+}
+
+/// Returns whether a directory itself is not there.
+fn is_not_there(error: &Error, directory: &Path) -> bool {
+    use crate::error::ErrorKind::ReadInput;
+    matches!(error.kind(), ReadInput { path, source }
+        if path == directory && source.kind() == io::ErrorKind::NotFound)
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let bytes = fs::read(file).map_err(Error::reading(file))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| not_pem(file, &format!("not PEM: {error}")))?;
+    if certificates.is_empty() {
+        return Err(not_pem(file, "no certificate in PEM"));
+    }
+    Ok(certificates)
+}
+
+fn not_pem(file: &Path, problem: &str) -> Error {
+    Error::document(file.display().to_string(), Location::Whole, problem)
+}
+
+/// Takes any server for the one that it says it is.
+struct AnyServer {
+    provider: Arc<CryptoProvider>,
+}
+
+impl fmt::Debug for AnyServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyServer")
+    }
+}
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    // The signatures are not looked at either: certificates too old for their
+    // keys to be read are a reason why people switch the check off.
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }

@@ -8,6 +8,8 @@
 //!   all requests have in common
 //! - `quirks`: what registries do otherwise, with the evidence
 
+mod auth;
+mod challenge;
 mod chunks;
 mod client;
 mod image;
@@ -18,18 +20,23 @@ mod pages;
 mod problem;
 mod quirks;
 mod referrers;
+mod refusal;
 mod registries;
 mod repository;
 mod request;
 mod response;
+mod retry;
 mod source;
 mod stream;
 mod tags;
 mod throttle;
+mod token;
 mod transport;
 mod upload;
 mod uploads;
+mod warning;
 mod way;
+mod wire;
 
 pub use crate::net::{ProxyOptions, TlsOptions};
 pub use client::Client;

@@ -1,23 +1,29 @@
 //! Sends requests to one registry, and sees to everything that all requests
-//! have in common.
+//! have in common: the scheme, who asks, redirects, repetition, patience.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context as Task, Poll};
+use std::collections::HashSet;
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_core::Stream;
-use reqwest::{Client, Url};
+use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::{Method, Url};
 
 use super::RegistryOptions;
-use super::problem::problem;
+use super::auth::Auth;
+use super::refusal::{Failure, refusal};
 use super::request::{Body, Request, Target};
 use super::response::Response;
+use super::retry::{backoff, gave_up, may_pass};
 use super::throttle::{Permit, Throttle};
+use super::warning::parse_warnings;
+use super::wire::{Outgoing, Sending, Wire};
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{client_config, until_cancelled};
+use crate::net::{Limits, until_cancelled};
+
+/// Different warnings of one registry that are told.
+const MAX_WARNINGS: usize = 64;
 
 /// One registry as this process sees it. Clones share everything.
 #[derive(Clone)]
@@ -29,31 +35,43 @@ struct Shared {
     cx: Context,
     host: String,
     api_host: String,
-    client: Client,
-    throttle: Throttle,
     retries: u32,
+    wire: Wire,
+    auth: Auth,
+    throttle: Throttle,
+    /// Those that were told.
+    warnings: Mutex<HashSet<String>>,
 }
 
 impl Transport {
     /// Prepares for a registry, whose host is as in a reference: `docker.io`,
-    /// `localhost:5000`. Opens no connection.
+    /// `localhost:5000`. Reads the certificates that the user names; opens no
+    /// connection.
     pub(crate) fn new(cx: &Context, host: &str, options: &RegistryOptions) -> Result<Self> {
-        let client = Client::builder()
-            .no_proxy()
-            .tls_backend_preconfigured(client_config(&options.tls, host)?)
-            .build()
-            .map_err(|error| Error::invalid(host, error.to_string()))?;
+        Self::with_limits(cx, host, options, Limits::default())
+    }
+
+    fn with_limits(
+        cx: &Context,
+        host: &str,
+        options: &RegistryOptions,
+        limits: Limits,
+    ) -> Result<Self> {
+        // Docker Hub's name for people is not where its API is.
+        let api_host = match host {
+            "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            host => host,
+        };
         Ok(Self {
             shared: Arc::new(Shared {
                 cx: cx.clone(),
                 host: host.to_owned(),
-                api_host: match host {
-                    "docker.io" => "registry-1.docker.io".to_owned(),
-                    host => host.to_owned(),
-                },
-                client,
-                throttle: Throttle::new(options.jobs.get()),
+                api_host: api_host.to_owned(),
                 retries: options.retries,
+                wire: Wire::new(host, api_host, options, limits)?,
+                auth: Auth::new(host, Arc::clone(&options.credentials)),
+                throttle: Throttle::new(options.jobs.get()),
+                warnings: Mutex::default(),
             }),
         })
     }
@@ -79,117 +97,213 @@ impl Transport {
         self.shared.throttle.permit().await
     }
 
-    /// Tells the observer that something is repeated, as attempt `attempt`
+    /// Tells the observer that something is repeated, as repetition `attempt`
     /// counted from 1, and waits: as long as `told`, else longer each time.
+    /// Returns early if the call is cancelled.
     pub(crate) async fn pause_before_retry(
         &self,
         error: &Error,
         attempt: u32,
         told: Option<Duration>,
     ) {
-        let wait = told.unwrap_or(Duration::from_millis(500));
-        self.shared.cx.observer.event(&Event::Retry {
-            message: &error.to_string(),
+        let wait = told.unwrap_or_else(|| backoff(attempt));
+        let message = match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
+        let cx = &self.shared.cx;
+        cx.observer.event(&Event::Retry {
+            message: &message,
             wait,
             attempt,
             attempts: self.shared.retries,
         });
-        tokio::time::sleep(wait).await;
+        // Who comes back cancelled finds out at the next request.
+        let _ = until_cancelled(&cx.cancel, async {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        })
+        .await;
     }
 
     /// Sends a request and returns the answer, if it is one of those that the
     /// request accepts. Waits for a permit if the caller holds none.
+    ///
+    /// Fails with [`ErrorKind::Denied`] if the registry does not let us,
+    /// [`ErrorKind::Answer`] if it says something else that is not accepted,
+    /// [`ErrorKind::Connection`] if it says nothing, [`ErrorKind::Cancelled`]
+    /// within 100 ms after the cancel flag is set. An error of the body itself
+    /// is returned as it is.
     pub(crate) async fn send(&self, request: Request, permit: Option<&Permit>) -> Result<Response> {
-        let shared = &self.shared;
-        until_cancelled(&shared.cx.cancel, async {
+        let Shared {
+            cx,
+            throttle,
+            retries,
+            ..
+        } = &*self.shared;
+        let mut request = request;
+        let mut body = Outgoing::new(std::mem::replace(&mut request.body, Body::Empty));
+        until_cancelled(&cx.cancel, async {
             let _own = match permit {
                 Some(_) => None,
-                None => Some(shared.throttle.permit().await),
+                None => Some(throttle.permit().await),
             };
-            self.once(request).await
+            let mut tries = 0;
+            loop {
+                throttle.open().await;
+                tries += 1;
+                let failure = match self.attempt(&request, &mut body).await {
+                    Ok(response) => return Ok(response),
+                    Err(failure) => failure,
+                };
+                if matches!(failure.status, Some(429 | 503)) {
+                    throttle.complained();
+                    if let Some(told) = failure.told {
+                        throttle.close_for(told);
+                    }
+                }
+                let is_repeated = request.retry
+                    && body.can_be_sent()
+                    && tries <= *retries
+                    && may_pass(&failure.error);
+                if !is_repeated {
+                    return Err(gave_up(failure.error, tries));
+                }
+                self.pause_before_retry(&failure.error, tries, failure.told)
+                    .await;
+            }
         })
         .await
     }
 
-    async fn once(&self, request: Request) -> Result<Response> {
-        let shared = &self.shared;
-        let url = match request.target {
-            Target::Session(url) => url,
-            Target::Api(path) => Url::parse(&format!("http://{}{path}", shared.api_host))
-                .map_err(|error| Error::invalid(&*shared.host, error.to_string()))?,
-        };
-        let mut sent = shared
-            .client
-            .request(request.method, url)
-            .headers(request.headers);
-        let length = match &request.body {
-            Body::Replay(_, length) => Some(*length),
-            Body::Stream(_, length) => *length,
-            Body::Empty | Body::Bytes(_) => None,
-        };
-        if let Some(length) = length {
-            sent = sent.header("content-length", length);
+    /// Sends a request once, and again if the registry wants to know who asks.
+    async fn attempt(&self, request: &Request, body: &mut Outgoing) -> Result<Response, Failure> {
+        let Shared { cx, wire, auth, .. } = &*self.shared;
+        let base = wire.base().await?;
+        let url = self.url(base, request)?;
+        let is_ours = wire.is_home(&url);
+        let mut is_second = false;
+        loop {
+            let authorization = if is_ours {
+                auth.authorization(wire, &cx.cancel, &request.scope).await?
+            } else {
+                None
+            };
+            let sending = Sending {
+                method: request.method.clone(),
+                url: url.clone(),
+                headers: &request.headers,
+                authorization: authorization.clone(),
+                body,
+                action: &request.action,
+                accept: request.accept,
+                answer: self.patience(request),
+            };
+            let (answer, url) = wire.follow(sending).await?;
+            self.warn(answer.headers());
+
+            let status = answer.status().as_u16();
+            let is_home = is_ours && wire.is_home(&url);
+            let is_accepted = request.accept.contains(&status);
+            if status == 401 && is_home && !is_second {
+                let may_help = auth
+                    .learn(
+                        wire,
+                        answer.headers(),
+                        &request.scope,
+                        authorization.as_ref(),
+                    )
+                    .await?;
+                if may_help && body.can_be_sent() {
+                    is_second = true;
+                    continue;
+                }
+            }
+            let stall = wire.limits.stall;
+            let host = wire.shown(&url);
+            let mut response = Response::new(answer, url, host, &request.action, stall, &cx.cancel);
+            if is_accepted {
+                self.shared.throttle.succeeded();
+                return Ok(response);
+            }
+            // What could not be sent again with a new token was not refused.
+            let is_denial = is_home && matches!(status, 401 | 403) && body.can_be_sent();
+            return Err(refusal(&mut response, is_denial).await);
         }
-        let sent = match request.body {
-            Body::Empty => sent,
-            Body::Bytes(bytes) => sent.body(bytes),
-            Body::Replay(open, _) => sent.body(reqwest::Body::wrap_stream(open()?)),
-            Body::Stream(stream, _) => sent.body(reqwest::Body::wrap_stream(stream)),
+    }
+
+    /// Returns the address of a request.
+    fn url(&self, base: &Url, request: &Request) -> Result<Url> {
+        let (url, is_named) = match &request.target {
+            // A path such as `//example.org/` would lead to another server.
+            Target::Api(path) => {
+                let url = base.join(path).ok();
+                (url.filter(|url| self.shared.wire.is_home(url)), false)
+            }
+            Target::Session(url) => (Some(url.clone()), true),
         };
-        let failed = |source: reqwest::Error| -> Error {
-            ErrorKind::Connection {
-                host: shared.host.clone(),
+        let refuse = |problem: String| -> Error {
+            ErrorKind::Answer {
+                host: self.shared.host.clone(),
                 action: request.action.clone(),
-                source: source.without_url().into(),
+                status: None,
+                problem,
             }
             .into()
         };
-        let answer = sent.send().await.map_err(failed)?;
-        let status = answer.status().as_u16();
-        if !request.accept.contains(&status) {
-            return Err(ErrorKind::Answer {
-                host: shared.host.clone(),
-                action: request.action,
-                status: Some(status),
-                problem: problem(status, None, &[]),
-            }
-            .into());
+        let mut url = url.ok_or_else(|| refuse("the request has no address".to_owned()))?;
+        if !is_named {
+            return Ok(url);
         }
-        Ok(Response {
-            status,
-            headers: answer.headers().clone(),
-            url: answer.url().clone(),
-            host: shared.host.clone(),
-            action: request.action.clone(),
-            body: Box::pin(AnswerBody {
-                host: shared.host.clone(),
-                action: request.action,
-                pieces: Box::pin(answer.bytes_stream()),
-            }),
-        })
+        // A registry behind a proxy that ends TLS names itself by http: it is
+        // meant as it was asked (go-containerregistry, `transport/schemer.go`).
+        if url.host_str() == base.host_str()
+            && url.port() == base.port()
+            && matches!(url.scheme(), "http" | "https")
+        {
+            // Both are schemes of which the one can be changed into the other.
+            let _ = url.set_scheme(base.scheme());
+        }
+        self.shared.wire.check_named(&url, None).map_err(refuse)?;
+        Ok(url)
     }
-}
 
-struct AnswerBody {
-    host: String,
-    action: String,
-    pieces: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
-}
+    /// Returns how long the registry may take to answer after a request.
+    /// Registries move a blob to its place before they answer to its end.
+    fn patience(&self, request: &Request) -> Duration {
+        let limits = &self.shared.wire.limits;
+        let ends_a_blob = matches!(request.target, Target::Session(_))
+            && matches!(request.method, Method::PUT | Method::PATCH);
+        if ends_a_blob {
+            limits.blob_answer
+        } else {
+            limits.answer
+        }
+    }
 
-impl Stream for AnswerBody {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
-        let piece = std::task::ready!(self.pieces.as_mut().poll_next(task));
-        Poll::Ready(piece.map(|piece| {
-            piece.map_err(|error| {
-                ErrorKind::Connection {
-                    host: self.host.clone(),
-                    action: self.action.clone(),
-                    source: error.without_url().into(),
-                }
-                .into()
-            })
-        }))
+    /// Tells the observer what the registry wants the user to know, once.
+    fn warn(&self, headers: &HeaderMap) {
+        let name = HeaderName::from_static("warning");
+        let texts = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
+            .flat_map(parse_warnings);
+        for text in texts {
+            // Nothing panics while it holds the lock.
+            let mut told = self
+                .shared
+                .warnings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if told.len() < MAX_WARNINGS && told.insert(text.clone()) {
+                drop(told);
+                let message = format!("{} says: {text}", self.shared.host);
+                self.shared
+                    .cx
+                    .observer
+                    .event(&Event::Warning { message: &message });
+            }
+        }
     }
 }
