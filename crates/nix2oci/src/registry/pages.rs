@@ -191,7 +191,8 @@ mod tests {
         ) {
             let mut links = before;
             links.push(format!("<{target}>; rel=\"next\""));
-            prop_assert_eq!(next_page(&links.join(", ")), Some(target.as_str()));
+            let header = links.join(", ");
+            prop_assert_eq!(next_page(&header), Some(target.as_str()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is asked of a registry.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
@@ -72,8 +72,9 @@ pub(crate) enum Body {
     Bytes(Bytes),
     /// Made anew whenever the request is sent; the number of bytes.
     Replay(Arc<dyn Fn() -> Result<BodyStream> + Send + Sync>, u64),
-    /// Sent once; the number of bytes, if it is known.
-    Stream(BodyStream, Option<u64>),
+    /// Sent once; the number of bytes, if it is known. The lock is there to
+    /// share the request between threads, and never taken.
+    Stream(Mutex<BodyStream>, Option<u64>),
 }
 
 /// What a token is asked to allow.

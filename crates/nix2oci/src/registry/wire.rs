@@ -1,6 +1,7 @@
 //! One request to one server, with the redirects that it leads to.
 
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -113,6 +114,7 @@ impl Outgoing {
             Body::Stream(stream, length) => {
                 self.is_spent = true;
                 let nothing: BodyStream = Box::pin(Whole(None));
+                let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
                 (std::mem::replace(stream, nothing), *length)
             }
         };
