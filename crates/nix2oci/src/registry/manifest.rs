@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use super::problem::problem;
 use super::repository::{Read, Repository, check_digest};
 use super::request::{Body, Request};
+use super::response::Response;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, MediaType, descriptor, is_tag};
@@ -235,8 +236,7 @@ impl Repository {
         more(&mut request);
         let response = self.transport().send(request, None).await?;
         if matches!(response.status, 400 | 404) {
-            let read = Read::all(response, MAX_PROBLEM).await?;
-            return Err(self.refused(action, &read));
+            return Err(self.refused(action, response).await);
         }
         if let Some(said) = content_digest(&response.headers) {
             let what = format!("manifest {which} that {} took", self.place());
@@ -247,9 +247,18 @@ impl Repository {
         })
     }
 
-    fn refused(&self, action: String, read: &Read) -> Error {
+    /// Makes the error of an answer that was accepted to be looked at.
+    pub(super) async fn refused(&self, action: String, response: Response) -> Error {
+        let read = match Read::all(response, MAX_PROBLEM).await {
+            Ok(read) => read,
+            Err(error) => return error,
+        };
         let problem = problem(read.status, read.header("content-type"), &read.bytes);
-        match missing_blobs(&read.bytes) {
+        let missing = match read.status {
+            400 | 404 => missing_blobs(&read.bytes),
+            _ => None,
+        };
+        match missing {
             Some(digests) => ErrorKind::BlobsMissing {
                 host: self.host().to_owned(),
                 action,
