@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod command;
+pub mod docker_registry;
 pub mod fake_registry;
 mod fixture_store;
 pub mod handmade_closure;
@@ -13,6 +14,7 @@ mod isolated;
 mod memory_store;
 mod tree;
 
+pub use docker_registry::DockerRegistry;
 pub use fake_registry::FakeRegistry;
 pub use fixture_store::FixtureStore;
 pub use http_server::HttpServer;
