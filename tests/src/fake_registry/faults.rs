@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::http_server::{Answer, Request, lock};
 
+use super::auth::Tokens;
 use super::log::fits;
 
 /// Something that goes wrong: with which requests, when in them, and what.
@@ -40,6 +41,8 @@ enum Action {
     Answer(Arc<dyn Fn() -> Answer + Send + Sync>),
     /// Waits and goes on.
     Stall(Duration),
+    /// Makes all tokens invalid; in a body, also refuses the request for that.
+    Revoke,
     /// Changes what is said.
     Change(Arc<dyn Fn(Answer) -> Answer + Send + Sync>),
 }
@@ -117,6 +120,13 @@ impl Fault {
     /// Does nothing for so long, then goes on.
     pub fn stall(mut self, duration: Duration) -> Self {
         self.action = Action::Stall(duration);
+        self
+    }
+
+    /// Makes all tokens invalid that were given out, and refuses the request as
+    /// one without a valid token.
+    pub fn revoke_tokens(mut self) -> Self {
+        self.action = Action::Revoke;
         self
     }
 
@@ -199,17 +209,30 @@ impl Faults {
 pub(super) struct Incoming<'a, 'r> {
     pub(super) request: &'a mut Request<'r>,
     faults: Vec<Arc<Armed>>,
-    /// Given by a fault in the body.
-    instead: Option<Answer>,
+    tokens: &'a Mutex<Tokens>,
+    /// Why a fault ended the body.
+    end: Option<End>,
+}
+
+/// What a fault says in the middle of a body.
+pub(super) enum End {
+    Answer(Answer),
+    /// What the registry says without a valid token.
+    Refusal,
 }
 
 impl<'a, 'r> Incoming<'a, 'r> {
-    pub(super) fn new(request: &'a mut Request<'r>, faults: &Faults) -> Self {
+    pub(super) fn new(
+        request: &'a mut Request<'r>,
+        faults: &Faults,
+        tokens: &'a Mutex<Tokens>,
+    ) -> Self {
         let faults = faults.fitting(request);
         Self {
             request,
             faults,
-            instead: None,
+            tokens,
+            end: None,
         }
     }
 
@@ -222,6 +245,7 @@ impl<'a, 'r> Incoming<'a, 'r> {
             match &armed.fault.action {
                 Action::Stall(duration) => self.request.wait(*duration),
                 Action::Answer(answer) => return Some(answer()),
+                Action::Revoke => lock(self.tokens).revoke(),
                 Action::Change(_) => {}
             }
         }
@@ -229,8 +253,8 @@ impl<'a, 'r> Incoming<'a, 'r> {
     }
 
     /// Takes what a fault said in the middle of the body.
-    pub(super) fn take_answer(&mut self) -> Option<Answer> {
-        self.instead.take()
+    pub(super) fn take_end(&mut self) -> Option<End> {
+        self.end.take()
     }
 
     /// What is said in the end.
@@ -273,11 +297,15 @@ impl<'a, 'r> Incoming<'a, 'r> {
             }
             match &armed.fault.action {
                 Action::Stall(duration) => self.request.wait(*duration),
-                Action::Answer(answer) => {
-                    self.instead = Some(answer());
-                    return Err(io::Error::other("a fault"));
+                Action::Answer(answer) => self.end = Some(End::Answer(answer())),
+                Action::Revoke => {
+                    lock(self.tokens).revoke();
+                    self.end = Some(End::Refusal);
                 }
                 Action::Change(_) => {}
+            }
+            if self.end.is_some() {
+                return Err(io::Error::other("a fault"));
             }
         }
         Ok(next - received)

@@ -23,6 +23,7 @@ mod manifests;
 mod quirks;
 mod state;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
@@ -38,7 +39,7 @@ pub use quirks::{
     Referrers,
 };
 
-use faults::{Faults, Incoming};
+use faults::{End, Faults, Incoming};
 use state::{Blob, Manifest, State, digest_of};
 
 /// An OCI registry in memory, on the loopback interface. It ends when it is
@@ -77,6 +78,8 @@ struct Shared {
     /// URLs without a slash at the end; known once both ports are open.
     urls: Mutex<Urls>,
     blob_limit: u64,
+    /// How many requests bring bytes of blobs now.
+    uploads_at_work: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -128,6 +131,7 @@ impl FakeRegistry {
             } else {
                 SMALL_BLOB
             },
+            uploads_at_work: AtomicUsize::new(0),
         });
         let serve = |port| {
             let shared = shared.clone();
@@ -285,16 +289,24 @@ impl Shared {
     fn handle(&self, request: &mut Request<'_>, port: Port) -> Answer {
         let entry = self.log.begin(request, port == Port::Storage);
         let quirks = lock(&self.quirks).clone();
-        let mut incoming = Incoming::new(request, &self.faults);
+        request.wait(quirks.latency);
+        let mut incoming = Incoming::new(request, &self.faults, &self.auth);
         let mut answer = match incoming.early() {
             Some(answer) => answer,
             None => self.answer(&mut incoming, &quirks, port),
         };
         let received = incoming.request.received();
-        if let Some(instead) = incoming.take_answer() {
-            answer = instead;
-        } else if answer.status >= 400 {
-            answer = quirks.error_bodies.apply(answer);
+        match incoming.take_end() {
+            Some(End::Answer(end)) => answer = end,
+            Some(End::Refusal) => {
+                let path = incoming.request.path.strip_prefix("/v2/");
+                let place = path.and_then(Place::parse);
+                // Without authentication nobody is refused.
+                let refusal = place.and_then(|place| self.refusal(incoming.request, &place));
+                answer = refusal.unwrap_or(answer);
+            }
+            None if answer.status >= 400 => answer = quirks.error_bodies.apply(answer),
+            None => {}
         }
         answer = incoming.late(answer);
         if let Some(warning) = &quirks.warning {
@@ -333,7 +345,16 @@ impl Shared {
         match &place.thing {
             Thing::Blob(digest) => self.blob(incoming, quirks, port, &place.repository, digest),
             Thing::Uploads => self.begin_upload(incoming, quirks, &place.repository),
-            Thing::Upload(id) => self.upload(incoming, quirks, &place.repository, id),
+            Thing::Upload(id) => {
+                let at_work = self.uploads_at_work.fetch_add(1, Ordering::SeqCst);
+                let answer = if quirks.uploads_at_once.is_some_and(|most| at_work >= most) {
+                    too_many(quirks)
+                } else {
+                    self.upload(incoming, quirks, &place.repository, id)
+                };
+                self.uploads_at_work.fetch_sub(1, Ordering::SeqCst);
+                answer
+            }
             Thing::Manifest(which) => self.manifest(incoming, quirks, &place.repository, which),
             Thing::Tags => self.tags(incoming, quirks, &place.repository),
             Thing::Referrers(digest) => self.referrers(incoming, quirks, &place.repository, digest),
@@ -419,6 +440,14 @@ fn problem(status: u16, code: &str, message: &str) -> Answer {
     )
 }
 
+fn too_many(quirks: &Quirks) -> Answer {
+    let answer = problem(429, "TOOMANYREQUESTS", "too many requests");
+    match quirks.retry_after {
+        Some(seconds) => answer.header("Retry-After", seconds.to_string()),
+        None => answer,
+    }
+}
+
 /// The bytes of an answer's body, if it has no reader.
 fn body_bytes(answer: &Answer) -> Option<&[u8]> {
     match &answer.body {
@@ -427,5 +456,7 @@ fn body_bytes(answer: &Answer) -> Option<&[u8]> {
     }
 }
 
+#[cfg(test)]
+mod quirk_tests;
 #[cfg(test)]
 mod tests;

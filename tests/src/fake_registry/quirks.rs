@@ -1,5 +1,7 @@
 //! How registries deviate from the specification.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::http_server::Answer;
@@ -63,6 +65,12 @@ pub struct Quirks {
     pub error_bodies: ErrorBodies,
     /// The text of a `Warning` in every answer.
     pub warning: Option<String>,
+    /// More requests than this at once that bring bytes of blobs get a 429.
+    pub uploads_at_once: Option<usize>,
+    /// `Retry-After` of that 429, in seconds.
+    pub retry_after: Option<u64>,
+    /// How much later every answer comes, as over a long way.
+    pub latency: Duration,
 }
 
 impl Default for Quirks {
@@ -92,6 +100,9 @@ impl Default for Quirks {
             digest_tags: false,
             error_bodies: ErrorBodies::Json,
             warning: None,
+            uploads_at_once: None,
+            retry_after: None,
+            latency: Duration::ZERO,
         }
     }
 }

@@ -12,25 +12,25 @@ use crate::command::{run, skopeo};
 use crate::handmade_image::{Codec, HandmadeImage, in_dir};
 
 /// An answer as it came over the wire.
-struct Reply {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// Sends one request on a connection of its own; no reply is a status of 0.
-fn ask(host: &str, method: &str, target: &str, fields: &[&str], body: &[u8]) -> Reply {
+pub(super) fn ask(host: &str, method: &str, target: &str, fields: &[&str], body: &[u8]) -> Reply {
     let mut socket = TcpStream::connect(host).unwrap();
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for field in fields {
@@ -53,7 +53,7 @@ fn ask(host: &str, method: &str, target: &str, fields: &[&str], body: &[u8]) -> 
 }
 
 /// Begins an upload and returns its location.
-fn begin(registry: &FakeRegistry, repository: &str) -> String {
+pub(super) fn begin(registry: &FakeRegistry, repository: &str) -> String {
     let target = format!("/v2/{repository}/blobs/uploads/");
     let reply = ask(&registry.host(), "POST", &target, &[], b"");
     assert_eq!(reply.status, 202);
@@ -61,7 +61,7 @@ fn begin(registry: &FakeRegistry, repository: &str) -> String {
 }
 
 /// Sends a blob by one PUT and returns the reply.
-fn put(registry: &FakeRegistry, repository: &str, blob: &[u8]) -> Reply {
+pub(super) fn put(registry: &FakeRegistry, repository: &str, blob: &[u8]) -> Reply {
     let target = format!(
         "{}&digest={}",
         begin(registry, repository),
@@ -70,7 +70,7 @@ fn put(registry: &FakeRegistry, repository: &str, blob: &[u8]) -> Reply {
     ask(&registry.host(), "PUT", &target, &[], blob)
 }
 
-fn code(reply: &Reply) -> String {
+pub(super) fn code(reply: &Reply) -> String {
     reply.json()["errors"][0]["code"]
         .as_str()
         .unwrap()
@@ -78,7 +78,7 @@ fn code(reply: &Reply) -> String {
 }
 
 /// Copies an image to the registry and back, and compares what skopeo sees.
-fn copy_by_skopeo(registry: &FakeRegistry) {
+pub(super) fn copy_by_skopeo(registry: &FakeRegistry) {
     let image = in_dir(&HandmadeImage::new(Codec::Gzip).layout());
     let folder = tempfile::tempdir().unwrap();
     let credentials = data_encoding::BASE64.encode(b"user:secret");
@@ -331,7 +331,7 @@ fn a_fault_breaks_the_requests_it_is_for() {
 }
 
 /// The token of an answer of the token server.
-fn token(reply: &Reply) -> String {
+pub(super) fn token(reply: &Reply) -> String {
     format!(
         "Authorization: Bearer {}",
         reply.json()["token"].as_str().unwrap()
