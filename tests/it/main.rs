@@ -7,6 +7,7 @@ mod floors;
 mod image_check;
 mod image_read;
 mod image_tree;
+mod layer_cache;
 mod limits;
 mod loaders;
 mod nix;

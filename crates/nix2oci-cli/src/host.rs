@@ -1,6 +1,7 @@
 //! What this machine is, in the words of an image.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix2oci::oci::{Platform, Timestamp, parse_platform};
 
@@ -54,6 +55,27 @@ pub(crate) fn spool_dir() -> PathBuf {
         None if large.is_dir() => large.to_owned(),
         _ => std::env::temp_dir(),
     }
+}
+
+/// Returns where the cache of layers is if nobody says: `nix2oci` in
+/// `$XDG_CACHE_HOME`, else in `~/.cache`. `None` if there is no home directory.
+///
+/// A path that is not absolute does not count.
+///
+/// Source: <https://specifications.freedesktop.org/basedir-spec/0.8/>.
+pub(crate) fn cache_dir() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let below_home = || Some(std::env::home_dir()?.join(".cache"));
+    named
+        .filter(|dir| dir.is_absolute())
+        .or_else(below_home)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("nix2oci"))
+}
+
+/// Returns this moment, as files have it.
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Returns this moment, in whole seconds.

@@ -60,6 +60,7 @@ fn dispatch(command: &Command, talk: &Talk) -> Outcome {
         Command::Plan(args) => command::plan(args, talk),
         Command::Inspect(args) => command::inspect(args, talk),
         Command::Check(args) => command::check(args, talk),
+        Command::Cache(args) => command::cache(args),
         Command::Completions(args) => command::completions(args),
         Command::Man(args) => command::man(args),
     }

@@ -105,17 +105,18 @@ fn help_of_every_verb() {
         "plan",
         "inspect",
         "check",
+        "cache",
+        "cache info",
+        "cache prune",
+        "cache clear",
         "completions",
         "man",
     ] {
-        let args: Vec<_> = [verb, "--help"]
-            .into_iter()
-            .filter(|a| !a.is_empty())
-            .collect();
+        let args: Vec<_> = verb.split_whitespace().chain(["--help"]).collect();
         let (code, stdout, stderr) = run(Path::new("/"), &args);
         assert_eq!((code, stderr.as_str()), (0, ""), "{verb}");
         let name = if verb.is_empty() { "nix2oci" } else { verb };
-        insta::assert_snapshot!(format!("help-{name}"), stdout);
+        insta::assert_snapshot!(format!("help-{}", name.replace(' ', "-")), stdout);
     }
 }
 
@@ -522,7 +523,12 @@ fn every_verb_has_a_man_page() {
     let dir = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(dir.path(), &["man", "share/man1"]);
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "", ""));
-    for page in ["nix2oci", "nix2oci-build", "nix2oci-plan", "nix2oci-check"] {
+    for page in [
+        "nix2oci",
+        "nix2oci-build",
+        "nix2oci-plan",
+        "nix2oci-cache-prune",
+    ] {
         let text = fs::read_to_string(dir.path().join(format!("share/man1/{page}.1"))).unwrap();
         assert!(text.contains(".TH"), "{page}");
     }

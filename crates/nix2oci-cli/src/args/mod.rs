@@ -6,6 +6,7 @@
 //! - one file for each group of options that several verbs share
 //! - [`values`]: what a single value must look like
 
+mod cache;
 mod closure;
 mod image;
 mod layers;
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 use nix2oci::StoreDir;
 use nix2oci::oci::{Platform, parse_platform};
 
+pub(crate) use cache::{CacheArgs, CacheCommand};
 pub(crate) use closure::ClosureArgs;
 pub(crate) use image::ConfigArgs;
 pub(crate) use layers::LayerArgs;
@@ -65,6 +67,7 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     Inspect(InspectArgs),
     Check(CheckArgs),
+    Cache(CacheArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -1,6 +1,7 @@
 //! One file for each verb: parse, call the library, tell.
 
 mod build;
+mod cache;
 mod check;
 mod completions;
 mod inspect;
@@ -9,6 +10,7 @@ mod plan;
 mod resolve;
 
 pub(crate) use build::build;
+pub(crate) use cache::cache;
 pub(crate) use check::check;
 pub(crate) use completions::completions;
 pub(crate) use inspect::inspect;

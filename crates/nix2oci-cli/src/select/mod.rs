@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use nix2oci::closure::{self, SourceOptions, read_closure};
 use nix2oci::image::{ImageSource, ParseImageSourceError};
-use nix2oci::layer::Packing;
+use nix2oci::layer::{DirCache, Packing};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
@@ -123,6 +123,22 @@ pub(crate) fn image_source(text: &str) -> Outcome<ImageSource> {
             .hint(format!("if {tag} is a tag, say {kind}:{text}")));
     }
     Ok(source)
+}
+
+/// Returns the cache of layers in a directory, or in the user's own.
+pub(crate) fn layer_cache(dir: Option<&Path>) -> Outcome<DirCache> {
+    let dir = match dir {
+        Some(dir) if dir.as_os_str() == "none" => {
+            return Err(Failure::usage("--cache-dir none is no cache")
+                .hint("a directory of that name is ./none"));
+        }
+        Some(dir) => dir.to_owned(),
+        None => host::cache_dir().ok_or_else(|| {
+            Failure::usage("the cache's place is not known: neither XDG_CACHE_HOME nor HOME is set")
+                .hint("say it with --cache-dir")
+        })?,
+    };
+    Ok(DirCache::new(dir, host::system_time()))
 }
 
 /// Finds out which image is meant; reads the closure and lists the `--contents`.
