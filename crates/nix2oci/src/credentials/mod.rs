@@ -2,9 +2,23 @@
 //!
 //! - [`Credentials`]: what is sent; [`Secret`]: text that is never shown
 //! - [`CredentialSource`]: where they come from
+//! - [`Lookup`]: the places where docker, podman and curl keep them
+//! - [`AuthFile`], [`Netrc`]: one such file; `server`: what its keys mean
+//! - `helper`: programs that are asked; `redact`: what they may be quoted with
 
+mod auth_file;
+mod helper;
+mod lookup;
+mod netrc;
+mod redact;
+#[cfg(test)]
+mod script;
 mod secret;
+mod server;
 
+pub use auth_file::{AuthFile, AuthFileForm, Finding};
+pub use lookup::{CredentialFiles, DEFAULT_HELPER_TIME_LIMIT, Lookup};
+pub use netrc::Netrc;
 pub use secret::Secret;
 
 use crate::error::Result;
@@ -29,6 +43,23 @@ pub enum Credentials {
     /// A token that is sent to the registry as it is: `registrytoken` in
     /// docker's files.
     RegistryToken(Secret),
+}
+
+/// The user name that stands for an identity token in place of a password.
+///
+/// Source: `tokenUsername` of
+/// <https://github.com/docker/cli/blob/master/cli/config/credentials/native_store.go>.
+const TOKEN_USER: &str = "<token>";
+
+impl Credentials {
+    /// Makes them of a user name and a password. The name `<token>` says that
+    /// the password is an identity token, as docker has it.
+    pub fn new(user: impl Into<String>, password: Secret) -> Self {
+        match user.into() {
+            user if user == TOKEN_USER => Self::IdentityToken(password),
+            user => Self::Password { user, password },
+        }
+    }
 }
 
 /// Knows credentials.
