@@ -11,6 +11,7 @@ mod closure;
 mod image;
 mod layers;
 mod output;
+mod registry;
 pub(crate) mod values;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub(crate) use closure::ClosureArgs;
 pub(crate) use image::ConfigArgs;
 pub(crate) use layers::LayerArgs;
 pub(crate) use output::{RecordArgs, RunArgs};
+pub(crate) use registry::{RegistryArgs, ReuseArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:

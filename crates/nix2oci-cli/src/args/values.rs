@@ -1,10 +1,12 @@
 //! Values of options: one small parser for each, and what a wrong one is told.
 
-use std::num::NonZeroUsize;
+use std::convert::Infallible;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use nix2oci::oci::{Timestamp, is_tag};
+use nix2oci::credentials::Secret;
+use nix2oci::oci::{Timestamp, is_tag, parse_name};
 use nix2oci::plan::MAX_LAYERS;
 
 /// Reads `--max-layers`.
@@ -144,6 +146,107 @@ impl FromStr for NamedLayer {
     }
 }
 
+/// A name and a password, as they were typed.
+///
+/// Any text is taken here: what the parser of the command line refuses it
+/// shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Creds {
+    /// The name; may be empty.
+    pub(crate) user: String,
+    /// The password, if there is a colon.
+    pub(crate) password: Option<Secret>,
+}
+
+impl FromStr for Creds {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (user, password) = match text.split_once(':') {
+            Some((user, password)) => (user, Some(Secret::new(password))),
+            None => (text, None),
+        };
+        Ok(Self {
+            user: user.to_owned(),
+            password,
+        })
+    }
+}
+
+/// Where the layer cache is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CacheDir {
+    /// Nowhere: there is none.
+    None,
+    /// In this directory.
+    At(PathBuf),
+}
+
+impl FromStr for CacheDir {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("expected a directory, or none"),
+            "none" => Ok(Self::None),
+            dir => Ok(Self::At(dir.into())),
+        }
+    }
+}
+
+/// Reads `--mount-from`: the name of a repository, without its registry.
+pub(crate) fn repository(text: &str) -> Result<String, String> {
+    let is_plain = !text.contains([':', '@']) && !text.starts_with('/');
+    if is_plain && parse_name(&format!("localhost/{text}")).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "expected a repository of the same registry, such as team/base, without the \
+             registry's name and without a tag"
+                .to_owned(),
+        )
+    }
+}
+
+/// Reads `--jobs`.
+pub(crate) fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "expected a number from 1".to_owned())
+}
+
+/// The smallest chunk that is worth a request.
+const SMALLEST_CHUNK: u64 = 1 << 20;
+
+/// Reads `--chunk-size`.
+pub(crate) fn chunk_size(text: &str) -> Result<NonZeroU64, String> {
+    let expected = "expected a number of bytes such as 16M or 16777216";
+    let bytes = size(text).ok_or(expected)?;
+    match NonZeroU64::new(bytes) {
+        Some(chunk) if bytes >= SMALLEST_CHUNK => Ok(chunk),
+        _ => Err(format!("{expected}, at least 1M")),
+    }
+}
+
+/// Reads a number of bytes: `K`, `M`, `G` and `KiB`, `MiB`, `GiB` count by
+/// 1024, `kB`, `MB`, `GB` by 1000.
+fn size(text: &str) -> Option<u64> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit: u64 = match unit {
+        "" | "B" => 1,
+        "k" | "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,5 +315,72 @@ mod tests {
         for text in ["", "base", "base=", "=a", "base=a,", "/nix/store/a=b"] {
             assert!(text.parse::<NamedLayer>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_size_has_a_unit() {
+        for (text, bytes) in [
+            ("1048576", 1 << 20),
+            ("1M", 1 << 20),
+            ("16MiB", 16 << 20),
+            ("2G", 2 << 30),
+            ("2000K", 2000 << 10),
+            ("5MB", 5_000_000),
+            ("1048576B", 1 << 20),
+        ] {
+            assert_eq!(chunk_size(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+        }
+        for text in ["0", "1048575", "1000kB", "512K"] {
+            assert!(
+                chunk_size(text).unwrap_err().ends_with("at least 1M"),
+                "{text}"
+            );
+        }
+        for text in ["", "M", "-1M", "1.5M", "1T", "1 M", "99999999999G"] {
+            assert!(
+                chunk_size(text).unwrap_err().ends_with("16777216"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_repository_is_only_its_name() {
+        for text in ["app", "team/base", "a/b-c/d__e"] {
+            assert_eq!(repository(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "/a",
+            "a:1",
+            "docker://h/a",
+            "h.io:5000/a",
+            "A/b",
+            "a@b",
+            "a//b",
+        ] {
+            assert!(repository(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_never_refused_and_never_shown() {
+        let creds = |text: &str| {
+            let creds: Creds = text.parse().unwrap();
+            let password = creds.password.as_ref().map(|p| p.reveal().to_owned());
+            (creds.user, password)
+        };
+        assert_eq!(creds("me"), ("me".to_owned(), None));
+        assert_eq!(creds("me:a:b"), ("me".to_owned(), Some("a:b".to_owned())));
+        assert_eq!(creds(":x"), (String::new(), Some("x".to_owned())));
+        let creds: Creds = "me:hunter2".parse().unwrap();
+        assert!(!format!("{creds:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_cache_is_a_directory_or_none() {
+        assert_eq!("none".parse(), Ok(CacheDir::None));
+        assert_eq!("./none".parse(), Ok(CacheDir::At("./none".into())));
+        assert!("".parse::<CacheDir>().is_err());
     }
 }

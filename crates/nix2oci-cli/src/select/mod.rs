@@ -5,10 +5,16 @@
 //!
 //! - [`image`]: the arguments of `build`, `resolve` and `plan`
 //! - `config`: the image's config and names
+//! - `registry`: how a registry is reached and who asks
 //! - `roots`: which store path a file name means
 //! - `warnings`: what is no error and still not what people mean
 
 mod config;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for the verbs that talk to registries")
+)]
+mod registry;
 mod roots;
 mod warnings;
 
@@ -36,6 +42,11 @@ use crate::{host, signal, stdout};
 
 use roots::Store;
 
+#[cfg_attr(
+    not(test),
+    expect(unused_imports, reason = "for the verbs that talk to registries")
+)]
+pub(crate) use registry::{cache_dir, registry_options};
 pub(crate) use warnings::warn;
 
 /// Makes what every long call needs, and lets signals stop it.
@@ -210,8 +221,8 @@ pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<Imag
 }
 
 /// Refuses more than one reader of standard input: the second would find
-/// nothing.
-fn claim_stdin(args: &ImageArgs) -> Outcome<()> {
+/// nothing. Returns the one that there is, as it was typed.
+pub(crate) fn claim_stdin(args: &ImageArgs) -> Outcome<Option<String>> {
     let config = args.config.config.as_deref();
     let config = config.filter(|file| file.as_os_str() == "-");
     let closures = args.closure.closure.iter().filter(|source| {
@@ -223,12 +234,14 @@ fn claim_stdin(args: &ImageArgs) -> Outcome<()> {
         .into_iter()
         .chain(closures.map(|source| format!("--closure {source}")));
     match (readers.next(), readers.next()) {
-        (Some(first), Some(second)) => Err(Failure::usage(format!(
-            "{first} and {second} both want standard input"
-        ))
-        .hint("name a file for one of them")),
-        _ => Ok(()),
+        (Some(first), Some(second)) => Err(both_want_stdin(&first, &second)),
+        (reader, _) => Ok(reader),
     }
+}
+
+fn both_want_stdin(first: &str, second: &str) -> Failure {
+    Failure::usage(format!("{first} and {second} both want standard input"))
+        .hint("name a file for one of them")
 }
 
 fn explicit_layer(store: &Store, layer: &NamedLayer) -> Outcome<ExplicitLayer> {
