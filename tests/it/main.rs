@@ -2,6 +2,7 @@
 //! the command with the real tools.
 
 mod closure;
+mod credentials;
 mod faults;
 mod floors;
 mod image_check;

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Read as curl does: words are separated by spaces or line ends, a word may be
-//! in double quotes with `\` escapes, a line whose first word begins with `#` is
-//! a comment, and words that are not known are passed over.
+//! in double quotes with `\` escapes, `#` before a word begins a comment, and
+//! words that are not known are passed over. Other than in curl, a value may
+//! begin with `#`, as Python has it: curl sends an empty password then.
 //!
 //! Sources: <https://everything.curl.dev/usingcurl/netrc.html>,
 //! <https://www.gnu.org/software/inetutils/manual/html_node/The-_002enetrc-file.html>.
@@ -48,10 +49,9 @@ impl Netrc {
             document,
             rest: text,
             line: 1,
-            at_line_start: true,
         };
         let mut machines: Vec<Machine> = Vec::new();
-        while let Some(word) = words.next()? {
+        while let Some(word) = words.keyword()? {
             match word.as_str() {
                 "machine" => machines.push(Machine::new(Some(words.value("a machine's name")?))),
                 "default" => machines.push(Machine::new(None)),
@@ -126,19 +126,22 @@ struct Words<'t> {
     document: &'t str,
     rest: &'t str,
     line: u64,
-    at_line_start: bool,
 }
 
 impl Words<'_> {
-    fn next(&mut self) -> Result<Option<String>> {
+    /// Returns the next word that is not in a comment.
+    fn keyword(&mut self) -> Result<Option<String>> {
         loop {
             self.skip_space();
-            if !(self.at_line_start && self.rest.starts_with('#')) {
-                break;
+            if !self.rest.starts_with('#') {
+                return self.next();
             }
             self.skip_line();
         }
-        self.at_line_start = false;
+    }
+
+    fn next(&mut self) -> Result<Option<String>> {
+        self.skip_space();
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -202,14 +205,11 @@ impl Words<'_> {
             end + 1
         });
         self.rest = &self.rest[end..];
-        self.at_line_start = true;
     }
 
     fn skip_space(&mut self) {
         let end = self.rest.find(|c| !is_space(c)).unwrap_or(self.rest.len());
-        let lines = self.rest[..end].matches('\n').count() as u64;
-        self.line += lines;
-        self.at_line_start |= lines > 0;
+        self.line += self.rest[..end].matches('\n').count() as u64;
         self.rest = &self.rest[end..];
     }
 }
@@ -243,15 +243,15 @@ mod tests {
     fn machines_have_names_and_passwords() {
         let netrc = netrc(
             "# machine comment.io login no password no\n\
-             machine one.io login me password pw#1 \t\n\
+             machine one.io login me password #pw#1 \t # login no\n\
              \n\
              machine two.io\r\n\tlogin\n  you account x\n  password \"a \\\"b\\\" \\\\c\\td\"\n\
              machine h:5000 login port password p\n\
              machine h login host password p\n\
              default login any password one\n",
         );
-        assert_eq!(found(&netrc, "one.io"), pair("me", "pw#1"));
-        assert_eq!(found(&netrc, "ONE.io:443"), pair("me", "pw#1"));
+        assert_eq!(found(&netrc, "one.io"), pair("me", "#pw#1"));
+        assert_eq!(found(&netrc, "ONE.io:443"), pair("me", "#pw#1"));
         assert_eq!(found(&netrc, "two.io"), pair("you", "a \"b\" \\c\td"));
         assert_eq!(found(&netrc, "h:5000"), pair("port", "p"));
         assert_eq!(found(&netrc, "h:5001"), pair("host", "p"));
