@@ -10,7 +10,7 @@ use crate::credentials::script::script;
 fn helpers(dir: &Path) -> Helpers {
     Helpers {
         dirs: vec!["relative".into(), "/no/such/dir".into(), dir.to_owned()],
-        time_limit: Duration::from_secs(20),
+        time_limit: Duration::from_secs(60),
         cancel: CancelFlag::default(),
     }
 }
@@ -101,15 +101,15 @@ fn a_helper_that_does_not_end_is_killed_with_what_it_started() {
         ),
     );
     let mut helpers = helpers(dir.path());
-    helpers.time_limit = Duration::from_millis(700);
+    helpers.time_limit = Duration::from_secs(3);
     let start = Instant::now();
     assert_eq!(
         helpers.ask("test", "h.io"),
         Err(HelperFailure::Failed(
-            "it did not answer within 0.7 s: waiting".to_owned()
+            "it did not answer within 3 s: waiting".to_owned()
         ))
     );
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(30));
     let sleeper = fs::read_to_string(&pid).unwrap();
     let state = || fs::read_to_string(format!("/proc/{}/stat", sleeper.trim()));
     // Whoever adopts it may take a moment to bury it.
@@ -132,7 +132,7 @@ fn a_cancelled_wait_ends_at_once() {
         helpers.cancel.cancel();
         assert_eq!(asked.join().unwrap(), Err(HelperFailure::Cancelled));
     });
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn an_answer_has_a_bound_and_talk_has_none() {
 #[test]
 fn an_answer_is_whole_when_the_helper_ended() {
     let start = Instant::now();
-    let answer = ask(r#"sleep 5 & echo '{"Username":"u","Secret":"p"}'"#);
+    let answer = ask(r#"sleep 30 & echo '{"Username":"u","Secret":"p"}'"#);
     assert!(matches!(answer, Ok(Some(_))));
-    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
