@@ -3,11 +3,12 @@
 
 use std::sync::Mutex;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike as _};
 use nix2oci::{Event, Observer};
 
 use crate::exit::Failure;
 
+use super::screen::Screen;
 use super::tally::Tally;
 use super::{Display, Summary, say, say_failure};
 
@@ -35,8 +36,9 @@ pub(super) struct Bars {
 
 impl Bars {
     pub(super) fn new() -> Self {
-        let is_narrow = rustix::termios::tcgetwinsize(rustix::stdio::stderr())
-            .is_ok_and(|size| size.ws_col > 0 && size.ws_col < NARROW);
+        let screen = Box::new(Screen::new());
+        let is_narrow = screen.width() < NARROW;
+        let target = ProgressDrawTarget::term_like_with_hz(screen, REFRESH_RATE);
         let (total, layer) = if is_narrow {
             (
                 "{msg} {decimal_bytes}/{decimal_total_bytes} {eta}",
@@ -51,7 +53,7 @@ impl Bars {
         };
         let total_style = style(total);
         Self {
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REFRESH_RATE)),
+            all: MultiProgress::with_draw_target(target),
             total: ProgressBar::hidden().with_style(total_style),
             tally: Tally::default(),
             active: Mutex::default(),

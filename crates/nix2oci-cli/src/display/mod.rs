@@ -1,7 +1,7 @@
 //! What is said on standard error while the work goes on.
 //!
 //! - [`Display`]: hears of progress, warnings and the end
-//! - `bars` on a terminal, `lines` in a log, `events` for programs, `quiet`
+//! - `bars` on a terminal (`screen`), `lines` in a log, `events` for programs, `quiet`
 //! - [`measure`]: sizes and durations for people
 //!
 //! Standard output is never touched here: it belongs to the result.
@@ -11,6 +11,7 @@ mod events;
 mod lines;
 pub(crate) mod measure;
 mod quiet;
+mod screen;
 mod tally;
 
 use std::io::{self, IsTerminal as _, Write as _};
