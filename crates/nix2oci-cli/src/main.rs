@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Status {
-    let talk = Talk::new(&cli.talk);
+    let talk = Talk::new(&cli.talk, cli.command.sends());
     dispatch(&cli.command, &talk).unwrap_or_else(|failure| {
         if failure.is_worth_telling() {
             talk.failed(&failure);

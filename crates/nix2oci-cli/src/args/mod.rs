@@ -74,6 +74,14 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+impl Command {
+    /// Returns whether layers are sent to a registry, which shows in how
+    /// progress is told.
+    pub(crate) fn sends(&self) -> bool {
+        matches!(self, Self::Build(args) if args.output.starts_with("docker://"))
+    }
+}
+
 /// Build an image from the closure of store paths
 ///
 /// Reads the closure of the roots, decides which store paths share a layer,

@@ -35,6 +35,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let report = Report::built(&spec, &built);
     records.finish(&report, built.manifest_digest)?;
     talk.done(&Summary {
+        verb: "wrote",
         destination: sink.name(),
         names: spec
             .names

@@ -31,6 +31,7 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
         file.finish(format!("{}\n", recipe.manifest_digest).as_bytes())?;
     }
     talk.done(&Summary {
+        verb: "wrote",
         destination: match args.output.to_str() {
             Some("-") => "standard output".to_owned(),
             _ => args.output.display().to_string(),

@@ -1,16 +1,20 @@
-//! Progress bars: one for the whole, and one for each of the layers being
-//! packed, but never more than fit the eye.
+//! Progress bars: one for the whole, and one for each of the layers that are
+//! packed or sent, but never more than fit the eye.
 
+use std::fmt::Write;
 use std::sync::Mutex;
+use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike as _};
+use indicatif::{
+    MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike as _,
+};
 use nix2oci::{Event, Observer};
 
 use crate::exit::Failure;
 
 use super::screen::Screen;
-use super::tally::Tally;
-use super::{Display, Summary, say, say_failure};
+use super::tally::{LayerTally, Tally};
+use super::{Display, Summary, measure, say, say_failure, warning};
 
 /// Bars of single layers that are shown at once.
 const MOST_LAYER_BARS: usize = 6;
@@ -18,45 +22,75 @@ const MOST_LAYER_BARS: usize = 6;
 /// Redraws a second.
 const REFRESH_RATE: u8 = 10;
 
+/// How often the rate and the time left are looked at while nothing is sent.
+const IDLE_REFRESH: Duration = Duration::from_millis(250);
+
 /// Columns below which the bars are left out and the figures stay.
 const NARROW: u16 = 72;
 
 /// Columns for what is in a layer.
 const PREFIX: usize = 22;
 
-/// Draws bars on standard error, which must be a terminal.
+/// Draws bars on a terminal.
 pub(super) struct Bars {
     all: MultiProgress,
     total: ProgressBar,
+    /// Never drawn: it knows how many bytes were sent and how fast.
+    upload: ProgressBar,
     tally: Tally,
-    /// The layers that have a bar, in the order of the bars.
-    active: Mutex<Vec<(usize, ProgressBar)>>,
+    /// The layers that have a bar, in the order of the bars; nothing when all
+    /// is over.
+    active: Mutex<Option<Vec<(usize, ProgressBar)>>>,
     layer_style: ProgressStyle,
 }
 
 impl Bars {
-    pub(super) fn new() -> Self {
+    /// Draws on standard error, which must be a terminal; `sends` if layers are
+    /// sent after they are packed.
+    pub(super) fn new(sends: bool) -> Self {
         let screen = Box::new(Screen::new());
         let is_narrow = screen.width() < NARROW;
         let target = ProgressDrawTarget::term_like_with_hz(screen, REFRESH_RATE);
-        let (total, layer) = if is_narrow {
-            (
+        Self::on(target, sends, is_narrow)
+    }
+
+    fn on(target: ProgressDrawTarget, sends: bool, is_narrow: bool) -> Self {
+        let (total, layer) = match (sends, is_narrow) {
+            (false, true) => (
                 "{msg} {decimal_bytes}/{decimal_total_bytes} {eta}",
                 "{prefix} {decimal_bytes}/{decimal_total_bytes}",
-            )
-        } else {
-            (
+            ),
+            (false, false) => (
                 "{msg:24} [{wide_bar}] {decimal_bytes:>9} / {decimal_total_bytes:<9} \
                  {decimal_bytes_per_sec:>11} {eta:>4} left",
                 "{prefix:24} [{wide_bar}] {decimal_bytes:>9} / {decimal_total_bytes:<9}",
-            )
+            ),
+            (true, true) => ("{msg} {sent} {rate} {eta}", "{prefix} {msg}"),
+            (true, false) => (
+                "{msg:26} [{wide_bar}] {sent:>9} {rate:>11} {eta:>4} left",
+                "{prefix:26} [{wide_bar}] {msg:<21}",
+            ),
         };
-        let total_style = style(total);
+        let upload = ProgressBar::hidden();
+        let total_style = style(total)
+            .with_key("sent", {
+                let upload = upload.clone();
+                move |_: &ProgressState, text: &mut dyn Write| {
+                    let _ = text.write_str(&measure::bytes(upload.position()));
+                }
+            })
+            .with_key("rate", {
+                let upload = upload.clone();
+                move |_: &ProgressState, text: &mut dyn Write| {
+                    let _ = write!(text, "{}/s", measure::bytes(upload.per_sec() as u64));
+                }
+            });
         Self {
             all: MultiProgress::with_draw_target(target),
             total: ProgressBar::hidden().with_style(total_style),
-            tally: Tally::default(),
-            active: Mutex::default(),
+            upload,
+            tally: Tally::new(sends),
+            active: Mutex::new(Some(Vec::new())),
             layer_style: style(layer),
         }
     }
@@ -64,66 +98,104 @@ impl Bars {
     fn plan(&self, sizes: &[u64], labels: &[String]) {
         self.tally.plan(sizes, labels);
         self.total.set_length(sizes.iter().sum());
-        self.tell_finished(0);
+        self.tell_finished();
         self.all.add(self.total.clone());
         self.total.reset();
+        self.upload.reset();
+        if self.tally.sends() {
+            self.total.enable_steady_tick(IDLE_REFRESH);
+        }
     }
 
-    fn tell_finished(&self, finished: usize) {
+    fn tell_finished(&self) {
+        let verb = if self.tally.sends() { "sent" } else { "packed" };
+        let (made, reused) = (self.tally.made(), self.tally.reused());
         self.total
-            .set_message(format!("packed {finished} of {} layers", self.tally.len()));
+            .set_message(finished(verb, made, reused, self.tally.len()));
     }
 
-    fn start(&self, layer: usize) {
-        let Some(tally) = self.tally.layer(layer) else {
+    /// Changes the counters of a layer that is not finished and shows what they
+    /// say in its bar and in that of the whole. It gets a bar if there is room.
+    fn of(&self, layer: usize, change: impl FnOnce(&LayerTally)) {
+        let Some(tally) = self.tally.open_layer(layer) else {
             return;
         };
+        change(tally);
+        let (done, step) = tally.advance(self.tally.sends());
+        self.step(step);
         let Ok(mut active) = self.active.lock() else {
             return;
         };
-        if active.len() >= MOST_LAYER_BARS {
-            return;
-        }
-        let bar = ProgressBar::hidden().with_style(self.layer_style.clone());
-        bar.set_length(tally.expected);
-        bar.set_prefix(prefix(&tally.label));
-        active.push((layer, self.all.add(bar)));
-    }
-
-    fn progress(&self, layer: usize, bytes: u64) {
-        let Some(tally) = self.tally.layer(layer) else {
+        let Some(active) = active.as_mut().filter(|_| !tally.is_finished()) else {
             return;
         };
-        // The sizes are those of NARs, and the tar may be larger.
-        let counted = bytes.min(tally.left());
-        tally.add(bytes);
-        self.total.inc(counted);
-        if let Ok(active) = self.active.lock()
-            && let Some((_, bar)) = active.iter().find(|(of, _)| *of == layer)
-        {
-            bar.set_position(tally.done());
+        let at = active.iter().position(|(of, _)| *of == layer);
+        let bar = match at {
+            Some(at) => &active[at].1,
+            None if active.len() < MOST_LAYER_BARS => {
+                let bar = ProgressBar::hidden().with_style(self.layer_style.clone());
+                bar.set_prefix(prefix(&tally.label));
+                active.push((layer, self.all.add(bar)));
+                &active[active.len() - 1].1
+            }
+            None => return,
+        };
+        if !self.tally.sends() {
+            bar.set_length(tally.expected);
+            bar.set_position(done);
+            return;
+        }
+        let (length, position) = match tally.size() {
+            Some(size) => (size, tally.sent()),
+            None => (tally.expected, tally.packed()),
+        };
+        bar.set_length(length);
+        bar.set_position(position.min(length));
+        bar.set_message(state(tally));
+    }
+
+    fn step(&self, step: i64) {
+        if step < 0 {
+            self.total.dec(step.unsigned_abs());
+        } else {
+            self.total.inc(step.unsigned_abs());
         }
     }
 
     /// Takes a finished layer's bar away. What was expected and did not come
     /// counts as done, so that the total ends at 100 %.
     fn finish(&self, layer: usize) {
-        if let Some(tally) = self.tally.layer(layer) {
-            self.total.inc(tally.left());
+        if let Some((tally, _)) = self.tally.finish(layer) {
+            self.step(tally.advance(self.tally.sends()).1);
+            self.end(layer);
         }
+    }
+
+    /// Takes a layer out of the whole: nothing has to be done for it.
+    fn reuse(&self, layer: usize, size: u64) {
+        if let Some(tally) = self.tally.reuse(layer, size) {
+            self.total.dec(tally.withdraw());
+            self.total.dec_length(tally.expected);
+            self.end(layer);
+        }
+    }
+
+    fn end(&self, layer: usize) {
         if let Ok(mut active) = self.active.lock()
+            && let Some(active) = active.as_mut()
             && let Some(at) = active.iter().position(|(of, _)| *of == layer)
         {
             let (_, bar) = active.remove(at);
             bar.finish_and_clear();
             self.all.remove(&bar);
         }
-        self.tell_finished(self.tally.finish_one());
+        self.tell_finished();
     }
 
+    /// Takes all bars away; none comes after that.
     fn clear(&self) {
         if let Ok(mut active) = self.active.lock() {
-            for (_, bar) in active.drain(..) {
+            for (_, bar) in active.take().into_iter().flatten() {
                 bar.finish_and_clear();
             }
         }
@@ -136,11 +208,29 @@ impl Observer for Bars {
     fn event(&self, event: &Event<'_>) {
         match *event {
             Event::Planned { layers, labels } => self.plan(layers, labels),
-            Event::LayerStarted { layer } => self.start(layer),
-            Event::LayerProgress { layer, bytes } => self.progress(layer, bytes),
-            Event::LayerPacked { layer, .. } => self.finish(layer),
-            Event::Warning { message } => self.note(&format!("warning: {message}")),
-            _ => {}
+            Event::LayerStarted { layer } => self.of(layer, LayerTally::start),
+            Event::LayerProgress { layer, bytes } => self.of(layer, |tally| {
+                tally.pack(bytes);
+            }),
+            Event::LayerPacked { layer, .. } if !self.tally.sends() => self.finish(layer),
+            Event::LayerPacked {
+                layer,
+                digest,
+                size,
+                ..
+            } => self.of(layer, |tally| tally.packed_into(digest, size)),
+            Event::LayerSent { layer, bytes } => self.of(layer, |tally| {
+                self.upload.inc(bytes);
+                self.tally.send(tally, bytes);
+            }),
+            Event::LayerResent { layer } => self.of(layer, LayerTally::lose),
+            Event::LayerReused { layer, size, .. } => self.reuse(layer, size),
+            Event::LayerWritten { layer } => self.finish(layer),
+            _ => {
+                if let Some(warning) = warning(event) {
+                    self.note(&warning);
+                }
+            }
         }
     }
 }
@@ -152,12 +242,32 @@ impl Display for Bars {
 
     fn done(&self, summary: &Summary) {
         self.clear();
-        say(&summary.to_text());
+        say(&summary.to_text(self.tally.transfer()));
     }
 
     fn failed(&self, failure: &Failure) {
         self.clear();
         say_failure(failure);
+    }
+}
+
+/// Returns how many layers are done, and how many need not be.
+fn finished(verb: &str, finished: usize, reused: usize, all: usize) -> String {
+    let needed = all - reused.min(all);
+    if reused == 0 {
+        format!("{verb} {finished} of {}", measure::count(needed, "layer"))
+    } else {
+        format!("{verb} {finished} of {needed}, {reused} reused")
+    }
+}
+
+/// Returns what is done with a layer that is to be sent. How many bytes there
+/// are to send is not known while it is packed.
+fn state(layer: &LayerTally) -> String {
+    match (layer.size(), layer.sent()) {
+        (Some(size), sent) => format!("{} / {}", measure::bytes(sent), measure::bytes(size)),
+        (None, 0) => "packing".to_owned(),
+        (None, sent) => format!("{} sent", measure::bytes(sent)),
     }
 }
 
@@ -177,14 +287,5 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bar_has_the_columns_for_its_label() {
-        assert_eq!(prefix("glibc-2.40"), "  glibc-2.40");
-        let long = prefix("python3.11-cryptography-42.0.8");
-        assert_eq!(long, "  python3.11-cryptograp…");
-        assert_eq!(long.chars().count(), 24);
-    }
-}
+#[path = "bars_tests.rs"]
+mod tests;

@@ -8,19 +8,20 @@
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix2oci::{Event, Observer};
 use serde::Serialize;
 
 use crate::exit::Failure;
 
-use super::tally::Tally;
+use super::tally::{LayerTally, Tally};
 use super::{Display, Summary, Verbosity};
 
 const VERSION: u32 = 1;
 
-/// Milliseconds between two `layer-progress` events of one layer.
+/// Milliseconds between two `layer-progress` or `layer-sent` events of one
+/// layer.
 const PROGRESS_INTERVAL: u64 = 200;
 
 /// A line.
@@ -62,6 +63,28 @@ enum EventLine<'a> {
         size: u64,
         uncompressed_size: u64,
     },
+    /// A layer is where it has to be already: it is not packed, or not sent.
+    LayerReused {
+        layer: usize,
+        digest: String,
+        size: u64,
+    },
+    /// `bytes` of the layer's blob were sent so far; at most five a second.
+    /// `size` is not known while it is packed.
+    LayerSent {
+        layer: usize,
+        bytes: u64,
+        size: Option<u64>,
+    },
+    /// What was sent of a layer's blob is lost, and it is sent again.
+    LayerResent { layer: usize },
+    /// A request failed and is repeated after so many `milliseconds`.
+    Retry {
+        message: &'a str,
+        milliseconds: u64,
+        attempt: u32,
+        attempts: u32,
+    },
     /// A layer's blob is where the image goes.
     LayerWritten { layer: usize },
     /// The image has its final name.
@@ -78,6 +101,8 @@ enum EventLine<'a> {
         size: u64,
         milliseconds: u64,
         peak_memory: Option<u64>,
+        #[serde(flatten)]
+        transfer: Option<TransferKeys>,
     },
     /// It failed; always the last line then.
     Error {
@@ -86,6 +111,16 @@ enum EventLine<'a> {
         causes: &'a [String],
         hints: &'a [String],
     },
+}
+
+/// What was sent to a registry, and what was there.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TransferKeys {
+    sent_layers: usize,
+    sent_bytes: u64,
+    reused_layers: usize,
+    reused_bytes: u64,
 }
 
 /// Writes events as JSON lines.
@@ -98,10 +133,10 @@ pub(super) struct Events<W> {
 }
 
 impl<W: Write> Events<W> {
-    pub(super) fn new(out: W, verbosity: Verbosity) -> Self {
+    pub(super) fn new(out: W, verbosity: Verbosity, sends: bool) -> Self {
         Self {
             out: Mutex::new(out),
-            tally: Tally::default(),
+            tally: Tally::new(sends),
             start: Instant::now(),
             verbosity,
         }
@@ -120,17 +155,56 @@ impl<W: Write> Events<W> {
     }
 
     fn progress(&self, layer: usize, bytes: u64) {
-        let Some(tally) = self.tally.layer(layer) else {
+        let Some(tally) = self.tally.open_layer(layer) else {
             return;
         };
-        let bytes = tally.add(bytes);
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if tally.is_due(now, PROGRESS_INTERVAL) {
+        let bytes = tally.pack(bytes);
+        if tally
+            .packing_told
+            .is_due(milliseconds(self.start.elapsed()), PROGRESS_INTERVAL)
+        {
             self.write(EventLine::LayerProgress {
                 layer,
                 bytes,
                 expected_size: tally.expected,
             });
+        }
+    }
+
+    fn sent(&self, layer: usize, bytes: u64) {
+        let Some(tally) = self.tally.open_layer(layer) else {
+            return;
+        };
+        self.tally.send(tally, bytes);
+        if tally
+            .sending_told
+            .is_due(milliseconds(self.start.elapsed()), PROGRESS_INTERVAL)
+        {
+            self.write_sent(layer, tally);
+        }
+    }
+
+    fn write_sent(&self, layer: usize, tally: &LayerTally) {
+        self.write(EventLine::LayerSent {
+            layer,
+            bytes: tally.sent(),
+            size: tally.size(),
+        });
+    }
+
+    fn written(&self, layer: usize) {
+        if let Some((tally, _)) = self.tally.finish(layer)
+            && tally.sent() > 0
+        {
+            // The last one is told whenever it comes.
+            self.write_sent(layer, tally);
+        }
+        self.write(EventLine::LayerWritten { layer });
+    }
+
+    fn of(&self, layer: usize, change: impl FnOnce(&LayerTally)) {
+        if let Some(tally) = self.tally.open_layer(layer) {
+            change(tally);
         }
     }
 }
@@ -149,20 +223,54 @@ impl<W: Write + Send> Observer for Events<W> {
                     labels,
                 }
             }
-            Event::LayerStarted { layer } => EventLine::LayerStarted { layer },
+            Event::LayerStarted { layer } => {
+                self.of(layer, LayerTally::start);
+                EventLine::LayerStarted { layer }
+            }
             Event::LayerProgress { layer, bytes } => return self.progress(layer, bytes),
             Event::LayerPacked {
                 layer,
                 digest,
                 size,
                 uncompressed_size,
-            } => EventLine::LayerPacked {
+            } => {
+                self.of(layer, |tally| tally.packed_into(digest, size));
+                EventLine::LayerPacked {
+                    layer,
+                    digest: digest.to_string(),
+                    size,
+                    uncompressed_size,
+                }
+            }
+            Event::LayerReused {
                 layer,
-                digest: digest.to_string(),
+                digest,
                 size,
-                uncompressed_size,
+            } => {
+                self.tally.reuse(layer, size);
+                EventLine::LayerReused {
+                    layer,
+                    digest: digest.to_string(),
+                    size,
+                }
+            }
+            Event::LayerSent { layer, bytes } => return self.sent(layer, bytes),
+            Event::LayerResent { layer } => {
+                self.of(layer, LayerTally::lose);
+                EventLine::LayerResent { layer }
+            }
+            Event::Retry {
+                message,
+                wait,
+                attempt,
+                attempts,
+            } => EventLine::Retry {
+                message,
+                milliseconds: milliseconds(wait),
+                attempt,
+                attempts,
             },
-            Event::LayerWritten { layer } => EventLine::LayerWritten { layer },
+            Event::LayerWritten { layer } => return self.written(layer),
             Event::Committed { manifest } => EventLine::Committed {
                 digest: manifest.to_string(),
             },
@@ -186,8 +294,14 @@ impl<W: Write + Send> Display for Events<W> {
             digest: summary.digest.clone(),
             layers: summary.layers,
             size: summary.size,
-            milliseconds: u64::try_from(summary.elapsed.as_millis()).unwrap_or(u64::MAX),
+            milliseconds: milliseconds(summary.elapsed),
             peak_memory: summary.peak_memory,
+            transfer: self.tally.transfer().map(|transfer| TransferKeys {
+                sent_layers: transfer.sent,
+                sent_bytes: transfer.sent_bytes,
+                reused_layers: transfer.reused,
+                reused_bytes: transfer.reused_bytes,
+            }),
         });
     }
 
@@ -199,6 +313,10 @@ impl<W: Write + Send> Display for Events<W> {
             hints: failure.hints(),
         });
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -217,7 +335,7 @@ mod tests {
 
     #[test]
     fn every_line_is_an_object_with_version_and_event() {
-        let events = Events::new(Vec::new(), Verbosity::Normal);
+        let events = Events::new(Vec::new(), Verbosity::Normal, false);
         let digest = Digest::of(b"");
         events.event(&Event::ClosureRead {
             paths: 1,
@@ -253,7 +371,7 @@ mod tests {
 
     #[test]
     fn progress_is_throttled() {
-        let events = Events::new(Vec::new(), Verbosity::Normal);
+        let events = Events::new(Vec::new(), Verbosity::Normal, false);
         events.event(&Event::Planned {
             layers: &[7],
             labels: &["a".to_owned()],
@@ -262,5 +380,76 @@ mod tests {
             events.event(&Event::LayerProgress { layer: 0, bytes: 1 });
         }
         assert!(lines(events).len() < 100);
+    }
+
+    #[test]
+    fn a_push_tells_what_was_sent_and_what_was_not() {
+        let events = Events::new(Vec::new(), Verbosity::Normal, true);
+        let digest = Digest::of(b"");
+        let labels = ["a", "b"].map(str::to_owned);
+        let event = |event| Observer::event(&events, &event);
+        event(Event::Planned {
+            layers: &[7, 8],
+            labels: &labels,
+        });
+        event(Event::LayerReused {
+            layer: 0,
+            digest,
+            size: 70,
+        });
+        event(Event::LayerStarted { layer: 1 });
+        for _ in 0..10_000 {
+            event(Event::LayerSent { layer: 1, bytes: 1 });
+        }
+        event(Event::LayerResent { layer: 1 });
+        event(Event::Retry {
+            message: "no answer",
+            wait: Duration::from_millis(1500),
+            attempt: 1,
+            attempts: 5,
+        });
+        event(Event::LayerPacked {
+            layer: 1,
+            digest,
+            size: 80,
+            uncompressed_size: 90,
+        });
+        event(Event::LayerSent {
+            layer: 1,
+            bytes: 80,
+        });
+        event(Event::LayerWritten { layer: 1 });
+        events.done(&Summary {
+            verb: "pushed",
+            destination: "docker://example.org/app".to_owned(),
+            names: Vec::new(),
+            digest: digest.to_string(),
+            layers: 2,
+            size: 150,
+            elapsed: Duration::from_secs(2),
+            peak_memory: None,
+        });
+        let lines = lines(events);
+        assert!(lines.len() < 100, "sending is throttled");
+        for expected in [
+            json!({
+                "version": 1, "event": "layer-reused", "layer": 0,
+                "digest": digest.to_string(), "size": 70
+            }),
+            json!({"version": 1, "event": "layer-resent", "layer": 1}),
+            json!({
+                "version": 1, "event": "retry", "message": "no answer",
+                "milliseconds": 1500, "attempt": 1, "attempts": 5
+            }),
+            json!({"version": 1, "event": "layer-sent", "layer": 1, "bytes": 80, "size": 80}),
+            json!({
+                "version": 1, "event": "done", "destination": "docker://example.org/app",
+                "digest": digest.to_string(), "layers": 2, "size": 150, "milliseconds": 2000,
+                "peakMemory": null, "sentLayers": 1, "sentBytes": 10_080,
+                "reusedLayers": 1, "reusedBytes": 70
+            }),
+        ] {
+            assert!(lines.contains(&expected), "{expected} is not in {lines:#?}");
+        }
     }
 }

@@ -36,6 +36,21 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
+/// Returns a time to wait for: `0.4 s`, `2 s`, `2 min 5 s`; rounded up, so that
+/// it is never nothing.
+pub(crate) fn pause(duration: Duration) -> String {
+    let tenths = duration.as_millis().div_ceil(100);
+    if tenths < 100 && !tenths.is_multiple_of(10) {
+        return format!("{}.{} s", tenths / 10, tenths % 10);
+    }
+    let seconds = tenths.div_ceil(10);
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +78,17 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(59_949)), "59.9 s");
         assert_eq!(seconds(Duration::from_millis(59_960)), "1 min 0 s");
         assert_eq!(seconds(Duration::from_secs(125)), "2 min 5 s");
+        for (milliseconds, text) in [
+            (1, "0.1 s"),
+            (730, "0.8 s"),
+            (2000, "2 s"),
+            (9_901, "10 s"),
+            (12_300, "13 s"),
+            (59_901, "1 min"),
+            (300_000, "5 min"),
+            (125_000, "2 min 5 s"),
+        ] {
+            assert_eq!(pause(Duration::from_millis(milliseconds)), text);
+        }
     }
 }

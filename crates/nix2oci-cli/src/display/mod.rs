@@ -18,10 +18,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix2oci::Observer;
+use nix2oci::{Event, Observer};
 
 use crate::args::{ProgressArg, TalkArgs};
 use crate::exit::{self, Failure};
+
+use tally::Transfer;
 
 /// Tells the user what goes on. Calls come from several threads.
 pub(crate) trait Display: Observer {
@@ -38,6 +40,8 @@ pub(crate) trait Display: Observer {
 /// What was done, in a few figures.
 #[derive(Debug, Clone)]
 pub(crate) struct Summary {
+    /// What was done to the destination, as a verb: `wrote`.
+    pub(crate) verb: &'static str,
     /// Where the image or the recipe went.
     pub(crate) destination: String,
     /// The image's names in full.
@@ -55,15 +59,24 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Returns it as a line for people.
-    fn to_text(&self) -> String {
+    /// Returns it as a line for people, with what was sent for it.
+    fn to_text(&self, transfer: Option<Transfer>) -> String {
         let names = self.names.iter().map(|name| format!("{name}, "));
+        let sent = transfer.map(|transfer| match transfer.sent {
+            0 => ", none of them sent".to_owned(),
+            n => format!(
+                ", {n} of them sent, {}",
+                measure::bytes(transfer.sent_bytes)
+            ),
+        });
         format!(
-            "wrote {}: {}{}, {} in {}",
+            "{} {}: {}{}, {}{} in {}",
+            self.verb,
             self.destination,
             names.collect::<String>(),
             measure::count(self.layers, "layer"),
             measure::bytes(self.size),
+            sent.unwrap_or_default(),
             measure::seconds(self.elapsed),
         )
     }
@@ -90,8 +103,9 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    /// Chooses a display by the options and by what standard error is.
-    pub(crate) fn new(args: &TalkArgs) -> Self {
+    /// Chooses a display by the options and by what standard error is; `sends`
+    /// if layers are sent to a registry.
+    pub(crate) fn new(args: &TalkArgs, sends: bool) -> Self {
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, 0) => Verbosity::Normal,
@@ -99,12 +113,12 @@ impl Talk {
             (false, _) => Verbosity::Detailed,
         };
         let display: Arc<dyn Display> = match args.progress {
-            ProgressArg::Json => Arc::new(events::Events::new(io::stderr(), verbosity)),
+            ProgressArg::Json => Arc::new(events::Events::new(io::stderr(), verbosity, sends)),
             _ if verbosity == Verbosity::Quiet => Arc::new(quiet::Quiet::new(verbosity)),
             ProgressArg::None => Arc::new(quiet::Quiet::new(verbosity)),
-            ProgressArg::Plain => Arc::new(lines::Lines::new(io::stderr())),
-            ProgressArg::Auto if can_draw() => Arc::new(bars::Bars::new()),
-            ProgressArg::Auto => Arc::new(lines::Lines::new(io::stderr())),
+            ProgressArg::Plain => Arc::new(lines::Lines::new(io::stderr(), sends)),
+            ProgressArg::Auto if can_draw() => Arc::new(bars::Bars::new(sends)),
+            ProgressArg::Auto => Arc::new(lines::Lines::new(io::stderr(), sends)),
         };
         Self { display, verbosity }
     }
@@ -138,6 +152,23 @@ impl Talk {
     /// Tells that it failed.
     pub(crate) fn failed(&self, failure: &Failure) {
         self.display.failed(failure);
+    }
+}
+
+/// Returns what the user is told of an event in any case, if there is something.
+fn warning(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::Warning { message } => Some(format!("warning: {message}")),
+        Event::Retry {
+            message,
+            wait,
+            attempt,
+            attempts,
+        } => Some(format!(
+            "warning: {message}; trying again in {} ({attempt} of {attempts})",
+            measure::pause(*wait),
+        )),
+        _ => None,
     }
 }
 

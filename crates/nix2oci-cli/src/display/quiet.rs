@@ -4,7 +4,7 @@ use nix2oci::{Event, Observer};
 
 use crate::exit::Failure;
 
-use super::{Display, Summary, Verbosity, say, say_failure};
+use super::{Display, Summary, Verbosity, say, say_failure, warning};
 
 /// Tells warnings, and with [`Verbosity::Quiet`] nothing but failures.
 #[derive(Debug)]
@@ -20,10 +20,10 @@ impl Quiet {
 
 impl Observer for Quiet {
     fn event(&self, event: &Event<'_>) {
-        if let Event::Warning { message } = event
-            && self.verbosity > Verbosity::Quiet
+        if self.verbosity > Verbosity::Quiet
+            && let Some(warning) = warning(event)
         {
-            say(&format!("warning: {message}"));
+            say(&warning);
         }
     }
 }
