@@ -3,6 +3,7 @@
 
 mod closure;
 mod credentials;
+mod copy;
 mod faults;
 mod floors;
 mod image_check;

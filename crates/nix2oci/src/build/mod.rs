@@ -3,6 +3,7 @@
 //! - [`plan()`]: which layers there will be; reads no contents
 //! - [`build()`]: an image into a sink
 //! - [`push()`]: what a registry lacks of an image, to there
+//! - [`copy()`]: a stored image into a sink
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
 #[expect(
@@ -10,6 +11,7 @@
     reason = "the verb that the floor is named after"
 )]
 mod build;
+mod copy;
 mod plan;
 #[cfg(feature = "registry")]
 mod push;
@@ -19,6 +21,7 @@ mod report;
 mod spec;
 
 pub use build::{build, resolve};
+pub use copy::copy;
 pub use plan::{ImagePlan, LayerOutline, plan};
 #[cfg(feature = "registry")]
 pub use push::{

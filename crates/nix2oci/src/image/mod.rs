@@ -38,6 +38,7 @@ pub use problem::{Place, Problem, ProblemKind, Severity};
 pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use records::{layer_records, layer_store_paths};
+pub(crate) use select::is_manifest;
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 pub use tree::{ImageTree, TreeDocument};
 pub use verify::VerifyingReader;

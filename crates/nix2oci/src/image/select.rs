@@ -22,7 +22,9 @@ pub(super) fn is_index(media_type: &MediaType) -> bool {
     *media_type == MediaType::ImageIndex || media_type.as_ref() == DOCKER_INDEX
 }
 
-pub(super) fn is_manifest(media_type: &MediaType) -> bool {
+/// Returns whether a media type is that of an image manifest, OCI's or Docker's,
+/// which has the same members.
+pub(crate) fn is_manifest(media_type: &MediaType) -> bool {
     *media_type == MediaType::ImageManifest || media_type.as_ref() == DOCKER_MANIFEST
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::image::RawManifest;
+use crate::image::{RawManifest, is_manifest};
 use crate::layer::Blob;
 use crate::oci::{Descriptor, ImageManifest, MediaType, Reference, annotation, canonical_json};
 
@@ -139,7 +139,7 @@ fn text<'a>(descriptor: &'a Value, annotation: &str) -> Option<&'a str> {
 /// Reads the manifest that a sink was given; `image` names the sink in errors.
 pub(super) fn parse_manifest(image: &str, manifest: &RawManifest) -> Result<ImageManifest> {
     let media_type = manifest.blob.descriptor().media_type();
-    if *media_type != MediaType::ImageManifest {
+    if !is_manifest(media_type) {
         return Err(Error::image(
             image,
             format!("cannot hold a {media_type} by a name, expected an image manifest"),
