@@ -2,8 +2,8 @@
 //! the command with the real tools.
 
 mod closure;
-mod credentials;
 mod copy;
+mod credentials;
 mod faults;
 mod floors;
 mod image_check;

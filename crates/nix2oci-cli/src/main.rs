@@ -56,6 +56,7 @@ fn run(cli: &Cli) -> Status {
 fn dispatch(command: &Command, talk: &Talk) -> Outcome {
     match command {
         Command::Build(args) => command::build(args, talk),
+        Command::Push(args) => command::push(args, talk),
         Command::Resolve(args) => command::resolve(args, talk),
         Command::Plan(args) => command::plan(args, talk),
         Command::Inspect(args) => command::inspect(args, talk),

@@ -6,9 +6,12 @@
 //! layers are in image order, bottom first. New keys may appear without a new
 //! version; a key that changes its meaning or goes away gets one.
 
-use nix2oci::build::{BuildReport, ImagePlan, LayerOutline, LayerReport};
+use nix2oci::build::{
+    BuildReport, ImagePlan, LayerOutline, LayerReport, LayerState, PushForecast, PushReport,
+    PushedLayer,
+};
 use nix2oci::oci::{Platform, Reference, display_platform};
-use nix2oci::{ImageSpec, StorePath};
+use nix2oci::{ImageSpec, LayerRecord, StorePath};
 use serde::Serialize;
 
 const VERSION: u32 = 1;
@@ -21,7 +24,8 @@ pub(crate) struct Report {
     /// The image itself; a plan has none.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     image: Option<Image>,
-    platform: String,
+    /// Not known of an image that was only copied.
+    platform: Option<String>,
     layers: Vec<Layer>,
     totals: Totals,
 }
@@ -38,12 +42,19 @@ struct Image {
     digest: String,
     /// The manifest's bytes: with `digest`, what a descriptor says.
     size: u64,
-    /// The config's digest: what docker calls the image ID.
-    config_digest: String,
+    /// The config's digest: what docker calls the image ID. An index of several
+    /// platforms has none.
+    config_digest: Option<String>,
+    /// The name for ever, of an image that was pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<String>,
+    /// The tags that did not point to it before, of an image that was pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_tags: Option<Vec<String>>,
 }
 
 /// A layer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Layer {
     /// The digest of all that shapes its bytes; `null` if a NAR hash is not
@@ -58,7 +69,7 @@ struct Layer {
     diff_id: Option<String>,
     /// The bytes of the blob.
     size: Option<u64>,
-    /// `new`: has to be packed or was; there is no other state yet.
+    /// The name of a `LayerState`; `new` where nothing was asked.
     state: &'static str,
 }
 
@@ -70,16 +81,18 @@ struct Totals {
     paths: usize,
     nar_size: u64,
     layers: usize,
-    /// Bytes of the blobs that are new.
+    /// Bytes of the blobs that are new; `null` if one of them is not packed.
     upload_bytes: Option<u64>,
+    /// The NAR sizes of the layers that are new: what is packed for them.
+    upload_nar_size: u64,
     /// Bytes of the blobs that were there already.
     reused_bytes: u64,
 }
 
 impl Layer {
     /// Makes a layer that is not packed yet.
-    fn planned(spec: &ImageSpec, outline: &LayerOutline) -> Self {
-        let full = |path: &StorePath| spec.closure.store_dir().join(path);
+    fn planned(outline: &LayerOutline) -> Self {
+        let full = |path: &StorePath| outline.spec.store_dir.join(path);
         Self {
             key: outline.key.map(|key| key.to_string()),
             paths: outline.paths().iter().map(full).collect(),
@@ -89,16 +102,30 @@ impl Layer {
             digest: None,
             diff_id: None,
             size: None,
-            state: "new",
+            state: LayerState::New.name(),
         }
     }
 
-    fn built(spec: &ImageSpec, layer: &LayerReport) -> Self {
+    fn of_record(outline: &LayerOutline, record: Option<&LayerRecord>, state: LayerState) -> Self {
         Self {
-            digest: Some(layer.record.digest.to_string()),
-            diff_id: Some(layer.record.diff_id.to_string()),
-            size: Some(layer.record.size),
-            ..Self::planned(spec, &layer.outline)
+            digest: record.map(|record| record.digest.to_string()),
+            diff_id: record.map(|record| record.diff_id.to_string()),
+            size: record.map(|record| record.size),
+            state: state.name(),
+            ..Self::planned(outline)
+        }
+    }
+
+    /// Makes a layer that was pushed. Of one that was only copied nobody knows
+    /// what is in it.
+    fn pushed(layer: &PushedLayer) -> Self {
+        let planned = layer.outline.as_ref().map(Self::planned);
+        Self {
+            digest: Some(layer.descriptor.digest().to_string()),
+            diff_id: layer.diff_id.map(|diff_id| diff_id.to_string()),
+            size: Some(layer.descriptor.size()),
+            state: layer.state.name(),
+            ..planned.unwrap_or_default()
         }
     }
 }
@@ -106,8 +133,16 @@ impl Layer {
 impl Report {
     /// Makes the report of a plan.
     pub(crate) fn planned(spec: &ImageSpec, plan: &ImagePlan) -> Self {
-        let layers = plan.layers.iter().map(|layer| Layer::planned(spec, layer));
-        Self::new(None, &spec.config.platform, layers.collect())
+        let layers = plan.layers.iter().map(Layer::planned);
+        Self::new(None, Some(&spec.config.platform), layers.collect())
+    }
+
+    /// Makes the report of what a push would do.
+    pub(crate) fn forecast(spec: &ImageSpec, forecast: &PushForecast) -> Self {
+        let layers = forecast.plan.layers.iter().zip(&forecast.layers);
+        let layers =
+            layers.map(|(outline, l)| Layer::of_record(outline, l.record.as_ref(), l.state));
+        Self::new(None, Some(&spec.config.platform), layers.collect())
     }
 
     /// Makes the report of an image that was built or resolved.
@@ -118,28 +153,54 @@ impl Report {
             names,
             digest: report.manifest_digest.to_string(),
             size: report.manifest_size,
-            config_digest: report.config_digest.to_string(),
+            config_digest: Some(report.config_digest.to_string()),
+            pinned: None,
+            changed_tags: None,
         };
-        let layers = report.layers.iter().map(|layer| Layer::built(spec, layer));
-        Self::new(Some(image), &spec.config.platform, layers.collect())
+        let of = |layer: &LayerReport| {
+            Layer::of_record(&layer.outline, Some(&layer.record), LayerState::New)
+        };
+        let layers = report.layers.iter().map(of);
+        Self::new(Some(image), Some(&spec.config.platform), layers.collect())
     }
 
-    fn new(image: Option<Image>, platform: &Platform, layers: Vec<Layer>) -> Self {
-        let size_of = |state: &str| -> Option<u64> {
-            let of_state = layers.iter().filter(|layer| layer.state == state);
-            of_state.map(|layer| layer.size).sum()
+    /// Makes the report of an image that was pushed; `platform` is that of an
+    /// image that was built for it.
+    pub(crate) fn pushed(
+        platform: Option<&Platform>,
+        names: &[Reference],
+        report: &PushReport,
+    ) -> Self {
+        let names: Vec<String> = names.iter().map(Reference::whole).collect();
+        let image = Image {
+            name: names.first().cloned(),
+            names,
+            digest: report.manifest_digest.to_string(),
+            size: report.manifest_size,
+            config_digest: report.config_digest.map(|digest| digest.to_string()),
+            pinned: Some(report.pinned.clone()),
+            changed_tags: Some(report.changed_tags.clone()),
         };
+        let layers = report.layers.iter().map(Layer::pushed);
+        Self::new(Some(image), platform, layers.collect())
+    }
+
+    fn new(image: Option<Image>, platform: Option<&Platform>, layers: Vec<Layer>) -> Self {
+        let (new, there): (Vec<_>, Vec<_>) = layers
+            .iter()
+            .partition(|layer| layer.state == LayerState::New.name());
         let totals = Totals {
             paths: layers.iter().map(|layer| layer.paths.len()).sum(),
             nar_size: layers.iter().map(|layer| layer.nar_size).sum(),
             layers: layers.len(),
-            upload_bytes: size_of("new"),
-            reused_bytes: size_of("reused").unwrap_or(0),
+            upload_bytes: new.iter().map(|layer| layer.size).sum(),
+            upload_nar_size: new.iter().map(|layer| layer.nar_size).sum(),
+            reused_bytes: there.iter().filter_map(|layer| layer.size).sum(),
         };
         Self {
             version: VERSION,
             image,
-            platform: display_platform(platform),
+            platform: platform.map(display_platform),
             layers,
             totals,
         }

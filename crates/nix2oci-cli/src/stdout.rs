@@ -35,6 +35,11 @@ pub(crate) fn is_stdout(path: &Path) -> bool {
     (file.dev(), file.ino()) == (stdout.dev(), stdout.ino()) && !is_device
 }
 
+/// Returns whether a file that was asked for is standard output.
+pub(crate) fn is_wanted(file: Option<&Path>) -> bool {
+    file.is_some_and(is_stdout)
+}
+
 /// Refuses more than one result for standard output.
 ///
 /// Takes the options in the order of the help, and whether each wants it.

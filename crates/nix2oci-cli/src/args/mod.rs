@@ -11,6 +11,7 @@ mod closure;
 mod image;
 mod layers;
 mod output;
+mod push;
 mod registry;
 pub(crate) mod values;
 
@@ -26,6 +27,7 @@ pub(crate) use closure::ClosureArgs;
 pub(crate) use image::ConfigArgs;
 pub(crate) use layers::LayerArgs;
 pub(crate) use output::{RecordArgs, RunArgs};
+pub(crate) use push::PushArgs;
 pub(crate) use registry::{RegistryArgs, ReuseArgs};
 
 const EXIT_CODES: &str = "\
@@ -36,8 +38,8 @@ Exit codes:
     3  bad input: a broken file, a path not in the store, a bad reference
     4  the output could not be written
     5  an integrity check failed
-    6  reserved: a registry refused the sign-in
-    7  reserved: a registry or a binary cache failed or could not be reached
+    6  a registry refused the sign-in
+    7  a registry failed or could not be reached
     8  `check` found problems
   130  interrupted";
 
@@ -65,6 +67,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(Box<BuildArgs>),
+    Push(Box<PushArgs>),
     Resolve(Box<ResolveArgs>),
     Plan(Box<PlanArgs>),
     Inspect(InspectArgs),
@@ -78,7 +81,11 @@ impl Command {
     /// Returns whether layers are sent to a registry, which shows in how
     /// progress is told.
     pub(crate) fn sends(&self) -> bool {
-        matches!(self, Self::Build(args) if args.output.starts_with("docker://"))
+        match self {
+            Self::Build(args) => args.output.starts_with("docker://"),
+            Self::Push(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -95,6 +102,7 @@ Examples:
   nix2oci build ./result -o image.tar --name hello --cmd /bin/hello --contents ./result
   nix2oci build ./result -o oci:layout:v1 --compression zstd
   nix2oci build ./result -o - | podman load
+  nix2oci build ./result -o docker://ghcr.io/team/app:1.2
   nix2oci build --closure attrs:\"$NIX_ATTRS_JSON_FILE#graph\" -o \"$out\"")]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
@@ -113,6 +121,10 @@ pub(crate) struct BuildArgs {
     /// Print what was built as JSON instead of the digest alone
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) reuse: ReuseArgs,
 }
 
 /// Find out every digest of an image and write the recipe, but no layer
@@ -146,10 +158,22 @@ pub(crate) struct ResolveArgs {
 /// sizes, as graph: has none, those of the files are added up. Takes all options
 /// of `build` that shape an image; sizes are those of the NAR serialisation,
 /// before compression.
+///
+/// With --against it tells what `push` would find there and what it would send.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    /// Tell what a push to there would send; writes nothing
+    ///
+    /// The size of a layer that was never packed is not known before it is: it
+    /// is estimated from the layers that are there.
+    #[arg(long, value_name = "docker://IMAGE", help_heading = "Output")]
+    pub(crate) against: Option<String>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) reuse: ReuseArgs,
     /// Print the plan as JSON
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
@@ -170,6 +194,8 @@ pub(crate) struct InspectArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Verify every digest, size, diff ID and tar rule of an image
@@ -184,6 +210,8 @@ pub(crate) struct CheckArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 const IMAGE_HELP: &str = "\
@@ -192,6 +220,8 @@ The image:
   oci:DIR[:TAG]       an OCI image layout directory
   archive:FILE[:TAG]  a tar, compressed or not, with an OCI layout or of `docker save`
   PATH                one of both; looked at and recognised
+  docker://HOST/REPO[:TAG][@DIGEST]
+                      an image of a registry
 
 A TAG says which, if there are several.";
 

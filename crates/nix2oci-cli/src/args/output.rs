@@ -38,10 +38,10 @@ pub(super) fn destinations_help() -> String {
     let plain = [
         ("-".to_owned(), "archive: on standard output"),
         ("FILE".to_owned(), "archive:FILE"),
+        (
+            "docker://HOST/REPO[:TAG]".to_owned(),
+            "a registry, as `push` does it",
+        ),
     ];
-    help_table(
-        "Where the image goes",
-        sinks.chain(plain),
-        "skopeo copy takes an image from there to registries and to Docker.",
-    )
+    help_table("Where the image goes", sinks.chain(plain), "")
 }

@@ -113,10 +113,12 @@ pub(crate) struct ReuseArgs {
     /// registry has by digest is still not sent.
     #[arg(long)]
     pub(crate) no_reuse: bool,
-    /// Ask the registry for every layer that is taken over
+    /// Make every layer that is taken over all the same, and compare
     ///
-    /// Protects from a registry that lost blobs of an image that it still lists.
-    /// Costs a request for each such layer.
+    /// Protects from layers that somebody else put into the repository under the
+    /// key of other store paths: it is an error that names the layer. Costs the
+    /// time to pack them and a request for each, which also finds blobs that the
+    /// registry lost.
     #[arg(long, conflicts_with = "no_reuse")]
     pub(crate) verify_reused: bool,
     /// Where digests of packed layers are kept, or none [default: $XDG_CACHE_HOME/nix2oci, else ~/.cache/nix2oci]

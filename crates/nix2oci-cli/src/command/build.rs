@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nix2oci::build::PushReport;
+use nix2oci::oci::Reference;
 use nix2oci::sink::Destination;
 
 use crate::args::BuildArgs;
@@ -10,11 +12,15 @@ use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
+use crate::select::Pushed;
 use crate::{host, select, stdout};
 
 /// Builds an image. Everything that can be wrong with where the results go is
 /// found out before the work.
 pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
+    if let Some(names) = select::destinations(&args.output)? {
+        return push(args, &names, talk);
+    }
     let start = Instant::now();
     let destination = select::destination(&args.output)?;
     let wants = |file: &Option<PathBuf>| file.as_deref().is_some_and(stdout::is_stdout);
@@ -37,11 +43,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     talk.done(&Summary {
         verb: "wrote",
         destination: sink.name(),
-        names: spec
-            .names
-            .iter()
-            .map(nix2oci::oci::Reference::whole)
-            .collect(),
+        names: spec.names.iter().map(Reference::whole).collect(),
         digest: built.manifest_digest.to_string(),
         layers: built.layers.len(),
         size: built.layers.iter().map(|layer| layer.record.size).sum(),
@@ -54,4 +56,23 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
         stdout::deliver(format!("{}\n", built.manifest_digest).as_bytes())?;
     }
     Ok(Status::Done)
+}
+
+/// Builds an image into a registry.
+fn push(args: &BuildArgs, names: &[Reference], talk: &Talk) -> Outcome {
+    let roots = Pushed::Roots(args.image.roots.clone());
+    let digest = |pushed: &PushReport| pushed.manifest_digest.to_string();
+    super::push::run(
+        &super::push::Push {
+            what: &roots,
+            names,
+            image: &args.image,
+            registry: &args.registry,
+            reuse: &args.reuse,
+            record: &args.record,
+            json: args.json,
+            result: &digest,
+        },
+        talk,
+    )
 }

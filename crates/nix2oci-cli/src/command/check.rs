@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nix2oci::image::{ImageReader, Problem, Severity};
+use nix2oci::image::{Problem, Severity};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
@@ -34,9 +34,9 @@ struct Finding {
 
 /// Prints `ok`, or every problem of an image.
 pub(crate) fn check(args: &CheckArgs, talk: &Talk) -> Outcome {
-    let source = select::image_source(&args.image)?;
+    let image = select::any_image(&args.image)?;
     let cx = select::context(None, talk)?;
-    let reader = ImageReader::open(&cx, &source)?;
+    let reader = select::open_image(&cx, &image, &args.registry)?;
     let problems = nix2oci::image::check(&cx, &reader)?;
     let is_good = problems.iter().all(|p| p.severity() != Severity::Error);
     let text = if args.json {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nix2oci::image::{ImageReader, ImageSummary, InspectOptions, LayerSummary};
+use nix2oci::image::{ImageSummary, InspectOptions, LayerSummary};
 use nix2oci::oci::is_tag;
 use serde_json::Value;
 
@@ -13,9 +13,9 @@ use crate::{output, select};
 
 /// Prints what an image is.
 pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
-    let source = select::image_source(&args.image)?;
+    let image = select::any_image(&args.image)?;
     let cx = select::context(None, talk)?;
-    let reader = ImageReader::open(&cx, &source)?;
+    let reader = select::open_image(&cx, &image, &args.registry)?;
     let options = InspectOptions {
         store_dir: args.store_dir.clone(),
         ..InspectOptions::default()

@@ -7,6 +7,7 @@ mod completions;
 mod inspect;
 mod man;
 mod plan;
+mod push;
 mod resolve;
 
 pub(crate) use build::build;
@@ -16,4 +17,5 @@ pub(crate) use completions::completions;
 pub(crate) use inspect::inspect;
 pub(crate) use man::man;
 pub(crate) use plan::plan;
+pub(crate) use push::push;
 pub(crate) use resolve::resolve;

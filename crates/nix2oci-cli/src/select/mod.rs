@@ -5,15 +5,15 @@
 //!
 //! - [`image`]: the arguments of `build`, `resolve` and `plan`
 //! - `config`: the image's config and names
+//! - `network`: the registries, and what is taken over from them
+//! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
 //! - `roots`: which store path a file name means
 //! - `warnings`: what is no error and still not what people mean
 
 mod config;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for the verbs that talk to registries")
-)]
+mod network;
+mod push;
 mod registry;
 mod roots;
 mod warnings;
@@ -42,11 +42,8 @@ use crate::{host, signal, stdout};
 
 use roots::Store;
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "for the verbs that talk to registries")
-)]
-pub(crate) use registry::{cache_dir, registry_options};
+pub(crate) use network::{Network, open_image};
+pub(crate) use push::{Pushed, against, any_image, destinations, push};
 pub(crate) use warnings::warn;
 
 /// Makes what every long call needs, and lets signals stop it.
@@ -85,10 +82,7 @@ pub(crate) fn destination(text: &str) -> Outcome<Destination> {
 /// Returns what to do instead of writing to a transport of other tools.
 fn transport_advice(text: &str) -> Option<&'static str> {
     Some(match text.split_once(':')?.0 {
-        "docker" => {
-            "this version does not push: write an archive and say \
-             `skopeo copy docker-archive:FILE docker://…`"
-        }
+        "docker" => "a registry is written docker://HOST/REPOSITORY[:TAG]",
         "docker-daemon" => "say `nix2oci build … -o - | docker load`",
         "containers-storage" => "say `nix2oci build … -o - | podman load`",
         "dir" => "write an archive and say `skopeo copy docker-archive:FILE dir:…`",
@@ -154,13 +148,23 @@ pub(crate) fn layer_cache(dir: Option<&Path>) -> Outcome<DirCache> {
 
 /// Finds out which image is meant; reads the closure and lists the `--contents`.
 pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<ImageSpec> {
+    image_of(cx, args, &args.roots, talk)
+}
+
+/// The same, of other roots than those of the arguments.
+pub(crate) fn image_of(
+    cx: &Context,
+    args: &ImageArgs,
+    roots: &[PathBuf],
+    talk: &Talk,
+) -> Outcome<ImageSpec> {
     claim_stdin(args)?;
     let root = args.closure.store_root.as_deref();
     let store = Store::new(args.closure.store_dir.clone(), root);
     let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {
         paths.iter().map(|path| store.find(what, path)).collect()
     };
-    let roots = find("root", &args.roots)?;
+    let roots = find("root", roots)?;
     let contents = find("--contents", &args.config.contents)?;
     let explicit_layers = args
         .layers

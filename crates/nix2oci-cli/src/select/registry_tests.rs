@@ -7,7 +7,7 @@ use nix2oci::ErrorClass;
 
 use super::*;
 use crate::exit::Status;
-use crate::select::{cache_dir, registry_options};
+use crate::select::registry::{cache_dir, registry_options};
 
 #[derive(Debug, Parser)]
 struct Line {

@@ -26,7 +26,7 @@ pub use plan::{ImagePlan, LayerOutline, plan};
 #[cfg(feature = "registry")]
 pub use push::{
     LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource, PushedLayer,
-    forecast, push,
+    UploadEstimate, forecast, push,
 };
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipeNode, RecipePacking, RecipePath};
 pub use recipe_parts::RecipeParts;

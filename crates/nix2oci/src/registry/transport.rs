@@ -34,7 +34,6 @@ pub(crate) struct Transport {
 struct Shared {
     cx: Context,
     host: String,
-    api_host: String,
     retries: u32,
     wire: Wire,
     auth: Auth,
@@ -66,7 +65,6 @@ impl Transport {
             shared: Arc::new(Shared {
                 cx: cx.clone(),
                 host: host.to_owned(),
-                api_host: api_host.to_owned(),
                 retries: options.retries,
                 wire: Wire::new(host, api_host, options, limits)?,
                 auth: Auth::new(host, Arc::clone(&options.credentials)),
@@ -79,11 +77,6 @@ impl Transport {
     /// Returns the host as the user wrote it.
     pub(crate) fn host(&self) -> &str {
         &self.shared.host
-    }
-
-    /// Returns the host that the API is on.
-    pub(crate) fn api_host(&self) -> &str {
-        &self.shared.api_host
     }
 
     /// Returns how often a request is repeated at most.

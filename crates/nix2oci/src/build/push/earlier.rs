@@ -259,7 +259,7 @@ fn image_for(
         let Some(entry) = index.manifests().iter().find(fits) else {
             return Ok(None);
         };
-        chosen = fetch(target, repository, &entry.digest().to_string())?;
+        chosen = fetch(target, repository, entry.digest().as_ref())?;
         match &chosen {
             Some(found) => found,
             None => return Ok(None),

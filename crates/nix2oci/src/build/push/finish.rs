@@ -53,7 +53,7 @@ impl Transfer<'_> {
     fn put_config(&self, config: &BytesBlob) -> Result<bool> {
         let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
         let descriptor = config.descriptor().clone();
-        if !self.earlier.is_new() && uploads.present(&[descriptor.clone()])?[0] {
+        if !self.earlier.is_new() && uploads.present(std::slice::from_ref(&descriptor))?[0] {
             return Ok(false);
         }
         let bytes: Arc<[u8]> = config.bytes().into();

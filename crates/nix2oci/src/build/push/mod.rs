@@ -33,7 +33,7 @@ use earlier::Earlier;
 use outlook::{Job, Outlook};
 use transfer::Transfer;
 
-pub use outlook::{LayerForecast, PushForecast, forecast};
+pub use outlook::{LayerForecast, PushForecast, UploadEstimate, forecast};
 pub use report::{LayerState, PushReport, PushedLayer};
 
 /// What is pushed.
@@ -71,8 +71,8 @@ pub struct PushOptions {
     /// Further images whose layers are taken over. Those of another repository
     /// of the same registry are mounted from there.
     pub reuse_from: Vec<Reference>,
-    /// Makes every layer that is taken over all the same, and fails with an
-    /// integrity error if it is not the one that the earlier image has.
+    /// Asks for every layer that is taken over, makes it all the same, and fails
+    /// with an integrity error if it is not the one that the earlier image has.
     pub verify_reused: bool,
     /// What is known of layers that were packed on this machine before.
     pub cache: Option<Arc<dyn LayerCache>>,
@@ -207,6 +207,7 @@ fn push_image(
     let labels = labels(spec, &plan);
     let jobs = plan.layers.iter().zip(&labels).map(|(outline, label)| Job {
         spec: outline.spec.clone(),
+        media_type: spec.packing.compression.media_type(),
         key: outline.key,
         expected: None,
         nar_size: outline.nar_size,
@@ -256,6 +257,7 @@ fn push_recipe(
     let earlier = Earlier::read(cx, target, options, None)?;
     let jobs = parts.layers.into_iter().map(|(spec, record)| Job {
         key: spec.key(&packing),
+        media_type: record.media_type.clone(),
         nar_size: record.uncompressed_size,
         label: label(&spec),
         expected: Some(record),

@@ -3,16 +3,18 @@
 use crate::context::Context;
 use crate::error::Result;
 use crate::layer::{LayerKey, LayerRecord, LayerSpec};
-use crate::oci::Reference;
+use crate::oci::{MediaType, Reference};
 use crate::registry::{Mounted, Registries, UploadSession, Uploads};
 
 use super::earlier::Earlier;
 use super::{LayerState, PushOptions, Target};
-use crate::build::{ImagePlan, ImageSpec, plan};
+use crate::build::{ImagePlan, ImageSpec, LayerOutline, plan};
 
 /// A layer that has to be in the registry.
 pub(super) struct Job {
     pub(super) spec: LayerSpec,
+    /// What its blob will be.
+    pub(super) media_type: MediaType,
     pub(super) key: Option<LayerKey>,
     /// What a recipe says that it has to become.
     pub(super) expected: Option<LayerRecord>,
@@ -55,7 +57,9 @@ impl Outlook {
         let mut layers = Vec::with_capacity(jobs.len());
         for (at, job) in jobs.into_iter().enumerate() {
             let (prospect, mount_from) = known(job, options, earlier)?;
-            if prospect.record.is_some() && prospect.standing.is_none() {
+            // An earlier image vouches for its blobs, unless nothing is believed.
+            let is_sure = prospect.standing.is_some() && !options.verify_reused;
+            if prospect.record.is_some() && !is_sure {
                 asked.push((at, mount_from));
             }
             layers.push(prospect);
@@ -94,13 +98,14 @@ impl Outlook {
         for ((at, mount_from), is_present) in asked.into_iter().zip(present) {
             let layer = &mut self.layers[at];
             if is_present {
-                layer.standing = Some(if layer.is_by_key {
+                layer.standing.get_or_insert(if layer.is_by_key {
                     LayerState::Cached
                 } else {
                     LayerState::Exists
                 });
                 continue;
             }
+            layer.standing = None;
             if is_read_only {
                 // The image that was named has it, so a mount would work.
                 layer.standing = mount_from.map(|_| LayerState::Mounted);
@@ -134,13 +139,16 @@ fn known(job: Job, options: &PushOptions, earlier: &Earlier) -> Result<(Prospect
     let by_key = job.key.filter(|_| job.expected.is_none());
     let found = by_key.and_then(|key| earlier.record(&key));
     let mut mount_from = None;
+    // A program that compressed a layer anew may have kept its key.
+    let is_packed_so = |record: &LayerRecord| record.media_type == job.media_type;
+    let found = found.filter(|known| is_packed_so(&known.record));
     let record = match (&job.expected, found, by_key, &options.cache) {
         (Some(expected), ..) => Some(expected.clone()),
         (None, Some(known), ..) => {
             mount_from.clone_from(&known.mount_from);
             Some(known.record.clone())
         }
-        (None, None, Some(key), Some(cache)) => cache.get(&key)?,
+        (None, None, Some(key), Some(cache)) => cache.get(&key)?.filter(is_packed_so),
         _ => None,
     };
     let is_here = record
@@ -164,6 +172,58 @@ pub struct PushForecast {
     pub plan: ImagePlan,
     /// What is known of each, in the same order.
     pub layers: Vec<LayerForecast>,
+}
+
+/// How many bytes of layers a push would send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UploadEstimate {
+    /// None.
+    Nothing,
+    /// All new layers were packed before.
+    Exactly(u64),
+    /// Some were not; they are taken to be compressed as much as those that are
+    /// known.
+    About(u64),
+    /// Nothing is known but their sizes before compression.
+    AtMost(u64),
+}
+
+impl PushForecast {
+    /// Returns how many bytes of layers a push would send, as far as that is
+    /// known. Config and manifest come to some kilobytes more.
+    pub fn upload_estimate(&self) -> UploadEstimate {
+        let known = || self.layers.iter().filter_map(|layer| layer.record.as_ref());
+        let sizes: u64 = known().map(|record| record.size).sum();
+        let uncompressed: u64 = known().map(|record| record.uncompressed_size).sum();
+        let layers = self.plan.layers.iter().zip(&self.layers);
+        let new: Vec<_> = layers
+            .filter(|(_, layer)| layer.state == LayerState::New)
+            .collect();
+        let exact: Option<u64> = new
+            .iter()
+            .map(|(_, layer)| layer.record.as_ref().map(|record| record.size))
+            .sum();
+        let nar_size = |(outline, layer): &(&LayerOutline, &LayerForecast)| match &layer.record {
+            Some(_) => 0,
+            None => outline.nar_size,
+        };
+        let packed: u64 = new
+            .iter()
+            .filter_map(|(_, layer)| layer.record.as_ref())
+            .map(|record| record.size)
+            .sum();
+        let unpacked: u64 = new.iter().map(nar_size).sum();
+        match exact {
+            Some(0) if new.is_empty() => UploadEstimate::Nothing,
+            Some(bytes) => UploadEstimate::Exactly(bytes),
+            None if uncompressed == 0 => UploadEstimate::AtMost(unpacked),
+            None => {
+                let ratio = u128::from(unpacked) * u128::from(sizes) / u128::from(uncompressed);
+                UploadEstimate::About(packed + u64::try_from(ratio).unwrap_or(unpacked))
+            }
+        }
+    }
 }
 
 /// What is known of a layer that would be pushed.
@@ -197,6 +257,7 @@ pub fn forecast(
     let earlier = Earlier::read(cx, &target, options, Some(&spec.config.platform))?;
     let jobs = plan.layers.iter().map(|outline| Job {
         spec: outline.spec.clone(),
+        media_type: spec.packing.compression.media_type(),
         key: outline.key,
         expected: None,
         nar_size: outline.nar_size,

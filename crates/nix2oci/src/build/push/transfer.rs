@@ -272,6 +272,7 @@ impl Order {
     fn again((sent, is_present): (&Sent, &bool)) -> Self {
         let job = Job {
             spec: sent.spec.clone(),
+            media_type: sent.record.media_type.clone(),
             key: sent.key,
             expected: Some(sent.record.clone()),
             nar_size: sent.nar_size,

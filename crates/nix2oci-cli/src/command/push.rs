@@ -1,0 +1,148 @@
+//! `nix2oci push`
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix2oci::build::{PushReport, PushSource};
+use nix2oci::oci::Reference;
+use nix2oci::{Context, Error, LocalStore, Recipe, StoreDir};
+
+use crate::args::{ImageArgs, PushArgs, RecordArgs, RegistryArgs, ReuseArgs};
+use crate::display::{Summary, Talk};
+use crate::exit::{Failure, Outcome, Status};
+use crate::output::{self, Records};
+use crate::report::Report;
+use crate::select::{self, Network, Pushed};
+use crate::{host, stdout};
+
+/// Pushes an image. Everything that can be wrong with where the results go is
+/// found out before the work.
+pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
+    let has_closure = !args.image.closure.closure.is_empty();
+    let (what, names) = select::push(&args.image.roots, has_closure)?;
+    let push = Push {
+        what: &what,
+        names: &names,
+        image: &args.image,
+        registry: &args.registry,
+        reuse: &args.reuse,
+        record: &args.record,
+        json: args.json,
+        result: &|pushed| pushed.pinned.clone(),
+    };
+    run(&push, talk)
+}
+
+/// What is pushed, where to and how.
+pub(super) struct Push<'a> {
+    pub(super) what: &'a Pushed,
+    pub(super) names: &'a [Reference],
+    pub(super) image: &'a ImageArgs,
+    pub(super) registry: &'a RegistryArgs,
+    pub(super) reuse: &'a ReuseArgs,
+    pub(super) record: &'a RecordArgs,
+    pub(super) json: bool,
+    /// What goes to standard output.
+    pub(super) result: &'a dyn Fn(&PushReport) -> String,
+}
+
+/// Pushes an image and tells of it.
+pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
+    let start = Instant::now();
+    let is_stdout_taken = stdout::claim(&[
+        ("--json", args.json),
+        (
+            "--metadata-file",
+            stdout::is_wanted(args.record.metadata_file.as_deref()),
+        ),
+        (
+            "--digest-file",
+            stdout::is_wanted(args.record.digest_file.as_deref()),
+        ),
+    ])?;
+    let records = Records::new(args.record)?;
+    let cx = select::context(args.image.run.threads, talk)?;
+    let network = network(&cx, args.registry, args.reuse, args.image, args.names)?;
+    let push = |source| network.push(&cx, source, args.names);
+    let mut platform = None;
+    let pushed = match args.what {
+        Pushed::Roots(roots) => {
+            let spec = select::image_of(&cx, args.image, roots, talk)?;
+            let store_root = args.image.closure.store_root.as_deref();
+            select::warn(&cx, &spec, store_root, None);
+            platform = Some(spec.config.platform.clone());
+            push(PushSource::Image(&spec))?
+        }
+        Pushed::Recipe(file) => {
+            let name = file.display().to_string();
+            let bytes = fs::read(file).map_err(Error::reading(file))?;
+            let recipe = Recipe::parse(&bytes, &name)?;
+            let content = Arc::new(store_of(&recipe, &name, args.image)?);
+            push(PushSource::Recipe {
+                recipe: &recipe,
+                name: &name,
+                content,
+            })?
+        }
+        Pushed::Image(image) => {
+            let image = Arc::new(network.open(&cx, image)?);
+            push(PushSource::Stored {
+                image: &image,
+                platform: args.image.config.platform.as_ref(),
+            })?
+        }
+    };
+    let report = Report::pushed(platform.as_ref(), args.names, &pushed);
+    records.finish(&report, pushed.manifest_digest)?;
+    talk.done(&summary(&pushed, args.names, start));
+    if args.json {
+        stdout::deliver(&output::json(&report))?;
+    } else if !is_stdout_taken {
+        stdout::deliver(format!("{}\n", (args.result)(&pushed)).as_bytes())?;
+    }
+    Ok(Status::Done)
+}
+
+/// Returns the line at the end.
+pub(super) fn summary(pushed: &PushReport, names: &[Reference], start: Instant) -> Summary {
+    Summary {
+        verb: if pushed.changed_tags.is_empty() {
+            "unchanged:"
+        } else {
+            "pushed"
+        },
+        destination: format!("docker://{}", pushed.pinned),
+        names: names.iter().map(Reference::whole).collect(),
+        digest: pushed.manifest_digest.to_string(),
+        layers: pushed.layers.len(),
+        size: pushed.layers.iter().map(|l| l.descriptor.size()).sum(),
+        elapsed: start.elapsed(),
+        peak_memory: host::peak_memory(),
+    }
+}
+
+/// Finds out how the registry is reached and what is taken over.
+pub(super) fn network(
+    cx: &Context,
+    registry: &RegistryArgs,
+    reuse: &ReuseArgs,
+    image: &ImageArgs,
+    names: &[Reference],
+) -> Outcome<Network> {
+    let stdin_taken = select::claim_stdin(image)?;
+    let host = names.first().map_or("", Reference::registry);
+    Network::new(cx, registry, Some(reuse), host, stdin_taken.as_deref())
+}
+
+/// Returns the store that the recipe's paths are in.
+fn store_of(recipe: &Recipe, name: &str, args: &ImageArgs) -> Outcome<LocalStore> {
+    let store_dir: StoreDir = recipe
+        .store_dir
+        .parse()
+        .map_err(|error| Failure::input(format!("{name}, key storeDir: {error}")))?;
+    Ok(match &args.closure.store_root {
+        Some(root) => LocalStore::below(root, &store_dir),
+        None => LocalStore::new(&store_dir),
+    })
+}

@@ -1,0 +1,223 @@
+//! Which image goes to which names.
+
+use std::path::{Path, PathBuf};
+
+use nix2oci::image::{ImageForm, ImageSource, recognise};
+use nix2oci::oci::{Reference, parse_name, parse_reference};
+
+use crate::exit::{Failure, Outcome};
+
+use super::image_source;
+
+/// How an image of a registry is written.
+const REGISTRY: &str = "docker://";
+
+/// What is pushed.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// An image that is built of store paths, perhaps those that a closure
+    /// names.
+    Roots(Vec<PathBuf>),
+    /// A recipe in a file.
+    Recipe(PathBuf),
+    /// An image that is there.
+    Image(AnyImage),
+}
+
+/// An image that is there.
+#[derive(Debug)]
+pub(crate) enum AnyImage {
+    /// A layout or an archive.
+    Stored(ImageSource),
+    /// An image of a registry.
+    Remote(Reference),
+}
+
+/// Reads IMAGE, which may be of a registry.
+pub(crate) fn any_image(text: &str) -> Outcome<AnyImage> {
+    Ok(match text.strip_prefix(REGISTRY) {
+        Some(name) => AnyImage::Remote(remote(text, name)?),
+        None => AnyImage::Stored(image_source(text)?),
+    })
+}
+
+/// Splits the arguments of `push` into what is pushed and where to. With
+/// `has_closure` there may be no ROOT, so that all that looks like a
+/// destination is one.
+pub(crate) fn push(arguments: &[PathBuf], has_closure: bool) -> Outcome<(Pushed, Vec<Reference>)> {
+    let is_remote = |argument: &PathBuf| name_of(argument).is_some();
+    let mut split = arguments
+        .iter()
+        .rposition(|argument| !is_remote(argument))
+        .map_or(0, |last| last + 1);
+    if split == 0 && arguments.len() > 1 && !has_closure {
+        split = 1;
+    }
+    let (source, destinations) = arguments.split_at(split);
+    if destinations.is_empty() {
+        let failure = Failure::usage("no destination is given");
+        let last = arguments.last().map(|last| last.display().to_string());
+        return Err(match last.filter(|last| looks_like_a_name(last)) {
+            Some(last) => failure.hint(format!("is {REGISTRY}{last} meant?")),
+            None => failure.hint("say docker://HOST/REPOSITORY[:TAG] at the end"),
+        });
+    }
+    let names = destinations
+        .iter()
+        .filter_map(name_of)
+        .map(|name| destination(name))
+        .collect::<Outcome<Vec<_>>>()?;
+    if let Some(misplaced) = source.iter().skip(1).find(|argument| is_remote(argument)) {
+        return Err(
+            Failure::usage(format!("{} stands before a ROOT", misplaced.display()))
+                .hint("destinations stand at the end"),
+        );
+    }
+    Ok((pushed(source)?, names))
+}
+
+/// Reads a destination of `build`, or nothing if it is not in a registry.
+pub(crate) fn destinations(text: &str) -> Outcome<Option<Vec<Reference>>> {
+    match text.strip_prefix(REGISTRY) {
+        Some(name) => Ok(Some(vec![destination(name)?])),
+        None => Ok(None),
+    }
+}
+
+/// Reads `--against`.
+pub(crate) fn against(text: &str) -> Outcome<Reference> {
+    destinations(text)?
+        .and_then(|mut names| names.pop())
+        .ok_or_else(|| {
+            Failure::usage(format!("--against {text}: expected an image in a registry"))
+                .hint(format!("is {REGISTRY}{text} meant?"))
+        })
+}
+
+fn pushed(source: &[PathBuf]) -> Outcome<Pushed> {
+    let [one] = source else {
+        return match source.iter().find(|path| is_image(path)) {
+            Some(image) => Err(Failure::usage(format!(
+                "{} is an image, which is pushed alone",
+                image.display()
+            ))),
+            None => Ok(Pushed::Roots(source.to_vec())),
+        };
+    };
+    if let Some(name) = name_of(one) {
+        return Ok(Pushed::Image(AnyImage::Remote(remote(
+            &one.to_string_lossy(),
+            name,
+        )?)));
+    }
+    if !is_image(one) {
+        return Ok(Pushed::Roots(source.to_vec()));
+    }
+    let text = one.to_string_lossy();
+    Ok(match image_source(&text)? {
+        ImageSource::Path(path) if matches!(recognise(&path), Ok(ImageForm::Recipe)) => {
+            Pushed::Recipe(path)
+        }
+        source => Pushed::Image(AnyImage::Stored(source)),
+    })
+}
+
+/// Returns whether an argument is an image and no ROOT: it says so, or it is a
+/// file or a directory that is one. A package is neither a tar nor JSON.
+fn is_image(argument: &Path) -> bool {
+    let text = argument.to_string_lossy();
+    let has_transport = text.split_once(':').is_some_and(|(transport, _)| {
+        matches!(
+            transport,
+            "oci" | "archive" | "oci-archive" | "docker-archive" | "docker"
+        )
+    });
+    has_transport || recognise(argument).is_ok()
+}
+
+fn name_of(argument: &PathBuf) -> Option<&str> {
+    argument.to_str()?.strip_prefix(REGISTRY)
+}
+
+/// Returns whether somebody may have forgotten `docker://`.
+fn looks_like_a_name(text: &str) -> bool {
+    !Path::new(text).exists() && text.contains('/') && parse_name(text).is_ok()
+}
+
+fn destination(name: &str) -> Outcome<Reference> {
+    parse_name(name).map_err(|error| Failure::usage(format!("{REGISTRY}{name}: {error}")))
+}
+
+fn remote(text: &str, name: &str) -> Outcome<Reference> {
+    parse_reference(name).map_err(|error| Failure::usage(format!("{text}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(arguments: &[&str], has_closure: bool) -> Outcome<(Pushed, Vec<String>)> {
+        let arguments: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
+        let (pushed, names) = push(&arguments, has_closure)?;
+        Ok((pushed, names.iter().map(Reference::whole).collect()))
+    }
+
+    #[test]
+    fn destinations_stand_at_the_end() {
+        let (pushed, names) = split(
+            &["./result", "docker://h.io/app:1", "docker://h.io/app"],
+            false,
+        )
+        .unwrap();
+        assert!(matches!(pushed, Pushed::Roots(roots) if roots.len() == 1));
+        assert_eq!(names, ["h.io/app:1", "h.io/app:latest"]);
+
+        let (pushed, names) = split(&["docker://a.io/x:1", "docker://b.io/x:1"], false).unwrap();
+        assert!(
+            matches!(pushed, Pushed::Image(AnyImage::Remote(from)) if from.whole() == "a.io/x:1")
+        );
+        assert_eq!(names, ["b.io/x:1"]);
+
+        let (pushed, names) = split(&["docker://a.io/x:1", "docker://a.io/x:2"], true).unwrap();
+        assert!(matches!(pushed, Pushed::Roots(roots) if roots.is_empty()));
+        assert_eq!(names, ["a.io/x:1", "a.io/x:2"]);
+
+        let (pushed, _) = split(&["oci:dir:1", "docker://a.io/x"], false).unwrap();
+        assert!(matches!(
+            pushed,
+            Pushed::Image(AnyImage::Stored(ImageSource::Layout { .. }))
+        ));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        for (arguments, message) in [
+            (&["./result"][..], "no destination"),
+            (&["./result", "ghcr.io/team/app"], "no destination"),
+            (
+                &["a", "docker://h.io/x", "b", "docker://h.io/x"],
+                "stands before",
+            ),
+            (&["oci:a", "b", "docker://h.io/x"], "pushed alone"),
+            (&["a", "docker://h.io/X"], "lower case"),
+            (&["a", "docker://"], "empty"),
+        ] {
+            let failure = split(arguments, false).unwrap_err();
+            assert!(failure.message().contains(message), "{}", failure.message());
+        }
+    }
+
+    #[test]
+    fn files_are_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = dir.path().join("app.json");
+        std::fs::write(&recipe, "{\"version\": 1}").unwrap();
+        let text = recipe.to_str().unwrap();
+        let (pushed, _) = split(&[text, "docker://h.io/x"], false).unwrap();
+        assert!(matches!(pushed, Pushed::Recipe(path) if path == recipe));
+        let program = dir.path().join("app");
+        std::fs::write(&program, "#!/bin/sh\n").unwrap();
+        let (pushed, _) = split(&[program.to_str().unwrap(), "docker://h.io/x"], false).unwrap();
+        assert!(matches!(pushed, Pushed::Roots(_)));
+    }
+}
