@@ -14,6 +14,8 @@ mod progress;
 mod proxy;
 mod reach;
 mod runtime;
+#[cfg(test)]
+pub(crate) mod test_server;
 mod tls;
 
 pub(crate) use body::{BodyStream, read_pieces};

@@ -29,6 +29,8 @@ mod retry;
 mod source;
 mod stream;
 mod tags;
+#[cfg(test)]
+mod test_bed;
 mod throttle;
 mod token;
 mod transport;

@@ -50,7 +50,7 @@ impl Transport {
         Self::with_limits(cx, host, options, Limits::default())
     }
 
-    fn with_limits(
+    pub(super) fn with_limits(
         cx: &Context,
         host: &str,
         options: &RegistryOptions,
@@ -145,7 +145,7 @@ impl Transport {
             loop {
                 throttle.open().await;
                 tries += 1;
-                let failure = match self.attempt(&request, &mut body).await {
+                let failure = match self.attempt(&mut request, &mut body).await {
                     Ok(response) => return Ok(response),
                     Err(failure) => failure,
                 };
@@ -170,7 +170,14 @@ impl Transport {
     }
 
     /// Sends a request once, and again if the registry wants to know who asks.
-    async fn attempt(&self, request: &Request, body: &mut Outgoing) -> Result<Response, Failure> {
+    ///
+    /// The request is not changed: a `&` would have to be shared between
+    /// threads, which a body that is a stream cannot be.
+    async fn attempt(
+        &self,
+        request: &mut Request,
+        body: &mut Outgoing,
+    ) -> Result<Response, Failure> {
         let Shared { cx, wire, auth, .. } = &*self.shared;
         let base = wire.base().await?;
         let url = self.url(base, request)?;
@@ -300,3 +307,7 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;
