@@ -74,12 +74,14 @@ impl Auth {
     }
 
     /// Returns the header for a request to the registry itself; `None` as long
-    /// as it wants none, or if there is nothing to say.
+    /// as it wants none, or if there is nothing to say. A fetch of the token
+    /// that failed after `began`, when the request was begun, counts for it too.
     pub(super) async fn authorization(
         &self,
         wire: &Wire,
         cancel: &CancelFlag,
         scope: &Scope,
+        began: Instant,
     ) -> Result<Option<HeaderValue>, Failure> {
         let Some(wanted) = lock(&self.wanted).clone() else {
             return Ok(None);
@@ -99,7 +101,7 @@ impl Auth {
                 Ok(Some(basic("<token>", token.reveal())))
             }
             (credentials, Wanted::Bearer(server)) => self
-                .token(wire, cancel, &server, &credentials, scope)
+                .token(wire, cancel, &server, &credentials, scope, began)
                 .await
                 .map(Some),
         }
@@ -199,9 +201,9 @@ impl Auth {
         server: &TokenServer,
         credentials: &Credentials,
         scope: &Scope,
+        began: Instant,
     ) -> Result<HeaderValue, Failure> {
         let slot = self.slot(scope);
-        let arrived = Instant::now();
         let mut slot = slot.lock().await;
         if let Some((token, from)) = &slot.token
             && from == server
@@ -210,7 +212,7 @@ impl Auth {
             return Ok(token.value.clone());
         }
         if let Some((at, failure)) = &slot.failed
-            && *at >= arrived
+            && *at >= began
             && let Some(failure) = copy(failure)
         {
             return Err(failure);
@@ -380,3 +382,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "auth_tests.rs"]
+mod server_tests;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, Url};
@@ -179,13 +179,15 @@ impl Transport {
         body: &mut Outgoing,
     ) -> Result<Response, Failure> {
         let Shared { cx, wire, auth, .. } = &*self.shared;
+        let began = Instant::now();
         let base = wire.base().await?;
         let url = self.url(base, request)?;
         let is_ours = wire.is_home(&url);
         let mut is_second = false;
         loop {
             let authorization = if is_ours {
-                auth.authorization(wire, &cx.cancel, &request.scope).await?
+                auth.authorization(wire, &cx.cancel, &request.scope, began)
+                    .await?
             } else {
                 None
             };

@@ -4,7 +4,6 @@ use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::Url;
@@ -328,7 +327,9 @@ fn an_answer_in_the_middle_of_a_body_is_seen() {
         let _ = stream.write_all(
             b"HTTP/1.1 413 X\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large",
         );
-        // What was not read makes this a reset.
+        // What was not read makes the end a reset. Servers wait for a while so
+        // that the answer is seen before (Go 500 ms, nginx `lingering_close`).
+        thread::sleep(Duration::from_millis(50));
     });
     let bed = Bed::new();
     for _ in 0..20 {

@@ -416,3 +416,7 @@ pub(super) fn secret_value(text: &str) -> Option<HeaderValue> {
 pub(super) fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
