@@ -15,6 +15,7 @@ mod loaders;
 mod nix;
 mod plan;
 mod push;
+mod registry_client;
 mod root_tree;
 mod same_bytes;
 mod schemas;

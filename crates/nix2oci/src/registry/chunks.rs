@@ -7,13 +7,14 @@
 //! believed if it got further than is known, or if it refuses to go on from
 //! there. What is wrong in the end shows in the digest.
 
-use reqwest::Method;
 use reqwest::header::{CONTENT_RANGE, HeaderValue};
+use reqwest::{Method, Url};
 
-use super::location::received;
+use super::location::{closing, received};
 use super::quirks::SMALL_CHUNK;
 use super::repository::Repository;
-use super::upload::{Stopped, TAKEN, Upload, UploadSession, octets};
+use super::request::Request;
+use super::upload::{CLOSED, Stopped, TAKEN, Upload, UploadSession, octets};
 use super::way::{Trouble, trouble};
 use crate::error::Result;
 
@@ -49,23 +50,25 @@ impl Upload<'_> {
         mut taken: u64,
     ) -> Result<(), Box<Stopped>> {
         loop {
-            let error = if taken == self.source.size {
-                match self.close(&session.url).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                }
+            let length = self.length(&session, taken);
+            // A registry that wants long chunks cannot know that a short one is
+            // the last, unless it closes the session.
+            let is_last = taken + length == self.source.size && session.min_chunk > 1;
+            let sent = if length == 0 {
+                self.close(&session.url).await
+            } else if is_last {
+                self.send_last_chunk(&session, taken, length).await
             } else {
-                let length = self.length(&session, taken);
-                match self.send_chunk(&mut session, taken, length).await {
-                    Ok(now) => {
-                        taken = now;
-                        continue;
-                    }
-                    Err(error) if self.shrinks(trouble(&error), taken, length, &session) => {
-                        continue;
-                    }
-                    Err(error) => error,
+                self.send_chunk(&mut session, taken, length).await
+            };
+            let error = match sent {
+                Ok(()) if length == 0 || is_last => return Ok(()),
+                Ok(()) => {
+                    taken += length;
+                    continue;
                 }
+                Err(error) if self.shrinks(trouble(&error), taken, length, &session) => continue,
+                Err(error) => error,
             };
             return Err(Box::new(Stopped {
                 error,
@@ -79,34 +82,44 @@ impl Upload<'_> {
     fn length(&self, session: &UploadSession, taken: u64) -> u64 {
         self.chunk
             .min(session.max_chunk)
-            .max(session.min_chunk)
-            .max(1)
+            .max(session.min_chunk.max(1))
             .min(self.source.size - taken)
     }
 
-    /// Sends one chunk; returns how many bytes the registry has then.
-    async fn send_chunk(
-        &self,
-        session: &mut UploadSession,
-        taken: u64,
-        length: u64,
-    ) -> Result<u64> {
-        let url = session.url.clone();
-        let mut request = self
-            .repository
-            .session_request(Method::PATCH, url, &self.action);
-        request.headers = octets();
-        let range = format!("{taken}-{}", taken + length - 1);
-        let range = HeaderValue::from_str(&range).expect("digits are plain text");
-        request.headers.insert(CONTENT_RANGE, range);
+    /// Sends one chunk; the session goes on from there.
+    async fn send_chunk(&self, session: &mut UploadSession, taken: u64, length: u64) -> Result<()> {
+        let mut request = self.chunk(Method::PATCH, session.url.clone(), taken, length);
         request.accept = TAKEN_OR_ELSEWHERE;
-        request.body = self.body(taken, length);
         let response = self.send_request(request).await?;
         session.url = self.next_url(&response, &session.url)?;
         if response.status == 416 {
             return Err(self.repository.refused(self.action.clone(), response).await);
         }
-        Ok(taken + length)
+        Ok(())
+    }
+
+    /// Sends the last chunk with the request that closes the session.
+    async fn send_last_chunk(
+        &self,
+        session: &UploadSession,
+        taken: u64,
+        length: u64,
+    ) -> Result<()> {
+        let digest = self.source.digest;
+        let mut request = self.chunk(Method::PUT, closing(&session.url, digest), taken, length);
+        request.accept = CLOSED;
+        let response = self.send_request(request).await?;
+        self.repository.check_closed(&response, digest)
+    }
+
+    fn chunk(&self, method: Method, url: Url, taken: u64, length: u64) -> Request {
+        let mut request = self.repository.session_request(method, url, &self.action);
+        request.headers = octets();
+        let range = format!("{taken}-{}", taken + length - 1);
+        let range = HeaderValue::from_str(&range).expect("digits are plain text");
+        request.headers.insert(CONTENT_RANGE, range);
+        request.body = self.body(taken, length);
+        request
     }
 
     /// Makes chunks smaller if that is what a refusal asks for; returns whether

@@ -85,7 +85,7 @@ pub(super) const TAKEN: &[u16] = &[200, 201, 202, 204];
 
 /// What answers to the closing `PUT` are good ones. 202 is none: the blob is
 /// not there then.
-const CLOSED: &[u16] = &[200, 201, 204];
+pub(super) const CLOSED: &[u16] = &[200, 201, 204];
 
 impl Repository {
     /// Makes a blob of another repository of the same registry one of this.
