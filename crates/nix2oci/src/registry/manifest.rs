@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::problem::problem;
-use super::repository::{Read, Repository, check_digest};
+use super::repository::{Repository, check_digest};
 use super::request::{Body, Request};
 use super::response::Response;
 use crate::digest::Digest;
@@ -18,9 +18,6 @@ use crate::oci::{Descriptor, MediaType, descriptor, is_tag};
 
 /// Bytes that a manifest may have. Registries must take as many.
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
-
-/// Bytes of an error answer that are read.
-const MAX_PROBLEM: u64 = 64 << 10;
 
 /// Tags that are asked for in one request.
 const TAGS_TOGETHER: usize = 10;
@@ -248,14 +245,11 @@ impl Repository {
     }
 
     /// Makes the error of an answer that was accepted to be looked at.
-    pub(super) async fn refused(&self, action: String, response: Response) -> Error {
-        let read = match Read::all(response, MAX_PROBLEM).await {
-            Ok(read) => read,
-            Err(error) => return error,
-        };
-        let problem = problem(read.status, read.header("content-type"), &read.bytes);
-        let missing = match read.status {
-            400 | 404 => missing_blobs(&read.bytes),
+    pub(super) async fn refused(&self, action: String, mut response: Response) -> Error {
+        let body = response.error_body().await;
+        let problem = problem(response.status, response.header("content-type"), &body);
+        let missing = match response.status {
+            400 | 404 => missing_blobs(&body),
             _ => None,
         };
         match missing {
@@ -266,7 +260,7 @@ impl Repository {
                 digests,
             }
             .into(),
-            None => self.answered(action, Some(read.status), problem),
+            None => self.answered(action, Some(response.status), problem),
         }
     }
 }

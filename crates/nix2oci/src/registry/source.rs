@@ -51,8 +51,6 @@ struct State {
     turn: u64,
     /// Bytes that were told to be sent.
     told: u64,
-    /// Why the blob could not be read.
-    failure: Option<Error>,
 }
 
 impl Source {
@@ -71,7 +69,6 @@ impl Source {
     pub(super) fn body(self: &Arc<Self>, start: u64, length: u64) -> BodyStream {
         let mut state = self.state();
         state.turn += 1;
-        state.failure = None;
         if start == 0 && state.told > 0 {
             state.told = 0;
             (self.sent)(Sent::Again);
@@ -82,23 +79,8 @@ impl Source {
             at: start,
             end: start + length,
         };
-        read_pieces(Box::new(window), |error| {
-            // What happened is kept in the source; this only ends the request.
-            ErrorKind::Connection {
-                host: "the registry".to_owned(),
-                action: "send a blob that cannot be read".to_owned(),
-                source: error.into(),
-            }
-            .into()
-        })
-    }
-
-    /// Returns why the blob could not be read, if that is what ended a
-    /// request. Bodies that were made before end with an error.
-    pub(super) fn stop(&self) -> Option<Error> {
-        let mut state = self.state();
-        state.turn += 1;
-        state.failure.take()
+        let source = Arc::clone(self);
+        read_pieces(Box::new(window), move |error| source.lift(error))
     }
 
     /// Returns whether all bytes were read to be sent.
@@ -182,17 +164,12 @@ impl Read for Window {
         if state.turn != self.turn {
             return Err(io::Error::other("the request ended before its body"));
         }
-        match self.source.read(&mut state, self.at, &mut buf[..wanted]) {
-            Ok(read) => {
-                self.at += read as u64;
-                Ok(read)
-            }
-            Err(error) => {
-                let shown = io::Error::other(error.to_string());
-                state.failure = Some(error);
-                Err(shown)
-            }
-        }
+        let read = self
+            .source
+            .read(&mut state, self.at, &mut buf[..wanted])
+            .map_err(io::Error::other)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
@@ -276,7 +253,6 @@ mod tests {
         let new = window(&f.source, 0, 12);
         assert!(old.read(&mut [0; 3]).is_err());
         assert_eq!(text(new).unwrap(), "hello, world");
-        assert!(f.source.stop().is_none());
     }
 
     #[test]
@@ -285,9 +261,8 @@ mod tests {
             let f = fixture(b"hello, world", size);
             let mut all = window(&f.source, 0, size);
             let mut bytes = Vec::new();
-            assert!(all.read_to_end(&mut bytes).is_err());
+            let failure = f.source.lift(all.read_to_end(&mut bytes).unwrap_err());
             assert!(bytes.len() < size as usize);
-            let failure = f.source.stop().unwrap();
             let ErrorKind::SizeMismatch { found, .. } = failure.kind() else {
                 panic!("{failure}");
             };
@@ -313,7 +288,7 @@ mod tests {
         let sent: SentFn = Arc::new(|_| {});
         let source = Source::new(&blob, &sent).unwrap();
         let mut bytes = [0; 5];
-        assert!(window(&source, 0, 5).read(&mut bytes).is_err());
-        assert_eq!(source.stop().unwrap().to_string(), "x: changed");
+        let failure = window(&source, 0, 5).read(&mut bytes).unwrap_err();
+        assert_eq!(source.lift(failure).to_string(), "x: changed");
     }
 }

@@ -47,8 +47,8 @@ impl Repository {
     /// # Errors
     ///
     /// [`ErrorKind::Cancelled`] if the bytes ended without their digest;
-    /// [`ErrorKind::SizeMismatch`] if there were more or fewer than `known`
-    /// says; else what the registry said.
+    /// [`ErrorKind::SizeMismatch`] if there were fewer than said, or more that
+    /// the registry did not refuse first; else what the registry said.
     pub(crate) async fn put_stream(
         &self,
         known: Option<&Descriptor>,
@@ -80,9 +80,8 @@ impl Repository {
             }
             None => self.patch(&session, &feed, permit, &action).await,
         };
-        let error = match result {
-            Ok(()) => return Ok(()),
-            Err(error) => feed.failure().unwrap_or(error),
+        let Err(error) = result else {
+            return Ok(());
         };
         let trouble = trouble(&error);
         match trouble {
@@ -172,7 +171,6 @@ struct State {
     passed: u64,
     sent: SentFn,
     made: Option<Descriptor>,
-    failure: Option<Error>,
 }
 
 impl Feed {
@@ -184,7 +182,6 @@ impl Feed {
                 passed: 0,
                 sent,
                 made: None,
-                failure: None,
             })),
         }
     }
@@ -198,11 +195,6 @@ impl Feed {
     /// Returns what the bytes were, once they are all sent.
     fn made(&self) -> Option<Descriptor> {
         lock(&self.state).made.take()
-    }
-
-    /// Returns why the bytes ended early, if they did.
-    fn failure(&self) -> Option<Error> {
-        lock(&self.state).failure.take()
     }
 
     fn sent(&self) -> u64 {
@@ -230,6 +222,7 @@ impl Stream for Fed {
 
     fn poll_next(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
         let mut state = lock(&self.state);
+        let state = &mut *state;
         let Some(body) = &mut state.body else {
             // The end, or nobody waits for the answer any more.
             let broken = state.made.is_none();
@@ -239,32 +232,23 @@ impl Stream for Fed {
             let bytes = piece.len() as u64;
             state.passed += bytes;
             if let Some(size) = state.size.filter(|size| *size < state.passed) {
-                let wrong = wrong_size(size, state.passed);
-                return Poll::Ready(Some(Err(state.fail(wrong))));
+                state.body = None;
+                return Poll::Ready(Some(Err(wrong_size(size, state.passed))));
             }
             (state.sent)(Sent::Bytes(bytes));
             return Poll::Ready(Some(Ok(piece)));
         }
-        let Ok(made) = ready!(Pin::new(&mut body.end).poll(task)) else {
-            return Poll::Ready(Some(Err(state.fail(ErrorKind::Cancelled.into()))));
+        let made = ready!(Pin::new(&mut body.end).poll(task));
+        state.body = None;
+        let Ok(made) = made else {
+            return Poll::Ready(Some(Err(ErrorKind::Cancelled.into())));
         };
         let expected = state.size.unwrap_or(made.size());
         if expected != state.passed {
-            let wrong = wrong_size(expected, state.passed);
-            return Poll::Ready(Some(Err(state.fail(wrong))));
+            return Poll::Ready(Some(Err(wrong_size(expected, state.passed))));
         }
-        state.body = None;
         state.made = Some(made);
         Poll::Ready(None)
-    }
-}
-
-impl State {
-    /// Keeps why the bytes end; returns what ends the request.
-    fn fail(&mut self, error: Error) -> Error {
-        self.body = None;
-        self.failure = Some(error);
-        ErrorKind::Cancelled.into()
     }
 }
 
@@ -272,3 +256,7 @@ fn wrong_size(expected: u64, found: u64) -> Error {
     check_size("a blob as it is made", expected, found)
         .expect_err("it is called with sizes that differ")
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -17,6 +17,7 @@ use super::location::{closing, resolve};
 use super::repository::{Repository, check_digest, check_name, sha256_of};
 use super::request::{Body, Request, Target};
 use super::response::Response;
+use super::retry::gave_up;
 use super::source::{Replayable, Source};
 use super::throttle::Permit;
 use super::way::{Trouble, Way, Ways, trouble};
@@ -314,11 +315,7 @@ impl Upload<'_> {
             let Err(stopped) = self.send(way, current, taken).await else {
                 return Ok(());
             };
-            let mut stopped = *stopped;
-            if let Some(error) = self.source.stop() {
-                // The reader's own error says more than that a request ended.
-                stopped.error = error;
-            }
+            let stopped = *stopped;
             let trouble = trouble(&stopped.error);
             if self.is_there_after_all(trouble).await {
                 return Ok(());
@@ -335,7 +332,7 @@ impl Upload<'_> {
                     let url = &stopped.session.url;
                     self.repository.cancel_session(url, self.permit).await;
                 }
-                return Err(stopped.error);
+                return Err(gave_up(stopped.error, attempt));
             };
             // Waiting cures nothing where another way is wanted.
             if next == way || matches!(trouble, Trouble::Broken | Trouble::Failed) {

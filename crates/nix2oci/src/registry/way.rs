@@ -1,6 +1,7 @@
 //! How a blob's bytes are sent, and what is tried next when that failed.
 
 use super::quirks::{Quirks, Seen};
+use super::retry::may_pass;
 use crate::error::{Error, ErrorKind};
 
 /// A blob of more bytes goes on in chunks after it broke, so that not all of it
@@ -41,7 +42,7 @@ pub(super) enum Trouble {
 /// Says what a failure means.
 pub(super) fn trouble(error: &Error) -> Trouble {
     match error.kind() {
-        ErrorKind::Connection { .. } => Trouble::Broken,
+        ErrorKind::Connection { .. } if may_pass(error) => Trouble::Broken,
         ErrorKind::Answer {
             status: Some(status),
             ..
