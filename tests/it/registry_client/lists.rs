@@ -47,6 +47,46 @@ fn no_more_tags_are_asked_for_than_ecr_gives() {
     assert_eq!(block_on(rig.repository.tags()).unwrap().len(), 1001);
 }
 
+/// quay#2884: quay says 413 to more than it gives.
+#[test]
+fn a_registry_that_gives_fewer_is_asked_for_what_it_likes() {
+    for status in [400, 413] {
+        let rig = tagged(
+            Quirks {
+                tags_page: Some(2),
+                ..Quirks::default()
+            },
+            5,
+        );
+        rig.registry
+            .fault(Fault::on("GET", "n=1000").status(status, &[]));
+        assert_eq!(block_on(rig.repository.tags()).unwrap().len(), 5);
+    }
+    let rig = tagged(Quirks::default(), 1);
+    rig.registry
+        .fault(Fault::on("GET", "/tags/").status(400, &[]));
+    let error = block_on(rig.repository.tags()).unwrap_err();
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::Answer {
+                status: Some(400),
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_page_has_an_end() {
+    let rig = tagged(Quirks::default(), 1);
+    rig.registry
+        .fault(Fault::on("GET", "/tags/").change(|answer| answer.body(vec![b' '; 5 << 20])));
+    let error = block_on(rig.repository.tags()).unwrap_err().to_string();
+    assert!(error.contains("4194304"), "{error}");
+}
+
 /// rust-oci-client#277: no tags are `null`.
 #[test]
 fn there_may_be_no_tags() {

@@ -1,6 +1,7 @@
 //! The registry client against a registry that does what it is told to, and
 //! against Debian's.
 
+mod access;
 mod blobs;
 mod chunks;
 mod distribution;

@@ -67,39 +67,23 @@ impl Repository {
     /// have it: it says so, it names another digest, or it tells no size. One
     /// request.
     pub async fn blob_size(&self, digest: Digest) -> Result<Option<u64>> {
-        self.blob_size_under(digest, None).await
-    }
-
-    /// The same under a permit that the caller may hold already.
-    pub(super) async fn blob_size_under(
-        &self,
-        digest: Digest,
-        permit: Option<&Permit>,
-    ) -> Result<Option<u64>> {
-        let ask = |method| -> Result<Request> {
-            let action = self.action(format_args!("say whether it has blob {digest}"));
-            let mut request = self.request(method, &format!("blobs/{digest}"), action)?;
-            request.accept = &[200, 404];
-            Ok(request)
-        };
-        let head = ask(Method::HEAD)?;
-        let response = match self.transport().send(head, permit).await {
+        let head = self.ask_for_blob(Method::HEAD, digest)?;
+        let response = match self.transport().send(head, None).await {
             // An answer to HEAD has no words; the one to GET says why.
             Err(refused) if is_denied(&refused) => {
-                self.transport().send(ask(Method::GET)?, permit).await?
+                let get = self.ask_for_blob(Method::GET, digest)?;
+                self.transport().send(get, None).await?
             }
             answer => answer?,
         };
-        let says_other = response
-            .header("docker-content-digest")
-            .and_then(|said| said.parse::<Digest>().ok())
-            .is_some_and(|said| said != digest);
-        if response.status == 404 || says_other {
-            return Ok(None);
-        }
-        Ok(response
-            .header("content-length")
-            .and_then(|length| length.trim().parse().ok()))
+        Ok(said_size(&response, digest))
+    }
+
+    pub(super) fn ask_for_blob(&self, method: Method, digest: Digest) -> Result<Request> {
+        let action = self.action(format_args!("say whether it has blob {digest}"));
+        let mut request = self.request(method, &format!("blobs/{digest}"), action)?;
+        request.accept = &[200, 404];
+        Ok(request)
     }
 
     /// Reads a small blob and checks it.
@@ -267,6 +251,18 @@ impl Read {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+}
+
+/// Returns the size of a blob by the answer to one who asks for it.
+pub(super) fn said_size(response: &Response, digest: Digest) -> Option<u64> {
+    let says_other = response
+        .header("docker-content-digest")
+        .and_then(|said| said.trim().parse::<Digest>().ok())
+        .is_some_and(|said| said != digest);
+    if response.status == 404 || says_other {
+        return None;
+    }
+    response.header("content-length")?.trim().parse().ok()
 }
 
 /// A body that must be what a descriptor says.

@@ -6,8 +6,12 @@ use serde::Deserialize;
 use super::repository::Repository;
 use crate::error::Result;
 
-/// ECR refuses to list more than 1000 at once (go-containerregistry#1091).
-const FIRST_PAGE: &str = "tags/list?n=1000";
+/// As many at once as registries give. ECR refuses to give more
+/// (go-containerregistry#1091); others may give fewer.
+const MANY: &str = "tags/list?n=1000";
+
+/// As many at once as the registry likes.
+const SOME: &str = "tags/list";
 
 #[derive(Deserialize)]
 struct TagList {
@@ -21,24 +25,44 @@ impl Repository {
     /// repository. One request for each thousand, or as few as the registry
     /// puts in one page.
     pub async fn tags(&self) -> Result<Vec<String>> {
-        let action = || format!("list the tags of repository {}", self.name());
+        let many = self.list_tags(MANY, &[200, 400, 404, 413]).await?;
+        if let Some(tags) = many {
+            return Ok(tags);
+        }
+        // quay says 413 to more than it gives at once (quay#2884).
+        let some = self.list_tags(SOME, &[200, 404]).await?;
+        Ok(some.unwrap_or_default())
+    }
+
+    /// Returns `None` if the registry does not take the question.
+    async fn list_tags(&self, path: &str, accept: &'static [u16]) -> Result<Option<Vec<String>>> {
         let first = || {
-            let mut request = self.request(Method::GET, FIRST_PAGE, action())?;
-            request.accept = &[200, 404];
+            let mut request = self.request(Method::GET, path, self.listing_tags())?;
+            request.accept = accept;
             Ok(request)
         };
-        let mut tags = Vec::new();
-        self.read_pages(first, |page| {
-            if page.status == 404 {
-                return Ok(false);
+        let mut tags = Some(Vec::new());
+        self.read_pages(first, |page| match page.status {
+            404 => Ok(false),
+            400 | 413 => {
+                tags = None;
+                Ok(false)
             }
-            let list = parse(&page.bytes)
-                .map_err(|problem| self.answered(action(), Some(page.status), problem))?;
-            tags.extend(list);
-            Ok(true)
+            status => {
+                let list = parse(&page.bytes)
+                    .map_err(|problem| self.answered(self.listing_tags(), Some(status), problem))?;
+                if let Some(tags) = &mut tags {
+                    tags.extend(list);
+                }
+                Ok(true)
+            }
         })
         .await?;
         Ok(tags)
+    }
+
+    fn listing_tags(&self) -> String {
+        format!("list the tags of repository {}", self.name())
     }
 }
 

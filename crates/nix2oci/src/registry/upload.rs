@@ -14,7 +14,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 
 use super::location::{closing, resolve};
-use super::repository::{Repository, check_digest, check_name, sha256_of};
+use super::repository::{Repository, check_digest, check_name, said_size, sha256_of};
 use super::request::{Body, Request, Target};
 use super::response::Response;
 use super::retry::gave_up;
@@ -239,10 +239,15 @@ impl Repository {
     }
 
     /// Returns whether the registry has a blob after all: its answer may have
-    /// been lost where the request was not.
+    /// been lost where the request was not. Asked once, because sending the
+    /// blob again is always right.
     pub(super) async fn has(&self, digest: Digest, size: u64, permit: &Permit) -> bool {
-        let found = self.blob_size_under(digest, Some(permit)).await;
-        found.is_ok_and(|found| found == Some(size))
+        let Ok(mut request) = self.ask_for_blob(Method::HEAD, digest) else {
+            return false;
+        };
+        request.retry = false;
+        let found = self.transport().send(request, Some(permit)).await;
+        found.is_ok_and(|found| said_size(&found, digest) == Some(size))
     }
 
     /// Tells the registry that a session is given up. Nobody relies on it:
