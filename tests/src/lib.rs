@@ -2,6 +2,7 @@
 //! readers that share no code with the library.
 
 pub mod certificates;
+pub mod chaos_proxy;
 pub mod command;
 pub mod docker_registry;
 pub mod fake_registry;
@@ -12,8 +13,10 @@ pub mod http_server;
 pub mod image_files;
 mod isolated;
 mod memory_store;
+pub mod request_log;
 mod tree;
 
+pub use chaos_proxy::ChaosProxy;
 pub use docker_registry::DockerRegistry;
 pub use fake_registry::FakeRegistry;
 pub use fixture_store::FixtureStore;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::http_server::{Answer, Request, lock};
+use crate::request_log::fits;
 
 use super::auth::Tokens;
-use super::log::fits;
 
 /// Something that goes wrong: with which requests, when in them, and what.
 ///

@@ -18,7 +18,6 @@
 mod auth;
 mod blobs;
 mod faults;
-mod log;
 mod manifests;
 mod quirks;
 mod state;
@@ -31,9 +30,10 @@ use serde_json::json;
 
 use crate::http_server::{Answer, AnswerBody, HttpServer, Request, lock};
 
+pub use crate::request_log::{Entry, Log};
+
 pub use auth::{AuthScheme, FakeAuth, PostTokens, Realm};
 pub use faults::Fault;
-pub use log::{Entry, Log};
 pub use quirks::{
     ContentDigest, ErrorBodies, LocationForm, MountAnswer, PatchSupport, Quirks, RangeAnswer,
     Referrers,
@@ -312,7 +312,7 @@ impl Shared {
         if let Some(warning) = &quirks.warning {
             answer = answer.header("Warning", format!("299 - \"{warning}\""));
         }
-        self.log.end(entry, received, &answer);
+        self.log.end(entry, received, answer.sent_status());
         answer
     }
 

@@ -66,7 +66,7 @@ fn serve_requests(shared: &Shared, wire: &mut dyn Wire) -> io::Result<Ending> {
         else {
             return Err(invalid());
         };
-        let (framing, length) = Framing::of(&headers)?;
+        let (framing, length) = Framing::of(&headers, Framing::Done)?;
         let is_awaited = headers.lists("Expect", "100-continue");
         let mut is_last = version == "HTTP/1.0" || headers.lists("Connection", "close");
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -93,7 +93,7 @@ fn serve_requests(shared: &Shared, wire: &mut dyn Wire) -> io::Result<Ending> {
         let is_abandoned = match request.body.framing {
             Framing::Done => false,
             Framing::Length(left) => request.body.is_awaited || left > DISCARDED,
-            Framing::Chunk(..) => true,
+            Framing::Chunk(..) | Framing::Close => true,
         };
         is_last |= is_abandoned;
         let body = &mut request.body;

@@ -107,17 +107,20 @@ pub(crate) enum Framing {
     /// So many bytes are left of this chunk; none: the next line is a size.
     /// `true`: the line end of the chunk before is still to come.
     Chunk(u64, bool),
+    /// Everything up to the end of the connection.
+    Close,
     Done,
 }
 
 impl Framing {
-    /// Returns what the head of a request says of its body, and its length.
-    pub(crate) fn of(headers: &Headers) -> io::Result<(Self, Option<u64>)> {
+    /// Returns what the head of a message says of its body, and its length.
+    /// `otherwise` is for a head that says nothing.
+    pub(crate) fn of(headers: &Headers, otherwise: Self) -> io::Result<(Self, Option<u64>)> {
         if headers.lists("Transfer-Encoding", "chunked") {
             return Ok((Self::Chunk(0, false), None));
         }
         let Some(length) = headers.get("Content-Length") else {
-            return Ok((Self::Done, None));
+            return Ok((otherwise, None));
         };
         let length: u64 = length.trim().parse().map_err(|_| invalid())?;
         Ok(match length {
@@ -155,11 +158,13 @@ impl Framing {
             Self::Length(left) | Self::Chunk(left, _) => {
                 usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()))
             }
+            Self::Close => buffer.len(),
         };
         let read = wire.read(&mut buffer[..most])?;
         let n = read as u64;
         match self {
-            Self::Done => {}
+            Self::Close if read == 0 => *self = Self::Done,
+            Self::Close | Self::Done => {}
             _ if read == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             Self::Length(left) if *left == n => *self = Self::Done,
             Self::Length(left) | Self::Chunk(left, _) => *left -= n,

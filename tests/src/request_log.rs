@@ -1,9 +1,9 @@
-//! What came in.
+//! What came in at a server.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::http_server::{Answer, Headers, Request, lock, percent_decode, query_values};
+use crate::http_server::{Headers, Request, lock, percent_decode, query_values};
 
 /// All requests in the order in which they began.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ struct Inner {
 /// A request.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// When its head was read, from the start of the registry.
+    /// When its head was read, from the start of the server.
     pub at: Duration,
     /// The method.
     pub method: String,
@@ -32,11 +32,12 @@ pub struct Entry {
     pub query: String,
     /// All header fields, `Authorization` as well.
     pub headers: Headers,
-    /// Whether it came to the port of the storage.
+    /// Whether it came to the port of a fake registry's storage.
     pub is_storage: bool,
-    /// How many bytes of the body were read.
+    /// How many bytes of the body were read; a proxy's: passed on.
     pub received: u64,
-    /// The status it got. None while it is at work, and if it got no answer.
+    /// The status it got; a proxy's: from the server behind. None while it is at
+    /// work, and if it got no answer.
     pub status: Option<u16>,
     /// Whether it is over.
     pub is_over: bool,
@@ -160,8 +161,8 @@ impl Log {
         text
     }
 
-    /// Notes a request and returns its place.
-    pub(super) fn begin(&self, request: &Request<'_>, is_storage: bool) -> Duration {
+    /// Notes a request and returns its key.
+    pub(crate) fn begin(&self, request: &Request<'_>, is_storage: bool) -> Duration {
         let mut inner = lock(&self.inner);
         // No two are equal: the lock is held, and later ones are later.
         let last = inner.entries.last().map(|entry| entry.at);
@@ -184,13 +185,13 @@ impl Log {
     }
 
     /// Notes what became of a request.
-    pub(super) fn end(&self, at: Duration, received: u64, answer: &Answer) {
+    pub(crate) fn end(&self, at: Duration, received: u64, status: Option<u16>) {
         let mut inner = lock(&self.inner);
         inner.at_work -= 1;
         if let Ok(found) = inner.entries.binary_search_by_key(&at, |entry| entry.at) {
             let entry = &mut inner.entries[found];
             entry.received = received;
-            entry.status = answer.sent_status();
+            entry.status = status;
             entry.is_over = true;
         }
     }
@@ -198,7 +199,7 @@ impl Log {
 
 /// Whether a request has this method (or it is `*`) and this text in its target,
 /// which is compared as it was sent and decoded.
-pub(super) fn fits(method: &str, part: &str, has_method: &str, target: &str) -> bool {
+pub(crate) fn fits(method: &str, part: &str, has_method: &str, target: &str) -> bool {
     (method == "*" || method == has_method)
         && (target.contains(part) || percent_decode(target).contains(part))
 }
