@@ -135,8 +135,11 @@ impl Shared {
             let upload = lock(&upload);
             let state = request.query_value("_state");
             let is_newest = state == Some(upload.state.to_string());
-            if upload.repository != repository || quirks.location_state && !is_newest {
+            if upload.repository != repository {
                 return unknown_upload();
+            }
+            if quirks.location_state && !is_newest {
+                return problem(404, "BLOB_UPLOAD_INVALID", "blob upload invalid");
             }
         }
         match request.method.as_str() {
@@ -183,6 +186,7 @@ impl Shared {
         let mut upload = lock(&upload);
         let size = upload.size;
         let Some(digest) = digest else {
+            upload.state += 1;
             let first = *upload.first.get_or_insert(size);
             drop(upload);
             let answer = Answer::new(quirks.patch_status).header("Docker-Upload-UUID", id);
@@ -229,7 +233,12 @@ impl Shared {
             let read = match incoming.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(read) => read,
-                Err(_) => return Some(Answer::none()),
+                Err(_) => {
+                    if quirks.forgets_broken_uploads {
+                        lock(upload).state += 1;
+                    }
+                    return Some(Answer::none());
+                }
             };
             if incoming.request.received() > limit {
                 return Some(too_large());
@@ -238,7 +247,7 @@ impl Shared {
         }
     }
 
-    /// Adds the `Location` of an upload, with a new state.
+    /// Adds the `Location` of an upload.
     fn locate(
         &self,
         answer: Answer,
@@ -251,9 +260,7 @@ impl Shared {
         if quirks.location_state
             && let Some(upload) = lock(&self.state).uploads.get(id)
         {
-            let mut upload = lock(upload);
-            upload.state += 1;
-            last += &format!("?_state={}", upload.state);
+            last += &format!("?_state={}", lock(upload).state);
         }
         let path = format!("/v2/{repository}/blobs/uploads/{last}");
         let urls = lock(&self.urls).clone();

@@ -174,6 +174,10 @@ impl Shared {
         let page = wanted
             .unwrap_or(usize::MAX)
             .min(quirks.tags_page.unwrap_or(usize::MAX));
+        let (last, page) = match quirks.ignores_tags_page {
+            true => (String::new(), usize::MAX),
+            false => (last, page),
+        };
         let tags = found.into_iter().flat_map(|found| found.tags.keys());
         let mut tags: Vec<_> = tags.filter(|tag| **tag > last).collect();
         let has_more = tags.len() > page;

@@ -335,7 +335,8 @@ impl Shared {
             };
         };
         if !is_name(&place.repository) {
-            return problem(400, "NAME_INVALID", "invalid repository name");
+            // As distribution's router has it.
+            return Answer::new(404).body("404 page not found\n");
         }
         if port == Port::Registry
             && let Some(refusal) = self.refusal(incoming.request, &place)
@@ -458,5 +459,7 @@ fn body_bytes(answer: &Answer) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod quirk_tests;
+#[cfg(test)]
+mod same_as_real;
 #[cfg(test)]
 mod tests;

@@ -260,6 +260,10 @@ fn tags_come_in_pages() {
         (json!(["c"]), None)
     );
     assert_eq!(get("/v2/app/tags/list?n=1001").status, 400);
+    registry.change_quirks(|quirks| quirks.ignores_tags_page = true);
+    let all = get("/v2/app/tags/list?n=1&last=a");
+    assert_eq!(all.json()["tags"], json!(["a", "b", "c"]));
+    assert_eq!(all.header("Link"), None);
     assert_eq!(get("/v2/none/tags/list").status, 404);
     registry.change_quirks(|quirks| quirks.null_tags = true);
     assert_eq!(get("/v2/none/tags/list").json()["tags"], Value::Null);

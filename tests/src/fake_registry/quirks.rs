@@ -20,6 +20,9 @@ pub struct Quirks {
     pub patch_status: u16,
     /// What PATCH is good for.
     pub patch: PatchSupport,
+    /// An upload whose body broke off is unknown under the location given
+    /// before: distribution 2.8. (Otherwise that location tells where to go on.)
+    pub forgets_broken_uploads: bool,
     /// A PATCH with `Content-Range` and more bytes gets a 416. ghcr.io: 4 MiB.
     pub chunk_max: Option<u64>,
     /// `OCI-Chunk-Min-Length` in the answer to a POST; smaller chunks but the
@@ -54,6 +57,8 @@ pub struct Quirks {
     pub null_tags: bool,
     /// Tags come in pages of at most so many.
     pub tags_page: Option<usize>,
+    /// All tags come at once, whatever was asked for: distribution 2.8.
+    pub ignores_tags_page: bool,
     /// More tags than this at once are refused with a 400. ECR: 1000.
     pub tags_max: Option<usize>,
     /// What there is of the referrers API.
@@ -80,6 +85,7 @@ impl Default for Quirks {
             location_state: true,
             patch_status: 202,
             patch: PatchSupport::All,
+            forgets_broken_uploads: false,
             chunk_max: None,
             chunk_min: None,
             ignores_content_range: false,
@@ -95,6 +101,7 @@ impl Default for Quirks {
             takes_incomplete_manifests: false,
             null_tags: false,
             tags_page: None,
+            ignores_tags_page: false,
             tags_max: None,
             referrers: Referrers::Api,
             digest_tags: false,
@@ -103,6 +110,21 @@ impl Default for Quirks {
             uploads_at_once: None,
             retry_after: None,
             latency: Duration::ZERO,
+        }
+    }
+}
+
+impl Quirks {
+    /// Those of distribution 2.8, which a test compares with the real one.
+    pub fn distribution() -> Self {
+        Self {
+            location: LocationForm::Absolute,
+            forgets_broken_uploads: true,
+            ignores_content_range: true,
+            single_post: false,
+            ignores_tags_page: true,
+            referrers: Referrers::Absent,
+            ..Self::default()
         }
     }
 }

@@ -156,7 +156,7 @@ fn a_blob_comes_in_by_one_request_by_a_stream_or_by_chunks() {
     // where to go on.
     assert_eq!(
         code(&ask(&host, "PATCH", &location, &[], b"")),
-        "BLOB_UPLOAD_UNKNOWN"
+        "BLOB_UPLOAD_INVALID"
     );
     let location = reply.header("Location").unwrap();
     let reply = ask(
