@@ -138,6 +138,20 @@ impl Log {
         lock(&self.inner).most_at_work
     }
 
+    /// Waits until no request is at work: what a client has given up may still
+    /// be.
+    ///
+    /// # Panics
+    ///
+    /// If that takes more than 30 seconds.
+    pub fn settle(&self) {
+        let start = Instant::now();
+        while lock(&self.inner).at_work > 0 {
+            assert!(start.elapsed().as_secs() < 30, "{}", self.text());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Forgets all entries. Those of requests at work are not completed.
     pub fn clear(&self) {
         let mut inner = lock(&self.inner);
