@@ -1,5 +1,6 @@
-//! Support for the tests: what stands in for a store, images made by hand, and
-//! readers that share no code with the library.
+//! Support for the tests: what stands in for a store, images made by hand,
+//! readers that share no code with the library, and registries: a real one, one
+//! that fails on request, and a bad network in front of either.
 
 pub mod certificates;
 pub mod chaos_proxy;

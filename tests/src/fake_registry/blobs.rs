@@ -35,7 +35,7 @@ impl Shared {
                 blobs.remove(digest);
                 Answer::new(202)
             }
-            "GET" if quirks.redirects_blobs && port == Port::Registry => {
+            "HEAD" | "GET" if quirks.redirects_blobs && port == Port::Registry => {
                 let url = &lock(&self.urls).storage;
                 let to = format!("{url}/v2/{repository}/blobs/{digest}?signature=secret");
                 Answer::new(307).header("Location", to)

@@ -31,8 +31,6 @@ enum Moment {
     Start,
     /// After so many bytes of the body, or `u64::MAX`: after all.
     Bytes(u64),
-    /// When the registry has done what it was asked for.
-    Done,
 }
 
 #[derive(Clone)]
@@ -43,7 +41,7 @@ enum Action {
     Stall(Duration),
     /// Makes all tokens invalid; in a body, also refuses the request for that.
     Revoke,
-    /// Changes what is said.
+    /// Changes what is said, in the end: the moment does not matter.
     Change(Arc<dyn Fn(Answer) -> Answer + Send + Sync>),
 }
 
@@ -130,9 +128,9 @@ impl Fault {
         self
     }
 
-    /// Changes the answer that the registry would give, or breaks it.
+    /// Changes the answer that the registry gives, or breaks it, when the registry
+    /// has done what it was asked for.
     pub fn change(mut self, change: impl Fn(Answer) -> Answer + Send + Sync + 'static) -> Self {
-        self.moment = Moment::Done;
         self.action = Action::Change(Arc::new(change));
         self
     }
@@ -179,6 +177,11 @@ struct Armed {
 }
 
 impl Armed {
+    /// Whether it waits for the answer.
+    fn is_late(&self) -> bool {
+        matches!(self.fault.action, Action::Change(_))
+    }
+
     /// Counts a time and returns whether the fault takes effect.
     fn strikes(&self) -> bool {
         let seen = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
@@ -239,7 +242,8 @@ impl<'a, 'r> Incoming<'a, 'r> {
     /// What a fault says before the request is looked at.
     pub(super) fn early(&mut self) -> Option<Answer> {
         for armed in &self.faults {
-            if armed.fault.moment != Moment::Start || !armed.strikes() {
+            let is_now = armed.fault.moment == Moment::Start && !armed.is_late();
+            if !is_now || !armed.strikes() {
                 continue;
             }
             match &armed.fault.action {
@@ -260,9 +264,8 @@ impl<'a, 'r> Incoming<'a, 'r> {
     /// What is said in the end.
     pub(super) fn late(&self, mut answer: Answer) -> Answer {
         for armed in &self.faults {
-            if armed.fault.moment == Moment::Done
+            if let Action::Change(change) = &armed.fault.action
                 && armed.strikes()
-                && let Action::Change(change) = &armed.fault.action
             {
                 answer = change(answer);
             }
@@ -281,6 +284,9 @@ impl<'a, 'r> Incoming<'a, 'r> {
             let Moment::Bytes(bytes) = armed.fault.moment else {
                 continue;
             };
+            if armed.is_late() {
+                continue;
+            }
             let is_here = if bytes == u64::MAX {
                 is_over
             } else {

@@ -40,7 +40,7 @@ pub struct Quirks {
     /// A request with more bytes of a blob gets a 413, at its start if it tells
     /// its length. Cloudflare: 100 MB.
     pub body_max: Option<u64>,
-    /// `GET` of a blob leads to the storage by a 307.
+    /// `GET` and `HEAD` of a blob lead to the storage by a 307.
     pub redirects_blobs: bool,
     /// `Docker-Content-Digest` in answers.
     pub content_digest: ContentDigest,

@@ -400,3 +400,81 @@ fn a_token_dies() {
     std::thread::sleep(Duration::from_millis(40));
     assert_eq!(ping(), 401);
 }
+
+#[test]
+fn a_challenge_is_as_each_registry_words_it() {
+    let challenge = |auth: FakeAuth| {
+        let registry = FakeRegistry::start_with_auth(auth);
+        let reply = ask(&registry.host(), "GET", "/v2/app/tags/list", &[], b"");
+        assert_eq!(reply.status, 401);
+        let challenge = reply.header("WWW-Authenticate").unwrap();
+        challenge.replace(&registry.server().addr().port().to_string(), "PORT")
+    };
+    assert_eq!(
+        challenge(FakeAuth::basic()),
+        "Basic realm=\"Registry Realm\""
+    );
+    assert_eq!(
+        challenge(FakeAuth {
+            realm: Realm::Localhost,
+            offers_basic: true,
+            ..FakeAuth::bearer()
+        }),
+        "Basic realm=\"Registry Realm\", Bearer realm=\"http://localhost:PORT/token\",\
+         service=\"fake\",scope=\"repository:app:pull\""
+    );
+    assert_eq!(
+        challenge(FakeAuth {
+            realm: Realm::Url("https://auth.example/t".into()),
+            names_scope: false,
+            ..FakeAuth::bearer()
+        }),
+        "Bearer realm=\"https://auth.example/t\",service=\"fake\""
+    );
+}
+
+#[test]
+fn who_may_only_read_does_not_write() {
+    let user = "Authorization: Basic dXNlcjpzZWNyZXQ=";
+    let reader = FakeAuth {
+        may_push: false,
+        anonymous_pull: true,
+        ..FakeAuth::basic()
+    };
+    let registry = FakeRegistry::start_with_auth(reader.clone());
+    registry.put_blob("app", b"blob");
+    let read = |registry: &FakeRegistry, fields: &[&str]| {
+        ask(&registry.host(), "GET", "/v2/app/tags/list", fields, b"").status
+    };
+    let write = |registry: &FakeRegistry, fields: &[&str]| {
+        ask(
+            &registry.host(),
+            "POST",
+            "/v2/app/blobs/uploads/",
+            fields,
+            b"",
+        )
+        .status
+    };
+    assert_eq!(read(&registry, &[]), 200);
+    assert_eq!(read(&registry, &[user]), 200);
+    assert_eq!(write(&registry, &[]), 401);
+    assert_eq!(write(&registry, &[user]), 403);
+
+    let registry = FakeRegistry::start_with_auth(FakeAuth {
+        scheme: AuthScheme::Bearer,
+        insufficient: 403,
+        expires_in: None,
+        access_token_field: true,
+        ..reader
+    });
+    registry.put_blob("app", b"blob");
+    let target = "/token?scope=repository:app:pull,push";
+    let reply = ask(&registry.host(), "GET", target, &[user], b"");
+    let document = reply.json();
+    assert_eq!(document["expires_in"], Value::Null);
+    let token = document["access_token"].as_str().unwrap();
+    let token = format!("Authorization: Bearer {token}");
+    assert_eq!(read(&registry, &[&token]), 200);
+    assert_eq!(write(&registry, &[&token]), 403);
+}

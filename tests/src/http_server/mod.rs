@@ -176,10 +176,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let serving = shared.clone();
         threads.retain(|thread| !thread.is_finished());
         threads.push(std::thread::spawn(move || {
+            // Dropped also by a panic, so that the client does not wait for ever.
+            let _open = Open(&serving, number);
             // A connection that broke is the client's affair; the handler has
             // seen the error while it read the body.
             let _ = connection::serve(&serving, socket, number);
-            lock(&serving.sockets).remove(&number);
         }));
     }
     for socket in lock(&shared.sockets).values() {
@@ -187,6 +188,15 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
     for thread in threads {
         let _ = thread.join();
+    }
+}
+
+/// A connection in the list of the open ones.
+struct Open<'a>(&'a Shared, u64);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.forget(self.1);
     }
 }
 

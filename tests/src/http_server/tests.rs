@@ -167,6 +167,21 @@ fn dropping_a_server_ends_what_waits() {
 }
 
 #[test]
+fn a_connection_ends_when_it_is_broken_or_the_handler_panics() {
+    let server = HttpServer::start(|request| match request.path.as_str() {
+        "/panic" => panic!("on purpose"),
+        _ => echo(request),
+    });
+    assert_eq!(talk(&server, b"GET /panic HTTP/1.1\r\n\r\n"), "");
+    let mut idle = TcpStream::connect(server.addr()).unwrap();
+    while server.connections() < 2 || server.open_connections() == 0 {
+        std::thread::yield_now();
+    }
+    server.break_connections();
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
 fn queries_are_decoded() {
     let query = "a=1&digest=sha256%3Aab&scope=x+y&scope=%zz&flag";
     assert_eq!(query_values(query, "digest"), ["sha256:ab"]);
