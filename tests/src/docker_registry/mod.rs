@@ -67,6 +67,7 @@ pub enum DockerAuth {
 #[derive(Debug)]
 pub struct DockerRegistry {
     process: Child,
+    watcher: Child,
     addr: SocketAddr,
     folder: TempDir,
     tls: Option<TestCa>,
@@ -119,6 +120,7 @@ impl DockerRegistry {
             panic!("{command:?} could not be started ({error}); tests/install installs it")
         });
         let mut registry = Self {
+            watcher: watch(&process),
             process,
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             folder,
@@ -276,10 +278,27 @@ impl DockerRegistry {
 
 impl Drop for DockerRegistry {
     fn drop(&mut self) {
-        // It keeps nothing that a friendlier end would save.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // The watcher first: later the number could be another process's. The
+        // registry keeps nothing that a friendlier end would save.
+        for process in [&mut self.watcher, &mut self.process] {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
+}
+
+/// Starts what ends a process when this one is gone, however it went: a test
+/// that is killed drops nothing.
+fn watch(process: &Child) -> Child {
+    Command::new("sh")
+        // The pipe ends with the process that holds its other side.
+        .args(["-c", "read -r line; kill \"$0\""])
+        .arg(process.id().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("every system has a shell")
 }
 
 impl Access {
