@@ -17,8 +17,8 @@ use nix2oci_tests::{Isolated, Tree};
 use serde_json::json;
 
 /// A name as users give it, and as loaders know it.
-const NAME: &str = "hello:v1";
-const FULL_NAME: &str = "docker.io/library/hello:v1";
+pub(crate) const NAME: &str = "hello:v1";
+pub(crate) const FULL_NAME: &str = "docker.io/library/hello:v1";
 
 const CODECS: [&str; 3] = ["none", "gzip:6", "zstd:3"];
 
@@ -34,7 +34,7 @@ fn app() -> String {
 }
 
 /// Returns the arguments that build the fixture's image.
-fn arguments(codec: &str) -> Vec<String> {
+pub(crate) fn arguments(codec: &str) -> Vec<String> {
     let fixture = repository().join("fixtures/closure");
     let app = app();
     [

@@ -11,6 +11,7 @@ mod image_read;
 mod image_tree;
 mod layer_cache;
 mod limits;
+mod load;
 mod loaders;
 mod nix;
 mod plan;

@@ -102,6 +102,11 @@ impl Failure {
         Self::new(Status::Usage, message)
     }
 
+    /// Makes one about a place where the image goes.
+    pub(crate) fn output(message: impl Into<String>) -> Self {
+        Self::new(Status::Output, message)
+    }
+
     /// Makes one about something that only a defect or a broken system explains.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(Status::Internal, message)

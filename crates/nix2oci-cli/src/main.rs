@@ -4,7 +4,7 @@
 //! - [`command`]: one file for each verb
 //! - [`report`]: the JSON documents; [`output`], [`stdout`]: where results are written
 //! - [`display`]: progress; [`exit`], [`hints`]: exit codes, errors and what to try
-//! - [`host`], [`signal`]: the machine around
+//! - [`host`], [`signal`], [`program`]: the machine around, and other programs on it
 #![forbid(unsafe_code)]
 
 mod args;
@@ -14,6 +14,7 @@ mod exit;
 mod hints;
 mod host;
 mod output;
+mod program;
 mod report;
 mod select;
 mod signal;
@@ -59,6 +60,7 @@ fn dispatch(command: &Command, talk: &Talk) -> Outcome {
         Command::Push(args) => command::push(args, talk),
         Command::Resolve(args) => command::resolve(args, talk),
         Command::Plan(args) => command::plan(args, talk),
+        Command::Load(args) => command::load(args, talk),
         Command::Inspect(args) => command::inspect(args, talk),
         Command::Check(args) => command::check(args, talk),
         Command::Cache(args) => command::cache(args),

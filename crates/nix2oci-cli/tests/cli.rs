@@ -1,6 +1,8 @@
 //! The command as users and scripts see it: help, messages, exit codes, and
 //! documents. What is in an image is tested by the library.
 
+#[path = "cli/load.rs"]
+mod load;
 #[path = "cli/refused.rs"]
 mod refused;
 
@@ -103,6 +105,7 @@ fn help_of_every_verb() {
         "build",
         "resolve",
         "plan",
+        "load",
         "inspect",
         "check",
         "cache",
@@ -529,6 +532,7 @@ fn every_verb_has_a_man_page() {
         "nix2oci-plan",
         "nix2oci-cache-prune",
     ] {
+    for page in ["nix2oci", "nix2oci-build", "nix2oci-plan", "nix2oci-load"] {
         let text = fs::read_to_string(dir.path().join(format!("share/man1/{page}.1"))).unwrap();
         assert!(text.contains(".TH"), "{page}");
     }

@@ -10,6 +10,7 @@ mod cache;
 mod closure;
 mod image;
 mod layers;
+mod load;
 mod output;
 mod push;
 mod registry;
@@ -26,6 +27,7 @@ pub(crate) use cache::{CacheArgs, CacheCommand};
 pub(crate) use closure::ClosureArgs;
 pub(crate) use image::ConfigArgs;
 pub(crate) use layers::LayerArgs;
+pub(crate) use load::{LoadArgs, Runtime};
 pub(crate) use output::{RecordArgs, RunArgs};
 pub(crate) use push::PushArgs;
 pub(crate) use registry::{RegistryArgs, ReuseArgs};
@@ -70,6 +72,7 @@ pub(crate) enum Command {
     Push(Box<PushArgs>),
     Resolve(Box<ResolveArgs>),
     Plan(Box<PlanArgs>),
+    Load(Box<LoadArgs>),
     Inspect(InspectArgs),
     Check(CheckArgs),
     Cache(CacheArgs),
@@ -243,7 +246,7 @@ pub(crate) struct ManArgs {
     pub(crate) dir: PathBuf,
 }
 
-/// What `build`, `resolve` and `plan` take: everything that says which image
+/// What `build`, `resolve`, `plan` and `load` take: everything that says which image
 /// is meant.
 #[derive(Debug, Args)]
 pub(crate) struct ImageArgs {

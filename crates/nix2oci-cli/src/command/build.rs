@@ -13,6 +13,7 @@ use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
 use crate::select::Pushed;
+use crate::select::Loaders;
 use crate::{host, select, stdout};
 
 /// Builds an image. Everything that can be wrong with where the results go is
@@ -35,7 +36,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let cx = select::context(args.image.run.threads, talk)?;
     let spec = select::image(&cx, &args.image, talk)?;
     let store_root = args.image.closure.store_root.as_deref();
-    select::warn(&cx, &spec, store_root, Some(&destination));
+    select::warn(&cx, &spec, store_root, Loaders::at(&destination));
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
 
     let report = Report::built(&spec, &built);

@@ -6,6 +6,7 @@ use crate::args::ResolveArgs;
 use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::PendingFile;
+use crate::select::Loaders;
 use crate::{host, select, stdout};
 
 /// Writes the recipe of an image.
@@ -24,7 +25,7 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let cx = select::context(args.image.run.threads, talk)?;
     let spec = select::image(&cx, &args.image, talk)?;
     let store_root = args.image.closure.store_root.as_deref();
-    select::warn(&cx, &spec, store_root, None);
+    select::warn(&cx, &spec, store_root, Loaders::None);
     let recipe = nix2oci::resolve(&cx, &spec)?;
     recipe_file.finish(&recipe.to_json())?;
     if let Some(file) = digest_file {

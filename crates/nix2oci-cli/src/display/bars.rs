@@ -108,7 +108,11 @@ impl Bars {
     }
 
     fn tell_finished(&self) {
-        let verb = if self.tally.sends() { "sent" } else { "packed" };
+        let verb = if self.tally.is_sending() {
+            "sent"
+        } else {
+            "packed"
+        };
         let (made, reused) = (self.tally.made(), self.tally.reused());
         self.total
             .set_message(finished(verb, made, reused, self.tally.len()));

@@ -91,7 +91,8 @@ enum EventLine<'a> {
     Committed { digest: String },
     /// Something the user should know.
     Warning { message: &'a str },
-    /// Something that was chosen for the user; with `--verbose` only.
+    /// What a runtime's loader said or, with `--verbose`, something that was
+    /// chosen for the user.
     Note { message: &'a str },
     /// All is done; always the last line of a build that succeeded.
     Done {

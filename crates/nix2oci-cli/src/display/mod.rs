@@ -27,7 +27,8 @@ use tally::Transfer;
 
 /// Tells the user what goes on. Calls come from several threads.
 pub(crate) trait Display: Observer {
-    /// Tells a decision that was made for the user.
+    /// Tells a decision that was made for the user, or what another program
+    /// says.
     fn note(&self, message: &str);
 
     /// Tells that all is done, after everything else.
@@ -134,6 +135,11 @@ impl Talk {
         if self.verbosity >= Verbosity::Verbose {
             self.display.note(&message());
         }
+    }
+
+    /// Tells what another program complains about.
+    pub(crate) fn relay(&self, line: &str) {
+        self.display.note(line);
     }
 
     /// Returns how much is said.

@@ -138,6 +138,11 @@ impl Tally {
         self.reused_bytes.load(Ordering::Relaxed)
     }
 
+    /// Returns whether layers are sent, or are only copied.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sends || self.sent_bytes.load(Ordering::Relaxed) > 0
+    }
+
     /// Returns what was sent so far and what need not be; nothing if layers are
     /// not sent.
     pub(super) fn transfer(&self) -> Option<Transfer> {
@@ -188,12 +193,16 @@ impl LayerTally {
         self.blob.get().copied()
     }
 
-    /// Returns the bytes of its blob, if they are known: of one that is not
-    /// packed here, the expected size is that of the blob.
+    /// Returns the bytes of its blob, if they are known.
     pub(super) fn size(&self) -> Option<u64> {
-        let is_sent_only = !self.is_packed_here.load(Ordering::Relaxed) && self.sent() > 0;
-        let known = is_sent_only.then_some(self.expected);
-        self.blob().map(|(_, size)| size).or(known)
+        let size = self.blob().map(|(_, size)| size);
+        size.or(self.is_sent_only().then_some(self.expected))
+    }
+
+    /// Returns whether it is sent and not packed here: then the expected size is
+    /// that of the blob.
+    fn is_sent_only(&self) -> bool {
+        !self.is_packed_here.load(Ordering::Relaxed) && self.blob().is_none() && self.sent() > 0
     }
 
     /// Returns the bytes of its blob that were sent.
@@ -224,19 +233,13 @@ impl LayerTally {
         let packed = self.packed();
         let done = if self.is_finished() {
             self.expected
+        } else if self.is_sent_only() {
+            self.sent().min(self.expected)
         } else if !sends {
             packed
         } else {
-            match self.size() {
-                Some(size) => {
-                    let sent = proportion(self.sent(), size, self.expected);
-                    let is_sent_only = self.blob().is_none();
-                    if is_sent_only {
-                        sent
-                    } else {
-                        sent.midpoint(packed)
-                    }
-                }
+            match self.blob() {
+                Some((_, size)) => proportion(self.sent(), size, self.expected).midpoint(packed),
                 None if self.sent() > 0 => packed,
                 None => packed / 2,
             }
@@ -365,6 +368,7 @@ mod tests {
         assert_eq!(layer.advance(true), (0, 0));
         tally.send(layer, 40);
         assert_eq!((layer.size(), layer.advance(true).0), (Some(100), 40));
+        assert_eq!(layer.advance(false).0, 40, "copied");
     }
 
     #[test]

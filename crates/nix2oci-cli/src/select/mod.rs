@@ -3,12 +3,13 @@
 //! The second of two steps. This folder alone knows both sides: which option
 //! becomes which field, and what stands in for an option that was left out.
 //!
-//! - [`image`]: the arguments of `build`, `resolve` and `plan`
+//! - [`image`]: the arguments of `build`, `resolve`, `plan` and `load`
 //! - `config`: the image's config and names
 //! - `network`: the registries, and what is taken over from them
 //! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
 //! - `roots`: which store path a file name means
+//! - `stored`: whether an image that is there is meant, and what it is called
 //! - `warnings`: what is no error and still not what people mean
 
 mod config;
@@ -16,6 +17,7 @@ mod network;
 mod push;
 mod registry;
 mod roots;
+mod stored;
 mod warnings;
 
 use std::fs::File;
@@ -45,6 +47,8 @@ use roots::Store;
 pub(crate) use network::{Network, open_image};
 pub(crate) use push::{Pushed, against, any_image, destinations, push};
 pub(crate) use warnings::warn;
+pub(crate) use stored::{stored_image, stored_names};
+pub(crate) use warnings::{Loaders, warn, warn_of_loaders};
 
 /// Makes what every long call needs, and lets signals stop it.
 pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Context> {

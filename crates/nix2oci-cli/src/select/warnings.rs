@@ -9,6 +9,8 @@ use nix2oci::sink::Destination;
 use nix2oci::{Compression, Context, Event, ImageSpec, StoreDir};
 use serde_json::Value;
 
+use crate::args::Runtime;
+
 /// Architectures that Go builds for; images have no others.
 ///
 /// Source: `go tool dist list` of Go 1.25, which the OCI image specification
@@ -21,26 +23,79 @@ const ARCHITECTURES: &[&str] = &[
 /// Operating systems for which there are images or may be.
 const SYSTEMS: &[&str] = &["freebsd", "linux", "wasip1", "windows"];
 
-/// Warns of what an image will meet where it runs and, if it goes to
-/// `destination` as an archive, where it is loaded. Looks for the program below
-/// `store_root`.
+/// What will read an archive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Loaders<'a> {
+    /// There is no archive.
+    None,
+    /// Nobody knows.
+    Any,
+    /// The loader of this runtime.
+    Of(&'a Runtime),
+}
+
+impl Loaders<'_> {
+    /// Returns what reads an image that goes to `destination`.
+    pub(crate) fn at(destination: &Destination) -> Self {
+        match destination {
+            Destination::Archive { .. } | Destination::Stdout => Self::Any,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Warns of what an image will meet where it is loaded and where it runs. Looks
+/// for the program below `store_root`.
 pub(crate) fn warn(
     cx: &Context,
     spec: &ImageSpec,
     store_root: Option<&Path>,
-    destination: Option<&Destination>,
+    loaders: Loaders<'_>,
 ) {
     let mut warnings = Vec::new();
     unknown_keys(&spec.config, &mut warnings);
     platform(&spec.config, &mut warnings);
     warnings.extend(program(spec, store_root.unwrap_or(Path::new("/"))));
-    if matches!(
-        destination,
-        Some(Destination::Archive { .. } | Destination::Stdout)
-    ) {
-        archive(spec, &mut warnings);
+    tell(cx, &warnings);
+    let has_zstd = matches!(spec.packing.compression, Compression::Zstd { .. });
+    warn_of_loaders(cx, loaders, has_zstd, !spec.names.is_empty());
+}
+
+/// Warns of what those who read an archive make of it.
+pub(crate) fn warn_of_loaders(cx: &Context, loaders: Loaders<'_>, has_zstd: bool, has_name: bool) {
+    let mut warnings = Vec::new();
+    if has_zstd {
+        match loaders {
+            Loaders::Any => warnings.push(
+                "Docker 20.10 cannot load zstd layers from an archive; podman, containerd, skopeo \
+                 and newer Docker can. --compression gzip is for all of them"
+                    .to_owned(),
+            ),
+            Loaders::Of(Runtime::Docker) => warnings.push(
+                "Docker 20.10 cannot load zstd layers, newer Docker can; layers built with \
+                 --compression gzip are for both"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
     }
-    for message in &warnings {
+    if !has_name {
+        match loaders {
+            Loaders::Any => warnings.push(
+                "containerd and k3s import nothing that has no name: say --name REF".to_owned(),
+            ),
+            Loaders::Of(runtime) => warnings.push(format!(
+                "the image has no name, and {} will list it by its ID alone: say --name REF",
+                runtime.name()
+            )),
+            Loaders::None => {}
+        }
+    }
+    tell(cx, &warnings);
+}
+
+fn tell(cx: &Context, warnings: &[String]) {
+    for message in warnings {
         cx.observer.event(&Event::Warning { message });
     }
 }
@@ -137,18 +192,4 @@ fn may_be_in(tree: &RootTree, store_dir: &StoreDir, file: &str) -> bool {
             let path = String::from_utf8_lossy(path);
             matches!(node, RootNode::Symlink { .. }) && file.starts_with(&*path)
         })
-}
-
-fn archive(spec: &ImageSpec, warnings: &mut Vec<String>) {
-    if matches!(spec.packing.compression, Compression::Zstd { .. }) {
-        warnings.push(
-            "Docker 20.10 cannot load zstd layers from an archive; podman, containerd, skopeo and \
-             newer Docker can. --compression gzip is for all of them"
-                .to_owned(),
-        );
-    }
-    if spec.names.is_empty() {
-        warnings
-            .push("containerd and k3s import nothing that has no name: say --name REF".to_owned());
-    }
 }

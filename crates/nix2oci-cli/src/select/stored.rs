@@ -1,0 +1,164 @@
+//! Whether a stored image is meant by ROOT, and what it is called.
+
+use std::path::PathBuf;
+
+use nix2oci::Compression;
+use nix2oci::build::DEFAULT_MAX_LAYERS;
+use nix2oci::image::{ImageForm, ImageSource, StoredImage, recognise};
+use nix2oci::layer::Owner;
+use nix2oci::oci::{self, Reference, is_tag};
+
+use crate::args::{ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RunArgs};
+use crate::exit::{Failure, Outcome};
+
+use super::{config, image_source};
+
+/// How a ROOT begins that says what it is.
+const TRANSPORTS: [&str; 4] = ["oci:", "archive:", "oci-archive:", "docker-archive:"];
+
+/// Returns the stored image that is meant by the arguments, if it is not store
+/// paths.
+///
+/// A single path is looked at: a layout, an archive or a recipe is meant itself
+/// and not as a file in an image, also where it is a store path.
+pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
+    let is_transport = |root: &PathBuf| {
+        let root = root.to_string_lossy();
+        TRANSPORTS.iter().any(|name| root.starts_with(name))
+    };
+    let [root] = args.roots.as_slice() else {
+        return match args.roots.iter().find(|root| is_transport(root)) {
+            Some(image) => Err(Failure::usage(format!(
+                "{} is an image, and only one is taken, with no ROOT beside it",
+                image.display()
+            ))),
+            None => Ok(None),
+        };
+    };
+    if is_transport(root) {
+        refuse_options(args)?;
+        return image_source(&root.to_string_lossy()).map(Some);
+    }
+    match recognise(root) {
+        Ok(ImageForm::Layout | ImageForm::Archive(_)) => {
+            refuse_options(args)?;
+            Ok(Some(ImageSource::Path(root.clone())))
+        }
+        Ok(ImageForm::Recipe) if root.extension().is_some_and(|e| e == "json") => {
+            Err(Failure::input(format!(
+                "{} is a recipe, which has no layers in it: expected store paths, a layout or an \
+                 archive",
+                root.display()
+            )))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Refuses options that would change what is in an image.
+fn refuse_options(args: &ImageArgs) -> Outcome<()> {
+    // Every field is named, so that a new option is not forgotten here.
+    let ImageArgs {
+        roots: _,
+        closure:
+            ClosureArgs {
+                closure,
+                store_dir: _,
+                store_root,
+            },
+        config:
+            ConfigArgs {
+                name: _,
+                tag: _,
+                platform: _,
+                config,
+                entrypoint,
+                cmd,
+                env,
+                workdir,
+                user,
+                label,
+                expose,
+                volume,
+                stop_signal,
+                annotation,
+                author,
+                created,
+                contents,
+            },
+        layers:
+            LayerArgs {
+                max_layers,
+                layers,
+                layer,
+                no_store_paths,
+                compression,
+                mtime,
+                owner,
+            },
+        run: RunArgs { verify, threads: _ },
+    } = args;
+    let given = [
+        ("--closure", !closure.is_empty()),
+        ("--store-root", store_root.is_some()),
+        ("--config", config.is_some()),
+        ("--entrypoint", !entrypoint.is_empty()),
+        ("--cmd", !cmd.is_empty()),
+        ("--env", !env.is_empty()),
+        ("--workdir", workdir.is_some()),
+        ("--user", user.is_some()),
+        ("--label", !label.is_empty()),
+        ("--expose", !expose.is_empty()),
+        ("--volume", !volume.is_empty()),
+        ("--stop-signal", stop_signal.is_some()),
+        ("--annotation", !annotation.is_empty()),
+        ("--author", author.is_some()),
+        ("--created", created.is_some()),
+        ("--contents", !contents.is_empty()),
+        ("--max-layers", *max_layers != DEFAULT_MAX_LAYERS.get()),
+        ("--layers", layers.is_some()),
+        ("--layer", !layer.is_empty()),
+        ("--no-store-paths", *no_store_paths),
+        ("--compression", *compression != Compression::default()),
+        ("--mtime", mtime.is_some()),
+        ("--owner", *owner != Owner::default()),
+        ("--verify", *verify),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(Failure::usage(format!(
+            "{option} changes what is in an image, and a stored one keeps its digests"
+        ))
+        .hint("give the store paths to build another image")),
+        None => Ok(()),
+    }
+}
+
+/// Returns the names that a stored image gets: those of the options, else those
+/// it has. A tag alone, as layouts have it, is no name, but `--name` may be
+/// completed by `--tag`.
+pub(crate) fn stored_names(image: &StoredImage, args: &ConfigArgs) -> Outcome<Vec<Reference>> {
+    let names = config::names(args)?;
+    if !names.is_empty() {
+        return Ok(names);
+    }
+    let own: Vec<Reference> = image
+        .names
+        .iter()
+        .filter(|name| !is_tag(name))
+        .filter_map(|name| oci::parse_name(name).ok())
+        .collect();
+    if args.tag.is_empty() {
+        return Ok(own);
+    }
+    let Some(first) = own.first() else {
+        return Err(
+            Failure::usage("--tag is given, but no name that it could belong to")
+                .hint("say --name as well: the image has none"),
+        );
+    };
+    let tagged = |tag: &String| {
+        let (host, repository) = (first.registry(), first.repository());
+        Reference::with_tag(host.to_owned(), repository.to_owned(), tag.clone())
+    };
+    Ok(args.tag.iter().map(tagged).collect())
+}
