@@ -105,6 +105,7 @@ fn help_of_every_verb() {
         "build",
         "resolve",
         "plan",
+        "push",
         "load",
         "inspect",
         "check",
@@ -530,9 +531,10 @@ fn every_verb_has_a_man_page() {
         "nix2oci",
         "nix2oci-build",
         "nix2oci-plan",
+        "nix2oci-push",
+        "nix2oci-load",
         "nix2oci-cache-prune",
     ] {
-    for page in ["nix2oci", "nix2oci-build", "nix2oci-plan", "nix2oci-load"] {
         let text = fs::read_to_string(dir.path().join(format!("share/man1/{page}.1"))).unwrap();
         assert!(text.contains(".TH"), "{page}");
     }

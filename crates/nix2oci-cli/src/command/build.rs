@@ -12,8 +12,8 @@ use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::select::Pushed;
 use crate::select::Loaders;
+use crate::select::Pushed;
 use crate::{host, select, stdout};
 
 /// Builds an image. Everything that can be wrong with where the results go is

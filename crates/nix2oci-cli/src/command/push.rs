@@ -13,7 +13,7 @@ use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::select::{self, Network, Pushed};
+use crate::select::{self, Loaders, Network, Pushed};
 use crate::{host, stdout};
 
 /// Pushes an image. Everything that can be wrong with where the results go is
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
         Pushed::Roots(roots) => {
             let spec = select::image_of(&cx, args.image, roots, talk)?;
             let store_root = args.image.closure.store_root.as_deref();
-            select::warn(&cx, &spec, store_root, None);
+            select::warn(&cx, &spec, store_root, Loaders::None);
             platform = Some(spec.config.platform.clone());
             push(PushSource::Image(&spec))?
         }

@@ -46,7 +46,6 @@ use roots::Store;
 
 pub(crate) use network::{Network, open_image};
 pub(crate) use push::{Pushed, against, any_image, destinations, push};
-pub(crate) use warnings::warn;
 pub(crate) use stored::{stored_image, stored_names};
 pub(crate) use warnings::{Loaders, warn, warn_of_loaders};
 

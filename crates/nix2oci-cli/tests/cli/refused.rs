@@ -39,8 +39,8 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     ),
     (
         2,
-        &["result", "-o", "docker://a/b"],
-        "hint: this version does not push",
+        &["result", "-o", "docker:a/b"],
+        "a registry is written docker://",
     ),
     (
         2,
@@ -271,10 +271,10 @@ fn what_is_refused_has_a_code_and_a_reason_and_leaves_nothing() {
         assert_eq!(fixture.new_files(), files, "{args:?}");
         assert!(stderr.len() < 1000, "{stderr}");
     }
-    let (code, _, stderr) = run(Path::new("/"), &["push", "x"]);
+    let (code, _, stderr) = run(Path::new("/"), &["pull", "x"]);
     assert_eq!(code, 2);
     assert!(
-        stderr.contains("unrecognized subcommand 'push'"),
+        stderr.contains("unrecognized subcommand 'pull'"),
         "{stderr}"
     );
 }

@@ -240,7 +240,7 @@ fn a_body_that_is_sent_once_learns_for_the_next() {
     let stream = || crate::net::read_pieces(Box::new(&b"x"[..]), |_| unreachable!());
     let request = || Request {
         accept: &[200],
-        ..put("/v2/", Body::Stream(stream(), None))
+        ..put("/v2/", Body::stream(stream(), None))
     };
     let error = bed.send(&transport, request()).unwrap_err();
     assert!(matches!(

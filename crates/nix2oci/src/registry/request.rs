@@ -77,6 +77,13 @@ pub(crate) enum Body {
     Stream(Mutex<BodyStream>, Option<u64>),
 }
 
+impl Body {
+    /// Makes a body that can be sent once, of so many bytes if that is known.
+    pub(crate) fn stream(stream: BodyStream, length: Option<u64>) -> Self {
+        Self::Stream(Mutex::new(stream), length)
+    }
+}
+
 /// What a token is asked to allow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Scope {

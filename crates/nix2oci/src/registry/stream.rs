@@ -114,7 +114,7 @@ impl Repository {
         let mut request = self.session_request(Method::PUT, url, action);
         request.headers = octets();
         request.accept = TAKEN;
-        request.body = Body::Stream(Mutex::new(Box::pin(feed.body())), Some(size));
+        request.body = Body::stream(Box::pin(feed.body()), Some(size));
         let response = self.transport().send(request, Some(permit)).await?;
         self.check_closed(&response, digest)
     }
@@ -129,7 +129,7 @@ impl Repository {
         let mut request = self.session_request(Method::PATCH, session.url.clone(), action);
         request.headers = octets();
         request.accept = TAKEN;
-        request.body = Body::Stream(Mutex::new(Box::pin(feed.body())), None);
+        request.body = Body::stream(Box::pin(feed.body()), None);
         let response = self.transport().send(request, Some(permit)).await?;
         let answered =
             |problem: &str| self.answered(action.to_owned(), Some(response.status), problem);

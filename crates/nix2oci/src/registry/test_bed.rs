@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::HeaderMap;
 
 use super::RegistryOptions;
 use super::request::{Body, Request, Scope, Target};
@@ -35,7 +34,6 @@ impl Observer for Told {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) status: u16,
-    pub(super) headers: HeaderMap,
     pub(super) path: String,
     pub(super) body: Bytes,
 }
@@ -90,7 +88,6 @@ pub(super) async fn take(transport: &Transport, request: Request) -> Result<Take
     let response = transport.send(request, None).await?;
     Ok(Taken {
         status: response.status,
-        headers: response.headers.clone(),
         path: response.url.path().to_owned(),
         body: response.bytes(1024 * 1024).await?,
     })

@@ -56,11 +56,7 @@ impl Transport {
         options: &RegistryOptions,
         limits: Limits,
     ) -> Result<Self> {
-        // Docker Hub's name for people is not where its API is.
-        let api_host = match host {
-            "docker.io" | "index.docker.io" => "registry-1.docker.io",
-            host => host,
-        };
+        let api_host = api_host(host);
         Ok(Self {
             shared: Arc::new(Shared {
                 cx: cx.clone(),
@@ -307,6 +303,15 @@ impl Transport {
                     .event(&Event::Warning { message: &message });
             }
         }
+    }
+}
+
+/// Returns the host that the API is on: Docker Hub's name for people is not
+/// where its API is.
+fn api_host(host: &str) -> &str {
+    match host {
+        "docker.io" | "index.docker.io" => "registry-1.docker.io",
+        host => host,
     }
 }
 

@@ -64,7 +64,9 @@ fn docker_hub_has_its_api_elsewhere() {
     let bed = Bed::new();
     let transport = bed.transport("docker.io", &options(0));
     assert_eq!(transport.host(), "docker.io");
-    assert_eq!(transport.api_host(), "registry-1.docker.io");
+    assert_eq!(api_host("docker.io"), "registry-1.docker.io");
+    assert_eq!(api_host("index.docker.io"), "registry-1.docker.io");
+    assert_eq!(api_host("ghcr.io"), "ghcr.io");
 }
 
 #[test]
@@ -259,7 +261,7 @@ fn a_body_that_is_sent_once_is_not_repeated() {
     let server = TestServer::http(|_| answer(500).header("Retry-After", "0"));
     let bed = Bed::new();
     let transport = bed.transport(&server.host(), &options(5));
-    let body = Body::Stream(stream(&b"once"[..]), None);
+    let body = Body::stream(stream(&b"once"[..]), None);
     let error = bed.send(&transport, put("/v2/", body)).unwrap_err();
     assert!(shown(&error).ends_with("status 500 Internal Server Error"));
     let seen = server.seen();
@@ -291,19 +293,19 @@ fn an_error_of_the_body_is_the_error() {
     let transport = bed.transport(&server.host(), &options(5));
     for (body, expected) in [
         (
-            Body::Stream(stream(Broken(0)), Some(10_000_000)),
+            Body::stream(stream(Broken(0)), Some(10_000_000)),
             "body: broken",
         ),
         (
-            Body::Stream(stream(Panics), None),
+            Body::stream(stream(Panics), None),
             "a worker thread panicked: the reader of a body ended early",
         ),
         (
-            Body::Stream(stream(&b"12345"[..]), Some(6)),
+            Body::stream(stream(&b"12345"[..]), Some(6)),
             "the body of take the thing has 5 bytes, expected 6",
         ),
         (
-            Body::Stream(stream(&b"12345"[..]), Some(4)),
+            Body::stream(stream(&b"12345"[..]), Some(4)),
             "the body of take the thing has 5 bytes, expected 4",
         ),
     ] {
@@ -335,7 +337,7 @@ fn an_answer_in_the_middle_of_a_body_is_seen() {
     for _ in 0..20 {
         let transport = bed.transport(&server.host(), &options(0));
         let endless = std::io::repeat(1).take(1_000_000_000);
-        let body = Body::Stream(stream(endless), Some(1_000_000_000));
+        let body = Body::stream(stream(endless), Some(1_000_000_000));
         let error = bed.send(&transport, put("/v2/", body)).unwrap_err();
         let text = shown(&error);
         assert!(
@@ -350,7 +352,7 @@ fn a_server_that_says_nothing_is_given_up() {
     for request in [
         get("/v2/"),
         put("/v2/", replay(&[1; 100_000])),
-        put("/v2/", Body::Stream(stream(std::io::repeat(1)), None)),
+        put("/v2/", Body::stream(stream(std::io::repeat(1)), None)),
     ] {
         let server = TestServer::raw(|mut stream| {
             let mut first = [0];
@@ -388,7 +390,7 @@ fn a_body_that_is_made_slowly_is_not_a_stall() {
     let server = TestServer::http(|_| answer(201));
     let bed = Bed::new();
     let transport = bed.transport(&server.host(), &options(0));
-    let body = Body::Stream(stream(Slow(0)), None);
+    let body = Body::stream(stream(Slow(0)), None);
     bed.send(&transport, put("/v2/", body)).unwrap();
 }
 
@@ -491,7 +493,7 @@ fn every_wait_can_be_cancelled() {
     let endless = || stream(std::io::repeat(1));
     cancelled(
         &silent,
-        put("/v2/", Body::Stream(endless(), None)),
+        put("/v2/", Body::stream(endless(), None)),
         &options(5),
     );
 
