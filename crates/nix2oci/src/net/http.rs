@@ -103,7 +103,7 @@ pub(crate) async fn exchange(
 ) -> Result<Response, HttpError> {
     let mut sending = pin!(client.execute(request));
     let mut ticks = tokio::time::interval((stall.min(answer) / 8).max(Duration::from_millis(1)));
-    let result = poll_fn(|task| {
+    poll_fn(|task| {
         if let Poll::Ready(result) = sending.as_mut().poll(task) {
             return Poll::Ready(result.map_err(|error| explain(&error)));
         }
@@ -114,15 +114,7 @@ pub(crate) async fn exchange(
         }
         Poll::Pending
     })
-    .await;
-    // An error that comes before the end of the body: the rest is for nobody.
-    if result
-        .as_ref()
-        .map_or(true, |answer| !answer.status().is_success())
-    {
-        progress.stop();
-    }
-    result
+    .await
 }
 
 /// A request or the body of an answer failed. The text names no address: a

@@ -12,9 +12,10 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use tokio::time::Sleep;
 
+use super::wire::Answer;
 use crate::context::CancelFlag;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{BodyStream, HttpError, explain};
+use crate::net::{BodyStream, HttpError, Progress, explain};
 
 /// Bytes of an error answer that are read.
 const MAX_ERROR_BODY: u64 = 64 * 1024;
@@ -45,15 +46,20 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Takes an answer of reqwest's. `url` is the address that was asked.
+    /// Takes an answer.
     pub(super) fn new(
-        answer: reqwest::Response,
-        url: Url,
+        answer: Answer,
         host: String,
         action: &str,
         stall: Duration,
         cancel: &CancelFlag,
     ) -> Self {
+        let Answer {
+            answer,
+            url,
+            progress,
+        } = answer;
+        let is_refusal = !answer.status().is_success();
         Self {
             status: answer.status().as_u16(),
             headers: answer.headers().clone(),
@@ -68,6 +74,7 @@ impl Response {
                 heard: Instant::now(),
                 tick: Box::pin(tokio::time::sleep(INTERVAL)),
                 cancel: cancel.clone(),
+                unsent: is_refusal.then_some(progress),
             }),
         }
     }
@@ -159,6 +166,18 @@ struct AnswerBody {
     heard: Instant,
     tick: Pin<Box<Sleep>>,
     cancel: CancelFlag,
+    /// The body of a request that was refused, perhaps before its end. The rest
+    /// is for nobody once the answer is read; before, the end of the one would
+    /// be the end of the other.
+    unsent: Option<Progress>,
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.unsent {
+            progress.stop();
+        }
+    }
 }
 
 impl Stream for AnswerBody {

@@ -168,10 +168,10 @@ impl Fetch<'_> {
             accept: &[],
             answer: self.wire.limits.answer,
         };
-        let (answer, url) = self.wire.follow(sending).await?;
-        let host = self.wire.shown(&url);
+        let answer = self.wire.follow(sending).await?;
+        let host = self.wire.shown(&answer.url);
         let stall = self.wire.limits.stall;
-        let mut response = Response::new(answer, url, host, self.action, stall, self.cancel);
+        let mut response = Response::new(answer, host, self.action, stall, self.cancel);
         if response.status != 200 {
             let is_denial = matches!(response.status, 401 | 403);
             return Err(refusal(&mut response, is_denial).await);

@@ -197,29 +197,31 @@ impl Transport {
                 accept: request.accept,
                 answer: self.patience(request),
             };
-            let (answer, url) = wire.follow(sending).await?;
-            self.warn(answer.headers());
+            let answer = wire.follow(sending).await?;
+            let host = wire.shown(&answer.url);
+            let is_home = is_ours && wire.is_home(&answer.url);
+            let stall = wire.limits.stall;
+            let mut response = Response::new(answer, host, &request.action, stall, &cx.cancel);
+            self.warn(&response.headers);
 
-            let status = answer.status().as_u16();
-            let is_home = is_ours && wire.is_home(&url);
+            let status = response.status;
             let is_accepted = request.accept.contains(&status);
             if status == 401 && is_home && !is_second {
                 let may_help = auth
                     .learn(
                         wire,
-                        answer.headers(),
+                        &response.headers,
                         &request.scope,
                         authorization.as_ref(),
                     )
                     .await?;
                 if may_help && body.can_be_sent() {
                     is_second = true;
+                    // Read to its end, so that the connection can be used again.
+                    response.error_body().await;
                     continue;
                 }
             }
-            let stall = wire.limits.stall;
-            let host = wire.shown(&url);
-            let mut response = Response::new(answer, url, host, &request.action, stall, &cx.cancel);
             if is_accepted {
                 self.shared.throttle.succeeded();
                 return Ok(response);

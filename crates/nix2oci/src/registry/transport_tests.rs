@@ -326,9 +326,10 @@ fn an_answer_in_the_middle_of_a_body_is_seen() {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let _ = read_head(&mut reader);
         let _ = reader.read_exact(&mut [0; 100_000]);
-        let _ = stream.write_all(
-            b"HTTP/1.1 413 X\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large",
-        );
+        let head = b"HTTP/1.1 413 X\r\nContent-Length: 9\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(head);
+        thread::sleep(Duration::from_millis(20));
+        let _ = stream.write_all(b"too large");
         // What was not read makes the end a reset. Servers wait for a while so
         // that the answer is seen before (Go 500 ms, nginx `lingering_close`).
         thread::sleep(Duration::from_millis(50));

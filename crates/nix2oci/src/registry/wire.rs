@@ -62,6 +62,14 @@ pub(super) struct Sending<'a> {
     pub(super) answer: Duration,
 }
 
+/// What a server answers, and where.
+pub(super) struct Answer {
+    pub(super) answer: reqwest::Response,
+    pub(super) url: Url,
+    /// How far the body of the request is: an answer may come before its end.
+    pub(super) progress: Progress,
+}
+
 /// A request's body, as often as it may be sent.
 pub(super) struct Outgoing {
     body: Body,
@@ -239,8 +247,8 @@ impl Wire {
     }
 
     /// Sends a request, follows its redirects and returns the first answer that
-    /// is none, and its address. The base must be known.
-    pub(super) async fn follow(&self, sending: Sending<'_>) -> Result<(reqwest::Response, Url)> {
+    /// is none. The base must be known.
+    pub(super) async fn follow(&self, sending: Sending<'_>) -> Result<Answer> {
         let Sending {
             mut method,
             mut url,
@@ -278,8 +286,13 @@ impl Wire {
             let Some(location) = location.filter(|_| {
                 matches!(status, 301 | 302 | 303 | 307 | 308) && !accept.contains(&status)
             }) else {
-                return Ok((answer, url));
+                return Ok(Answer {
+                    answer,
+                    url,
+                    progress,
+                });
             };
+            progress.stop();
             let refuse = |problem: &str| -> Error {
                 ErrorKind::Answer {
                     host: self.shown(&url),
