@@ -11,10 +11,12 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Request, Response};
 use rustls::{CertificateError, ClientConfig};
+use tokio::time::MissedTickBehavior;
 
 use super::Progress;
 use super::proxy::Proxies;
 use super::reach::{Refused, Resolver};
+use super::tls::is_authority_itself;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +79,13 @@ impl Clients {
                 .redirect(Policy::none())
                 .referer(false)
                 .connect_timeout(limits.connect)
-                .tcp_keepalive(Duration::from_secs(15));
+                .tcp_keepalive(Duration::from_secs(15))
+                // What stands between closes idle connections after a minute,
+                // and a body that is sent once must not meet such a one.
+                .pool_idle_timeout(Duration::from_secs(30))
+                // A dead connection would be chosen again by each repetition.
+                .http2_keep_alive_interval(Duration::from_secs(15))
+                .http2_keep_alive_timeout(Duration::from_secs(15));
             let builder = if is_large {
                 builder.http1_only()
             } else {
@@ -103,6 +111,7 @@ pub(crate) async fn exchange(
 ) -> Result<Response, HttpError> {
     let mut sending = pin!(client.execute(request));
     let mut ticks = tokio::time::interval((stall.min(answer) / 8).max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     poll_fn(|task| {
         if let Poll::Ready(result) = sending.as_mut().poll(task) {
             return Poll::Ready(result.map_err(|error| explain(&error)));
@@ -208,6 +217,9 @@ fn tls_problem(error: &rustls::Error) -> String {
     match certificate {
         CertificateError::UnknownIssuer => {
             "its certificate is signed by an authority that is not trusted".to_owned()
+        }
+        _ if is_authority_itself(error) => {
+            "its certificate is its own authority, which is not trusted".to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired".to_owned()

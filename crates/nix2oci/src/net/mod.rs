@@ -13,7 +13,10 @@ mod probe;
 mod progress;
 mod proxy;
 mod reach;
-#[expect(dead_code, reason = "the registry's client comes with the next change")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the registry's client comes with the next change")
+)]
 mod runtime;
 #[cfg(test)]
 pub(crate) mod test_server;

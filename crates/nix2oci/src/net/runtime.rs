@@ -110,3 +110,77 @@ impl Drop for Runtime {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn futures_run_on_one_thread() {
+        let runtime = Runtime::start().unwrap();
+        let cx = Context::default();
+        let name = || async { Ok(thread::current().name().map(str::to_owned)) };
+        for _ in 0..2 {
+            let found = runtime.block_on(&cx, name()).unwrap();
+            assert_eq!(found.as_deref(), Some("nix2oci-net"));
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let runtime = Runtime::start().unwrap();
+        let cx = Context::default();
+        let error = runtime
+            .block_on::<()>(&cx, async { panic!("as this test wants") })
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a worker thread panicked: as this test wants"
+        );
+        runtime.block_on(&cx, async { Ok(()) }).unwrap();
+    }
+
+    #[test]
+    fn a_cancelled_future_is_dropped() {
+        let runtime = Runtime::start().unwrap();
+        let cx = Context::default();
+        let (held, cancel) = (Arc::new(()), cx.cancel.clone());
+        let inside = Arc::clone(&held);
+        let error = runtime
+            .block_on(&cx, async move {
+                cancel.cancel();
+                std::future::pending::<()>().await;
+                drop(inside);
+                Ok(())
+            })
+            .unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Cancelled));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn a_runtime_that_is_dropped_takes_its_futures_along() {
+        let held = Arc::new(());
+        let inside = Arc::clone(&held);
+        let runtime = Runtime::start().unwrap();
+        runtime.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(inside);
+        });
+        // A thread that reads from something slow is not waited for.
+        runtime.spawn(async {
+            let slow = tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(5)));
+            let _ = slow.await;
+        });
+        runtime
+            .block_on(&Context::default(), async { Ok(()) })
+            .unwrap();
+        let begin = Instant::now();
+        drop(runtime);
+        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+}

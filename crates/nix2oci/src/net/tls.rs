@@ -6,14 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
-    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    WantsVerifier,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, OtherError,
+    RootCertStore, SignatureScheme, WantsVerifier,
 };
 
 use super::TlsOptions;
@@ -115,7 +116,17 @@ impl Certificates {
     /// is shown the client certificate.
     pub(crate) fn to_config(&self, is_home: bool) -> Result<ClientConfig> {
         let builder = if self.verify {
-            builder().with_root_certificates(self.roots()?)
+            let builder = builder();
+            let provider = Arc::clone(builder.crypto_provider());
+            let chains =
+                WebPkiServerVerifier::builder_with_provider(self.roots()?.into(), provider)
+                    .build()
+                    .expect("there are roots and no revocation lists");
+            let own = self.authorities.iter();
+            let own = own.map(|(_, certificate)| certificate.clone()).collect();
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(ChainOrItself { chains, own }))
         } else {
             any_server()
         };
@@ -197,6 +208,76 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn not_pem(file: &Path, problem: &str) -> Error {
     Error::document(file.display().to_string(), Location::Whole, problem)
+}
+
+/// Believes a certificate that an authority signed, as usual, and one that is
+/// itself among those that the user gave.
+///
+/// The certificate that `openssl req -x509` makes for a registry is its own
+/// authority and marked as one. Its owner gives it as the authority, and Go, so
+/// docker and podman, take it; webpki does not, as an authority must not be a
+/// server.
+#[derive(Debug)]
+struct ChainOrItself {
+    chains: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for ChainOrItself {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = self
+            .chains
+            .verify_server_cert(certificate, intermediates, name, ocsp, now);
+        match found {
+            // Found after its time was checked, and before its name is.
+            Err(error) if is_authority_itself(&error) && self.own.contains(certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            found => found,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+/// Returns whether a server's certificate is refused because it is marked as
+/// that of an authority. rustls hands this error of webpki's on as it is.
+pub(super) fn is_authority_itself(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(error))) = error
+    else {
+        return false;
+    };
+    error.to_string() == "CaUsedAsEndEntity"
 }
 
 /// Takes any server for the one that it says it is.

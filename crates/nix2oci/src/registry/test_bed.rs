@@ -77,9 +77,11 @@ impl Bed {
             .block_on(&self.cx, async move { take(&transport, request).await })
     }
 
-    /// Returns the events so far.
+    /// Returns the events so far, and checks that they show no secret.
     pub(super) fn told(&self) -> Vec<String> {
-        self.told.0.lock().unwrap().clone()
+        let told = self.told.0.lock().unwrap().clone();
+        assert!(!told.iter().any(|event| event.contains(PASSWORD)));
+        told
     }
 }
 

@@ -140,6 +140,61 @@ fn a_wrong_certificate_is_told_at_once() {
     }
 }
 
+/// Makes the certificate of a server that is its own authority and says so, as
+/// `openssl req -x509` does.
+fn own_authority(name: &str, has_ended: bool) -> (String, Arc<ServerConfig>) {
+    let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    if has_ended {
+        parameters.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    (certificate.pem(), Arc::new(config))
+}
+
+#[test]
+fn a_server_may_be_its_own_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    for (name, has_ended, is_given, problem) in [
+        ("127.0.0.1", false, true, None),
+        ("127.0.0.1", true, true, Some("has expired")),
+        ("127.0.0.2", false, true, Some("is for another name")),
+        ("127.0.0.1", false, false, Some("is not trusted")),
+    ] {
+        let (pem, config) = own_authority(name, has_ended);
+        let server = TestServer::https(config, |_| answer(200));
+        let other = Authority::new("other").0.pem();
+        fs::write(&file, if is_given { pem } else { other }).unwrap();
+        let tls = TlsOptions {
+            ca_files: vec![file.clone()],
+            ..TlsOptions::default()
+        };
+        let bed = Bed::new();
+        let transport = bed.transport(&server.host(), &with_tls(tls));
+        let found = bed.send(&transport, get("/v2/"));
+        match problem {
+            None => assert!(found.is_ok()),
+            Some(problem) => {
+                let text = shown(&found.unwrap_err());
+                assert!(text.contains(problem), "{text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_client_certificate_is_shown_to_the_registry_only() {
     let directory = tempfile::tempdir().unwrap();
