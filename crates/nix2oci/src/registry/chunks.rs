@@ -7,6 +7,8 @@
 //! believed if it got further than is known, or if it refuses to go on from
 //! there. What is wrong in the end shows in the digest.
 
+use std::num::NonZeroU64;
+
 use reqwest::header::{CONTENT_RANGE, HeaderValue};
 use reqwest::{Method, Url};
 
@@ -33,7 +35,7 @@ impl Repository {
     /// Returns how many bytes the first chunk has, as far as that is known
     /// before a session is open.
     pub(super) fn first_chunk(&self) -> u64 {
-        let wanted = self.registry.chunk_size.map_or(CHUNK, |size| size.get());
+        let wanted = self.registry.chunk_size.map_or(CHUNK, NonZeroU64::get);
         let mut chunk = wanted.min(self.registry.quirks.max_chunk.unwrap_or(u64::MAX));
         while chunk > LEAST_CHUNK && self.registry.seen.refuses_size(chunk) {
             chunk /= 2;

@@ -42,10 +42,11 @@ impl Client {
     /// [`ErrorKind::ReadInput`](crate::ErrorKind::ReadInput) if the options
     /// name certificates or proxies that are none.
     pub fn new(cx: &Context, host: &str, options: &RegistryOptions) -> Result<Self> {
+        let transport = Transport::new(cx, host, options)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                transport: Transport::new(cx, host, options)?,
-                quirks: Quirks::of(host),
+                quirks: Quirks::of(transport.api_host()),
+                transport,
                 seen: Seen::default(),
                 chunk_size: options.chunk_size,
                 referrers: tokio::sync::Mutex::new(()),

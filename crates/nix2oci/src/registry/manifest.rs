@@ -223,7 +223,7 @@ impl Repository {
         let path = format!("manifests/{which}{}", query.unwrap_or_default());
         let action = self.action(format_args!("take manifest {which}"));
         let mut request = self.write_request(Method::PUT, &path, action.clone())?;
-        let content_type = HeaderValue::from_str(&media_type.to_string())
+        let content_type = HeaderValue::from_str(media_type.as_ref())
             .map_err(|_| Error::invalid(format!("media type {media_type:?}"), "it is none"))?;
         request.headers.insert(CONTENT_TYPE, content_type);
         request.body = Body::Bytes(bytes.clone());
@@ -397,7 +397,7 @@ fn collect_digests(detail: &serde_json::Value, digests: &mut Vec<Digest>) {
     match detail {
         serde_json::Value::String(text) => digests.extend(text.parse::<Digest>().ok()),
         serde_json::Value::Array(items) => {
-            items.iter().for_each(|item| collect_digests(item, digests))
+            items.iter().for_each(|item| collect_digests(item, digests));
         }
         serde_json::Value::Object(map) => {
             map.values().for_each(|item| collect_digests(item, digests));

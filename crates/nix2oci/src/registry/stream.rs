@@ -13,7 +13,7 @@ use super::location::closing;
 use super::repository::{Repository, check_size, sha256_of};
 use super::request::Body;
 use super::throttle::Permit;
-use super::upload::{Opened, Sent, SentFn, TAKEN, UploadSession, is_no_such_way, octets};
+use super::upload::{CLOSED, Opened, Sent, SentFn, TAKEN, UploadSession, is_no_such_way, octets};
 use super::way::{Trouble, trouble};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -115,6 +115,8 @@ impl Repository {
         request.headers = octets();
         request.accept = TAKEN;
         request.body = Body::stream(Box::pin(feed.body()), Some(size));
+        request.accept = CLOSED;
+        request.body = Body::Stream(Box::pin(feed.body()), Some(size));
         let response = self.transport().send(request, Some(permit)).await?;
         self.check_closed(&response, digest)
     }

@@ -330,7 +330,9 @@ impl Upload<'_> {
                 furthest = stopped.taken;
                 attempt = 0;
             }
-            attempt += 1;
+            // Another way is no repetition, and there are few of them.
+            let is_refused = matches!(trouble, Trouble::TooLarge | Trouble::Unwelcome);
+            attempt += u32::from(!is_refused);
             let next = ways.after(trouble);
             let Some(next) = next.filter(|_| attempt <= transport.retries()) else {
                 if !matches!(trouble, Trouble::Broken | Trouble::Lost) {
@@ -339,13 +341,13 @@ impl Upload<'_> {
                 }
                 return Err(gave_up(stopped.error, attempt));
             };
-            // Waiting cures nothing where another way is wanted.
-            if next == way || matches!(trouble, Trouble::Broken | Trouble::Failed) {
-                transport
-                    .pause_before_retry(&stopped.error, attempt, None)
-                    .await;
+            if is_refused {
+                continue;
             }
-            if next == Way::Chunks && trouble != Trouble::TooLarge {
+            transport
+                .pause_before_retry(&stopped.error, attempt, None)
+                .await;
+            if next == Way::Chunks {
                 (session, taken) = self.resume(stopped, trouble).await;
             }
         }
