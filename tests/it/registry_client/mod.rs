@@ -3,6 +3,7 @@
 
 mod access;
 mod blobs;
+mod chaos;
 mod chunks;
 mod distribution;
 mod lists;
