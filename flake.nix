@@ -35,18 +35,25 @@
       # buildImage and resolveImage.
       legacyPackages = forEach (pkgs: pkgs.nix2ociTools);
 
-      checks = forEach (pkgs: {
-        inherit (pkgs) nix2oci;
-        image = pkgs.nix2ociTools.buildImage {
-          name = "nix2oci-check";
-          config.Entrypoint = [ "${pkgs.nix2oci}/bin/nix2oci" ];
-        };
-        recipe = pkgs.nix2ociTools.resolveImage {
-          name = "nix2oci-check";
-          config.Entrypoint = [ "${pkgs.nix2oci}/bin/nix2oci" ];
-          compressor = "zstd";
-        };
-      });
+      checks = forEach (
+        pkgs:
+        let
+          image = pkgs.nix2ociTools.buildImage {
+            name = "nix2oci-check";
+            config.Entrypoint = [ "${pkgs.nix2oci}/bin/nix2oci" ];
+          };
+        in
+        {
+          inherit (pkgs) nix2oci;
+          inherit image;
+          copy = image.copyTo;
+          recipe = pkgs.nix2ociTools.resolveImage {
+            name = "nix2oci-check";
+            config.Entrypoint = [ "${pkgs.nix2oci}/bin/nix2oci" ];
+            compressor = "zstd";
+          };
+        }
+      );
 
       devShells = forEach (pkgs: {
         default = pkgs.mkShell {

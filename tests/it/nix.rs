@@ -1,6 +1,8 @@
 //! Images built by Nix: the command as a derivation's builder, in the sandbox,
 //! in a throw-away store that holds the fixture's closure.
 
+mod copies;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::Deref;
@@ -12,6 +14,9 @@ use nix2oci_tests::FixtureStore;
 use nix2oci_tests::command::{nix2oci, output, repository, run};
 use nix2oci_tests::image_files::{config, manifest, manifest_digest, read_json, text};
 use serde_json::{Value, json};
+
+/// What a sandbox needs whose builder is a shell script.
+const WITH_SHELL: &str = "/bin /lib /lib64? /usr";
 
 /// The fixture's store and what is built in it.
 struct Store(FixtureStore);
@@ -58,7 +63,7 @@ impl Store {
     /// Builds an image: the sandbox has the C library that the binary was
     /// linked with and no program but the binary.
     fn image(&self, attribute: &str) -> Result<PathBuf, String> {
-        self.build("ingredients", "/bin /lib /lib64? /usr")?;
+        self.build("ingredients", WITH_SHELL)?;
         let mut results = self.build(attribute, "/lib /lib64? /usr/lib")?;
         Ok(results.pop().expect("nix-build prints what it built"))
     }

@@ -57,6 +57,15 @@ rec {
     ) image.drvAttrs.args;
   };
 
+  # The programs that copy an image somewhere.
+  copies = builtins.attrValues {
+    inherit (image) copyTo copyToPodman copyToDockerDaemon copyToContainerd copyToRegistry;
+  };
+  copy-recipe = [
+    recipe
+    recipe.copyToRegistry
+  ];
+
   # What the images are made of, and what needs a shell.
   ingredients = [
     tools.nix2oci

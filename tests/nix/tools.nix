@@ -38,7 +38,7 @@ rec {
   inherit
     (import ../../crates/nix2oci-cli/nix/images.nix {
       inherit nix2oci system hostSystem;
-      inherit (pkgs) writeText;
+      inherit (pkgs) writeShellScriptBin writeText;
     })
     buildImage
     resolveImage

@@ -1,5 +1,6 @@
 # Images as derivations whose builder is nix2oci itself: no shell, no standard
-# environment. It needs Nix 2.8 or later and nothing of nixpkgs but `writeText`.
+# environment. It needs Nix 2.8 or later and nothing of nixpkgs but `writeText`
+# and, for the programs that copy an image somewhere, `writeShellScriptBin`.
 #
 # Argument names and their meaning are those of nixpkgs' dockerTools.
 {
@@ -12,6 +13,9 @@
   hostSystem ? system,
   # name: text: a file in the store with this text, as in nixpkgs.
   writeText,
+  # name: script: a package with the shell script bin/name, to be run on
+  # `system`, as in nixpkgs.
+  writeShellScriptBin,
 }:
 let
   inherit (builtins)
@@ -68,6 +72,9 @@ let
   ];
   flags = name: values: concatLists (map (flag name) values);
   optional = condition: values: if condition then values else [ ];
+
+  # Words for a shell.
+  quoted = words: concatStringsSep " " (map (word: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString word)}'") words);
 
   # The part of a store path that is a hash, as dockerTools takes it for a tag.
   outputHash =
@@ -142,6 +149,36 @@ let
         toJSON (if config == null then { } else config)
       );
 
+      # What the closure begins with.
+      roots = [ configFile ] ++ contentPaths ++ concatLists (map listOf (attrValues layers));
+
+      # What the image is, whoever builds it.
+      options =
+        flag "--config" configFile
+        ++ flag "--platform" (
+          concatStringsSep "/" (
+            [
+              "linux"
+              architecture
+            ]
+            ++ optional (variant != null) [ variant ]
+          )
+        )
+        ++ flag "--created" created
+        ++ flag "--mtime" mtime
+        ++ flag "--owner" "${toString uid}:${toString gid}"
+        ++ flags "--contents" contentPaths
+        ++ flags "--layer" (
+          map (layer: "${layer}=${concatStringsSep "," (map toString (listOf layers.${layer}))}") (attrNames layers)
+        )
+        ++ flags "--annotation" (map (key: "${key}=${annotations.${key}}") (attrNames annotations))
+        ++ optional (!includeStorePaths) [ "--no-store-paths" ]
+        ++ flag "--max-layers" maxLayers
+        ++ flag "--compression" (
+          codec + (if compressionLevel == null then "" else ":${toString compressionLevel}")
+        );
+      nameOptions = imageTag: flag "--name" imageName ++ flag "--tag" imageTag;
+
       derivationOf =
         imageTag:
         derivation (
@@ -156,54 +193,77 @@ let
             args =
               [ verb ]
               ++ flag "--closure" "attrs:.attrs.json#closure"
-              ++ flag "--config" configFile
-              ++ flag "--name" imageName
-              ++ flag "--tag" imageTag
-              ++ flag "--platform" (
-                concatStringsSep "/" (
-                  [
-                    "linux"
-                    architecture
-                  ]
-                  ++ optional (variant != null) [ variant ]
-                )
-              )
-              ++ flag "--created" created
-              ++ flag "--mtime" mtime
-              ++ flag "--owner" "${toString uid}:${toString gid}"
-              ++ flags "--contents" contentPaths
-              ++ flags "--layer" (
-                map (layer: "${layer}=${concatStringsSep "," (map toString (listOf layers.${layer}))}") (attrNames layers)
-              )
-              ++ flags "--annotation" (map (key: "${key}=${annotations.${key}}") (attrNames annotations))
-              ++ optional (!includeStorePaths) [ "--no-store-paths" ]
-              ++ flag "--max-layers" maxLayers
-              ++ flag "--compression" (
-                codec + (if compressionLevel == null then "" else ":${toString compressionLevel}")
-              )
+              ++ nameOptions imageTag
+              ++ options
               ++ flag "--progress" "plain"
               ++ flag "-o" "${result.prefix}${placeholder "out"}";
             __structuredAttrs = true;
-            exportReferencesGraph.closure =
-              [ configFile ] ++ contentPaths ++ concatLists (map listOf (attrValues layers));
+            exportReferencesGraph.closure = roots;
           }
         );
+      built = derivationOf imageTag;
+
+      # Programs that build the image straight into another place, with no copy of
+      # it in the store: Nix's database has the closure, so that what is built is
+      # the same. Named as those of nix2container; further options may follow.
+      nix2ociWith = verb: words: "exec ${quoted ([ "${nix2oci}/bin/nix2oci" verb ] ++ words)}";
+      paths = roots ++ options;
+      # A recipe has its digests already, and what is pushed is held against them.
+      pushed = if verb == "resolve" then [ built ] else paths;
+      push = nix2ociWith "push" pushed;
+      load = nix2ociWith "load" (paths ++ nameOptions imageTag);
+      programs = {
+        # To the registry that its name says; `docker://REF` adds another name.
+        copyToRegistry = writeShellScriptBin "copy-to-registry" ''
+          ${push} ${quoted [ "docker://${imageName}:${imageTag}" ]} "$@"
+        '';
+        # To the first argument: docker://REF, oci:DIR[:TAG], archive:FILE or -.
+        copyTo = writeShellScriptBin "copy-to" ''
+          case "''${1-}" in
+            docker://*) ${push} "$@" ;;
+            "" | -?*)
+              echo "usage: copy-to docker://REF|oci:DIR[:TAG]|archive:FILE|- [OPTION]..." >&2
+              exit 2
+              ;;
+          esac
+          destination=$1
+          shift
+          ${nix2ociWith "build" (paths ++ nameOptions imageTag)} -o "$destination" "$@"
+        '';
+        copyToPodman = writeShellScriptBin "copy-to-podman" ''
+          ${load} "$@" podman
+        '';
+        copyToDockerDaemon = writeShellScriptBin "copy-to-docker-daemon" ''
+          ${load} "$@" docker
+        '';
+        # The first argument may be a namespace.
+        copyToContainerd = writeShellScriptBin "copy-to-containerd" ''
+          runtime=containerd
+          case "''${1-}" in
+            "" | -*) ;;
+            *)
+              runtime=containerd:$1
+              shift
+              ;;
+          esac
+          ${load} "$@" "$runtime"
+        '';
+      };
+
+      attributes = {
+        inherit configFile imageName imageTag;
+      }
+      // programs;
     in
     if fromImage != null then
       throw "nix2oci: fromImage is not supported yet: the image ${imageName} can only be built from store paths"
     else
-      derivationOf imageTag
+      built
       // passthru
+      // attributes
       // {
-        inherit
-          configFile
-          imageName
-          imageTag
-          meta
-          ;
-        passthru = passthru // {
-          inherit configFile imageName imageTag;
-        };
+        inherit meta;
+        passthru = passthru // attributes;
       };
 
   formats = {

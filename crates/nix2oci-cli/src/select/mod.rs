@@ -188,10 +188,10 @@ pub(crate) fn image_of(
     });
     let mut closure = read(cx, &args.closure, &store, &roots, &contents, talk)?;
     // A derivation makes its config a store path, so that Nix finds what it
-    // mentions; nobody wants that file itself in the image.
+    // mentions; nobody wants that file itself in the image, also where it is a
+    // ROOT for what it mentions.
     if let Some(file) = &args.config.config
         && let Ok(path) = store.find("--config", file)
-        && !roots.contains(&path)
         && closure.leave_out(&path)
     {
         talk.note(|| format!("left out the config file {}", store.dir().join(&path)));
