@@ -92,9 +92,9 @@ pub(crate) fn feed<T>(
         }
     }
     match written {
-        Err(error) if status.success() || !is_closed_pipe(&error) => Err(error.into()),
-        _ if cancel.is_cancelled() => Err(nix2oci::Error::from(ErrorKind::Cancelled).into()),
         Ok(value) if status.success() => Ok(value),
+        _ if cancel.is_cancelled() => Err(nix2oci::Error::from(ErrorKind::Cancelled).into()),
+        Err(error) if status.success() || !is_closed_pipe(&error) => Err(error.into()),
         _ => Err(Failure::output(format!("{line} failed: {status}"))),
     }
 }
