@@ -133,29 +133,31 @@ impl Bars {
         let Some(active) = active.as_mut().filter(|_| !tally.is_finished()) else {
             return;
         };
-        let at = active.iter().position(|(of, _)| *of == layer);
-        let bar = match at {
-            Some(at) => &active[at].1,
+        let bar = active.iter().find(|(of, _)| *of == layer);
+        let bar = match bar {
+            Some((_, bar)) => bar.clone(),
             None if active.len() < MOST_LAYER_BARS => {
-                let bar = ProgressBar::hidden().with_style(self.layer_style.clone());
-                bar.set_prefix(prefix(&tally.label));
-                active.push((layer, self.all.add(bar)));
-                &active[active.len() - 1].1
+                ProgressBar::hidden().with_style(self.layer_style.clone())
             }
             None => return,
         };
-        if !self.tally.sends() {
-            bar.set_length(tally.expected);
-            bar.set_position(done);
-            return;
-        }
         let (length, position) = match tally.size() {
+            _ if !self.tally.sends() => (tally.expected, done),
             Some(size) => (size, tally.sent()),
             None => (tally.expected, tally.packed()),
         };
         bar.set_length(length);
         bar.set_position(position.min(length));
-        bar.set_message(state(tally));
+        if self.tally.sends() {
+            bar.set_message(state(tally));
+        }
+        // Only now, so that it is not seen empty.
+        if bar.is_hidden() {
+            bar.set_prefix(prefix(&tally.label));
+            let bar = self.all.add(bar);
+            bar.tick();
+            active.push((layer, bar));
+        }
     }
 
     fn step(&self, step: i64) {
