@@ -13,10 +13,6 @@ mod probe;
 mod progress;
 mod proxy;
 mod reach;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the registry's client comes with the next change")
-)]
 mod runtime;
 #[cfg(test)]
 pub(crate) mod test_server;

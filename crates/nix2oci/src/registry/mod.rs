@@ -24,7 +24,6 @@ mod refusal;
 mod registries;
 mod repository;
 mod request;
-#[expect(dead_code, reason = "the registry's client comes with the next change")]
 mod response;
 mod retry;
 mod source;
@@ -34,7 +33,6 @@ mod tags;
 mod test_bed;
 mod throttle;
 mod token;
-#[expect(dead_code, reason = "the registry's client comes with the next change")]
 mod transport;
 mod upload;
 mod uploads;

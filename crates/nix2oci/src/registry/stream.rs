@@ -113,10 +113,7 @@ impl Repository {
         let url = closing(&session.url, digest);
         let mut request = self.session_request(Method::PUT, url, action);
         request.headers = octets();
-        request.accept = TAKEN;
-        request.body = Body::stream(Box::pin(feed.body()), Some(size));
         request.accept = CLOSED;
-        request.body = Body::Stream(Box::pin(feed.body()), Some(size));
         let response = self.transport().send(request, Some(permit)).await?;
         self.check_closed(&response, digest)
     }

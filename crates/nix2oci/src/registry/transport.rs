@@ -75,6 +75,11 @@ impl Transport {
         &self.shared.host
     }
 
+    /// Returns the host that the API is on.
+    pub(crate) fn api_host(&self) -> &str {
+        api_host(&self.shared.host)
+    }
+
     /// Returns how often a request is repeated at most.
     pub(crate) fn retries(&self) -> u32 {
         self.shared.retries
