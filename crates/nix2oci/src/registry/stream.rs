@@ -114,6 +114,7 @@ impl Repository {
         let mut request = self.session_request(Method::PUT, url, action);
         request.headers = octets();
         request.accept = CLOSED;
+        request.body = Body::stream(Box::pin(feed.body()), Some(size));
         let response = self.transport().send(request, Some(permit)).await?;
         self.check_closed(&response, digest)
     }
