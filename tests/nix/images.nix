@@ -61,6 +61,16 @@ rec {
   copies = builtins.attrValues {
     inherit (image) copyTo copyToPodman copyToDockerDaemon copyToContainerd copyToRegistry;
   };
+  # Only what the config mentions: its file is all that is given.
+  bare = tools.buildImage {
+    name = "registry.example:5000/bare";
+    tag = "v1";
+    inherit (arguments) config;
+  };
+  copy-bare = [
+    bare.copyToPodman
+    bare.copyToRegistry
+  ];
   copy-recipe = [
     recipe
     recipe.copyToRegistry
@@ -70,6 +80,7 @@ rec {
   ingredients = [
     tools.nix2oci
     image.configFile
+    bare.configFile
     # No database, no daemon's socket, no way out.
     (tools.shell { name = "sandbox"; } ''
       test ! -e /nix/var

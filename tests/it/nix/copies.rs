@@ -46,9 +46,14 @@ impl Store {
         (format!("/{}", inside.display()), found)
     }
 
-    /// Runs a script with the store at `/nix`, and a program of the image.
-    fn run_with(&self, isolated: &Isolated, name: &str, script: &str) -> String {
-        let (program, _) = self.program("copies", name);
+    /// Runs a script with the store at `/nix`, and a program of an attribute.
+    fn run_with(
+        &self,
+        isolated: &Isolated,
+        (attribute, name): (&str, &str),
+        script: &str,
+    ) -> String {
+        let (program, _) = self.program(attribute, name);
         let root = self.root().display().to_string();
         let variables = [("root", root.as_str()), ("program", program.as_str())];
         isolated.run(self.folder(), &variables, &format!("{RUN}{script}"))
@@ -62,7 +67,7 @@ fn copy_to_writes_the_image_that_the_derivation_builds() {
     let digest = manifest_digest(&image);
     let printed = store.run_with(
         &Isolated::plain(),
-        "copy-to",
+        ("copies", "copy-to"),
         "run \"archive:$PWD/copied.tar\"
          run \"oci:$PWD/copied:v1\" --quiet
          run - --quiet > piped.tar
@@ -121,9 +126,90 @@ fn the_image_gets_into_each_runtime() {
         if is_without(loader) {
             continue;
         }
-        let printed = store.run_with(&isolated, program, script);
+        let printed = store.run_with(&isolated, ("copies", program), script);
         let expected = format!("{digest}\n{NAME} {listed}\n");
         assert_eq!(printed, expected, "{program}");
+    }
+}
+
+/// A registry by the image's name, where the scripts run: Debian's, with no
+/// network but this machine's own.
+const REGISTRY: &str = r#"
+python3 -c 'import fcntl, socket, struct
+up = struct.pack("16sh", b"lo", 0x41)
+fcntl.ioctl(socket.socket(), 0x8914, up)'
+echo '127.0.0.1 registry.example' >> /etc/hosts
+cat > "$state/registry.yml" <<END
+version: 0.1
+storage: {inmemory: {}}
+http: {addr: "127.0.0.1:5000"}
+END
+docker-registry serve "$state/registry.yml" > "$state/registry.log" 2>&1 &
+for try in $(seq 100); do
+    if python3 -c 'import socket; socket.create_connection(("127.0.0.1", 5000))' 2> /dev/null
+    then break; fi
+    sleep 0.1
+done
+image=docker://registry.example:5000/team/fixture:v1
+copied() { skopeo inspect --tls-verify=false "$1" --format '{{.Digest}}'; }
+"#;
+
+#[test]
+fn the_image_gets_into_the_registry_of_its_name() {
+    let store = Store::new();
+    let digest = manifest_digest(&store.image("image").unwrap());
+    let pinned = format!("registry.example:5000/team/fixture@{digest}");
+    let script = "run --quiet --plain-http --cache-dir none\ncopied \"$image\"\n";
+    let printed = store.run_with(
+        &Isolated::plain(),
+        ("copies", "copy-to-registry"),
+        &format!("{REGISTRY}{script}"),
+    );
+    assert_eq!(printed, format!("{pinned}\n{digest}\n"));
+
+    let other = pinned.replace("team/fixture", "other");
+    let script = "other=docker://registry.example:5000/other:v2
+         run \"$other\" --quiet --plain-http --cache-dir none\ncopied \"$other\"\n";
+    let printed = store.run_with(
+        &Isolated::plain(),
+        ("copies", "copy-to"),
+        &format!("{REGISTRY}{script}"),
+    );
+    assert_eq!(printed, format!("{other}\n{digest}\n"));
+}
+
+#[test]
+fn a_recipe_gets_into_the_registry_of_its_name() {
+    let store = Store::new();
+    let digest = manifest_digest(&store.image("image").unwrap());
+    let printed = store.run_with(
+        &Isolated::plain(),
+        ("copy-recipe", "copy-to-registry"),
+        &format!("{REGISTRY}run --quiet --plain-http\ncopied \"$image\"\n"),
+    );
+    let pinned = format!("registry.example:5000/team/fixture@{digest}");
+    assert_eq!(printed, format!("{pinned}\n{digest}\n"));
+}
+
+/// Of an image without contents, only the config's file is given, which is JSON
+/// and no recipe.
+#[test]
+fn an_image_of_what_its_config_mentions_is_copied() {
+    let store = Store::new();
+    let digest = manifest_digest(&store.image("bare").unwrap());
+    let printed = store.run_with(
+        &Isolated::plain(),
+        ("copy-bare", "copy-to-registry"),
+        &format!("{REGISTRY}run --quiet --plain-http --cache-dir none\n"),
+    );
+    assert_eq!(printed, format!("registry.example:5000/bare@{digest}\n"));
+    if !is_without("podman") {
+        let printed = store.run_with(
+            &Isolated::podman(),
+            ("copy-bare", "copy-to-podman"),
+            "run --quiet",
+        );
+        assert_eq!(printed, format!("{digest}\n"));
     }
 }
 

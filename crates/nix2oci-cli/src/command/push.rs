@@ -20,7 +20,8 @@ use crate::{host, stdout};
 /// found out before the work.
 pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
     let has_closure = !args.image.closure.closure.is_empty();
-    let (what, names) = select::push(&args.image.roots, has_closure)?;
+    let config = args.image.config.config.as_deref();
+    let (what, names) = select::push(&args.image.roots, has_closure, config)?;
     let push = Push {
         what: &what,
         names: &names,

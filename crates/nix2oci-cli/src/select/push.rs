@@ -43,8 +43,13 @@ pub(crate) fn any_image(text: &str) -> Outcome<AnyImage> {
 
 /// Splits the arguments of `push` into what is pushed and where to. With
 /// `has_closure` there may be no ROOT, so that all that looks like a
-/// destination is one.
-pub(crate) fn push(arguments: &[PathBuf], has_closure: bool) -> Outcome<(Pushed, Vec<Reference>)> {
+/// destination is one. `config` is the file of `--config`: as a ROOT it stands
+/// for what it mentions, and is no recipe although it is JSON.
+pub(crate) fn push(
+    arguments: &[PathBuf],
+    has_closure: bool,
+    config: Option<&Path>,
+) -> Outcome<(Pushed, Vec<Reference>)> {
     let is_remote = |argument: &PathBuf| name_of(argument).is_some();
     let mut split = arguments
         .iter()
@@ -73,7 +78,7 @@ pub(crate) fn push(arguments: &[PathBuf], has_closure: bool) -> Outcome<(Pushed,
                 .hint("destinations stand at the end"),
         );
     }
-    Ok((pushed(source)?, names))
+    Ok((pushed(source, config)?, names))
 }
 
 /// Reads a destination of `build`, or nothing if it is not in a registry.
@@ -94,9 +99,10 @@ pub(crate) fn against(text: &str) -> Outcome<Reference> {
         })
 }
 
-fn pushed(source: &[PathBuf]) -> Outcome<Pushed> {
+fn pushed(source: &[PathBuf], config: Option<&Path>) -> Outcome<Pushed> {
     let [one] = source else {
-        return match source.iter().find(|path| is_image(path)) {
+        // A file among several may be a tar or JSON and a package all the same.
+        return match source.iter().find(|path| has_transport(path)) {
             Some(image) => Err(Failure::usage(format!(
                 "{} is an image, which is pushed alone",
                 image.display()
@@ -110,7 +116,8 @@ fn pushed(source: &[PathBuf]) -> Outcome<Pushed> {
             name,
         )?)));
     }
-    if !is_image(one) {
+    let is_image = has_transport(one) || recognise(one).is_ok();
+    if !is_image || config == Some(one) {
         return Ok(Pushed::Roots(source.to_vec()));
     }
     let text = one.to_string_lossy();
@@ -122,17 +129,15 @@ fn pushed(source: &[PathBuf]) -> Outcome<Pushed> {
     })
 }
 
-/// Returns whether an argument is an image and no ROOT: it says so, or it is a
-/// file or a directory that is one. A package is neither a tar nor JSON.
-fn is_image(argument: &Path) -> bool {
+/// Returns whether an argument says that it is an image and no ROOT.
+fn has_transport(argument: &Path) -> bool {
     let text = argument.to_string_lossy();
-    let has_transport = text.split_once(':').is_some_and(|(transport, _)| {
+    text.split_once(':').is_some_and(|(transport, _)| {
         matches!(
             transport,
             "oci" | "archive" | "oci-archive" | "docker-archive" | "docker"
         )
-    });
-    has_transport || recognise(argument).is_ok()
+    })
 }
 
 fn name_of(argument: &PathBuf) -> Option<&str> {
@@ -158,7 +163,7 @@ mod tests {
 
     fn split(arguments: &[&str], has_closure: bool) -> Outcome<(Pushed, Vec<String>)> {
         let arguments: Vec<PathBuf> = arguments.iter().map(PathBuf::from).collect();
-        let (pushed, names) = push(&arguments, has_closure)?;
+        let (pushed, names) = push(&arguments, has_closure, None)?;
         Ok((pushed, names.iter().map(Reference::whole).collect()))
     }
 
@@ -215,6 +220,12 @@ mod tests {
         let text = recipe.to_str().unwrap();
         let (pushed, _) = split(&[text, "docker://h.io/x"], false).unwrap();
         assert!(matches!(pushed, Pushed::Recipe(path) if path == recipe));
+        // A package of JSON: the config of another image, and one of several.
+        let arguments = [recipe.clone(), "docker://h.io/x".into()];
+        let (pushed, _) = push(&arguments, false, Some(&recipe)).unwrap();
+        assert!(matches!(pushed, Pushed::Roots(_)));
+        let (pushed, _) = split(&[text, text, "docker://h.io/x"], false).unwrap();
+        assert!(matches!(pushed, Pushed::Roots(roots) if roots.len() == 2));
         let program = dir.path().join("app");
         std::fs::write(&program, "#!/bin/sh\n").unwrap();
         let (pushed, _) = split(&[program.to_str().unwrap(), "docker://h.io/x"], false).unwrap();

@@ -39,7 +39,10 @@ pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
         refuse_options(args)?;
         return image_source(&root.to_string_lossy()).map(Some);
     }
+    // As a ROOT it stands for what it mentions.
+    let is_config = args.config.config.as_ref() == Some(root);
     match recognise(root) {
+        _ if is_config => Ok(None),
         Ok(ImageForm::Layout | ImageForm::Archive(_)) => {
             refuse_options(args)?;
             Ok(Some(ImageSource::Path(root.clone())))
