@@ -1,10 +1,18 @@
 //! What the tests of the transport share.
 
+use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+};
 use reqwest::Method;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 
 use super::RegistryOptions;
 use super::request::{Body, Request, Scope, Target};
@@ -12,7 +20,8 @@ use super::transport::Transport;
 use crate::context::{Context, Event, Observer};
 use crate::credentials::{CredentialSource, Credentials, Secret};
 use crate::error::Result;
-use crate::net::{Limits, Runtime};
+use crate::net::test_server::TestServer;
+use crate::net::{Limits, ProxyOptions, Runtime, TlsOptions};
 
 /// A runtime, and a context that keeps what it is told.
 pub(super) struct Bed {
@@ -158,4 +167,78 @@ pub(super) fn shown(error: &crate::error::Error) -> String {
     let all = format!("{text} {error:?}");
     assert!(!all.contains(PASSWORD), "{all}");
     text
+}
+
+/// An authority of certificates.
+pub(super) struct Authority(pub(super) CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(super) fn new(name: &str) -> Self {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(super) fn sign(&self, name: &str) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (parameters.signed_by(&key, &self.0).unwrap(), key)
+    }
+
+    /// Makes the configuration of a server with this name, which wants client
+    /// certificates of an authority or none.
+    pub(super) fn server(&self, name: &str, clients: Option<&Self>) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(clients.0.der().clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let (certificate, key) = self.sign(name);
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        Arc::new(
+            builder
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap(),
+        )
+    }
+}
+
+pub(super) fn with_tls(tls: TlsOptions) -> RegistryOptions {
+    RegistryOptions {
+        tls,
+        retries: 5,
+        ..RegistryOptions::default()
+    }
+}
+
+pub(super) fn ca_file(directory: &Path, authority: &Authority) -> TlsOptions {
+    let file = directory.join("ca.pem");
+    fs::write(&file, authority.0.pem()).unwrap();
+    TlsOptions {
+        ca_files: vec![file],
+        ..TlsOptions::default()
+    }
+}
+
+pub(super) fn with_proxy(proxy: &TestServer) -> RegistryOptions {
+    let address = Secret::new(format!("http://proxy-user:{PASSWORD}@{}", proxy.host()));
+    RegistryOptions {
+        proxy: ProxyOptions {
+            https: Some(address.clone()),
+            http: Some(address),
+            none: None,
+        },
+        retries: 0,
+        ..RegistryOptions::default()
+    }
 }

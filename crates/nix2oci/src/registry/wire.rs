@@ -433,3 +433,11 @@ pub(super) fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 #[cfg(test)]
 #[path = "wire_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tls_tests;
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod proxy_tests;
