@@ -198,8 +198,10 @@ fn find<'a, T: StdError + 'static>(cause: &'a (dyn StdError + 'static)) -> Optio
     })
 }
 
-fn io_problem(error: &io::Error) -> String {
+/// Puts an error of a connection into words that do not depend on the system.
+pub(crate) fn io_problem(error: &io::Error) -> String {
     match error.kind() {
+        io::ErrorKind::TimedOut => "no connection in time".to_owned(),
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset by the server".to_owned(),
         io::ErrorKind::BrokenPipe => "connection closed by the server".to_owned(),

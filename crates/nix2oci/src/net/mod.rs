@@ -2,8 +2,10 @@
 //!
 //! - [`TlsOptions`], [`ProxyOptions`]: how servers are reached and believed
 //! - [`Runtime`]: the thread
-//! - [`Clients`], [`exchange`]: one request and its answer
-//! - [`BodyStream`]: bytes on their way
+//! - [`Clients`], [`exchange`]: one request and its answer, within [`Limits`]
+//! - [`BodyStream`]: bytes on their way; [`Progress`]: how far they are
+//! - [`speaks_tls`]: whether a server does
+//! - [`Reach`]: how far away an address is, and who may name it
 
 mod body;
 mod cancel;
@@ -20,7 +22,7 @@ mod tls;
 
 pub(crate) use body::{BodyStream, read_pieces};
 pub(crate) use cancel::until_cancelled;
-pub(crate) use http::{Clients, HttpError, Limits, exchange, explain};
+pub(crate) use http::{Clients, HttpError, Limits, exchange, explain, io_problem};
 pub use options::{ProxyOptions, TlsOptions};
 pub(crate) use probe::speaks_tls;
 pub(crate) use progress::{Progress, watched};

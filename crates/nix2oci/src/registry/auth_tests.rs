@@ -166,7 +166,7 @@ fn a_token_near_its_end_is_not_used() {
                     until: Instant::now() + Duration::from_secs(left),
                 };
                 auth.slot(&scope()).lock().await.token = Some((old, server));
-                wire.base().await?;
+                wire.base("connect").await?;
                 let value = auth
                     .authorization(&wire, &cancel, &scope(), Instant::now())
                     .await;

@@ -4,9 +4,13 @@
 //! - [`Registries`]: all of them, for code that is not async
 //! - [`Client`]: one of them; [`Repository`]: all that is asked of it
 //! - [`Replayable`], [`UploadSession`], [`Sent`]: blobs on their way
-//! - `transport`: sends requests to one registry and sees to everything that
-//!   all requests have in common
 //! - `quirks`: what registries do otherwise, with the evidence
+//!
+//! From the top down: `transport` sends a `request` until there is a `response`
+//! or a `refusal`, with `retry` and `throttle`; `auth` says who asks, and has
+//! read the `challenge` and fetched the `token` for it; `wire` is one request
+//! with its redirects. `problem` and `warning` read what registries say to
+//! people.
 
 mod auth;
 mod challenge;

@@ -85,21 +85,10 @@ fn a_proxy_that_refuses_is_told_without_its_password() {
     }
 }
 
-/// Answers as a registry on the internet, which a proxy stands in for.
-fn far_registry(
-    answer_of: fn(&str) -> crate::net::test_server::Answer,
-    named: String,
-) -> TestServer {
-    TestServer::http(move |_| answer_of(&named))
-}
-
 #[test]
 fn a_far_registry_cannot_send_us_to_this_machine() {
     let near = TestServer::http(|_| answer(200).body(r#"{"token":"x"}"#));
-    let challenge: fn(&str) -> _ =
-        |named| answer(401).header("WWW-Authenticate", format!("Bearer realm=\"{named}\""));
-    let redirect: fn(&str) -> _ = |named| answer(307).header("Location", named);
-    for answer_of in [challenge, redirect] {
+    for (status, header) in [(401, "WWW-Authenticate"), (307, "Location")] {
         for host in [
             format!("127.0.0.1:{}", near.port()),
             format!("localhost:{}", near.port()),
@@ -108,7 +97,13 @@ fn a_far_registry_cannot_send_us_to_this_machine() {
             "169.254.169.254".to_owned(),
             "10.0.0.1".to_owned(),
         ] {
-            let proxy = far_registry(answer_of, format!("http://{host}/token"));
+            let named = format!("http://{host}/token");
+            let value = match status {
+                401 => format!("Bearer realm=\"{named}\""),
+                _ => named,
+            };
+            // It answers in the place of a registry on the internet.
+            let proxy = TestServer::http(move |_| answer(status).header(header, value.clone()));
             let options = RegistryOptions {
                 plain_http: true,
                 credentials: with_password().credentials,

@@ -181,7 +181,7 @@ impl Transport {
     ) -> Result<Response, Failure> {
         let Shared { cx, wire, auth, .. } = &*self.shared;
         let began = Instant::now();
-        let base = wire.base().await?;
+        let base = wire.base(&request.action).await?;
         let url = self.url(base, request)?;
         let is_ours = wire.is_home(&url);
         let mut is_second = false;

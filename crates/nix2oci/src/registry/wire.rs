@@ -1,5 +1,6 @@
 //! One request to one server, with the redirects that it leads to.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::response::connection_error;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::{
     BodyStream, Certificates, Clients, Home, HttpError, Limits, Progress, Proxies, Reach, Resolver,
-    exchange, speaks_tls, unchecked_config, watched,
+    exchange, io_problem, speaks_tls, unchecked_config, watched,
 };
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
@@ -182,8 +183,8 @@ impl Wire {
     /// Returns the address of the API. Finds out its scheme at the first call:
     /// HTTP if the user says so, HTTPS else; where either may be meant, because
     /// the registry is on this machine or its certificate does not matter, the
-    /// server is asked which it speaks.
-    pub(super) async fn base(&self) -> Result<&Url> {
+    /// server is asked which it speaks. `action` is for errors.
+    pub(super) async fn base(&self, action: &str) -> Result<&Url> {
         self.base
             .get_or_try_init(|| async {
                 let https = address(&self.host, &self.api_host, "https")?;
@@ -200,29 +201,24 @@ impl Wire {
                 }
                 let port = https.port_or_known_default().unwrap_or(443);
                 let limit = self.limits.connect;
-                match speaks_tls(host, port, unchecked_config(), limit).await {
-                    Ok(true) => Ok(https),
-                    Ok(false) => Ok(http),
+                let error = match speaks_tls(host, port, unchecked_config(), limit).await {
+                    Ok(true) => return Ok(https),
+                    Ok(false) => return Ok(http),
+                    Err(error) => error,
+                };
+                let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
+                if is_refused && https.port().is_none() {
                     // Nothing at 443, but perhaps at 80.
-                    Err(_) if https.port().is_none() => Ok(http),
-                    Err(error) => {
-                        let is_lasting =
-                            is_loopback && error.kind() == std::io::ErrorKind::ConnectionRefused;
-                        let problem = match error.kind() {
-                            std::io::ErrorKind::ConnectionRefused => {
-                                "connection refused".to_owned()
-                            }
-                            std::io::ErrorKind::TimedOut => "no connection in time".to_owned(),
-                            _ => error.to_string(),
-                        };
-                        let problem = if is_lasting {
-                            HttpError::lasting(problem)
-                        } else {
-                            HttpError::passing(problem)
-                        };
-                        Err(connection_error(&self.host, "connect", problem))
-                    }
+                    return Ok(http);
                 }
+                let problem = io_problem(&error);
+                // What does not run on this machine will not run in a second.
+                let error = if is_refused && is_loopback {
+                    HttpError::lasting(problem)
+                } else {
+                    HttpError::passing(problem)
+                };
+                Err(connection_error(&self.host, action, error))
             })
             .await
     }
