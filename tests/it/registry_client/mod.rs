@@ -6,6 +6,7 @@ mod blobs;
 mod chaos;
 mod chunks;
 mod distribution;
+mod hosts;
 mod lists;
 mod manifests;
 
