@@ -210,6 +210,9 @@ fn a_registry_that_refuses_whole_blobs_gets_a_stream() {
     rig.put_whole(&noise(100_000));
     assert_eq!(rig.methods(), ["POST", "PUT", "POST", "PATCH", "PUT"]);
     assert_eq!(rig.told.retries(), 0);
+    rig.registry.log().clear();
+    rig.put_whole(&noise(90_000));
+    assert_eq!(rig.methods(), ["POST", "PATCH", "PUT"], "it is remembered");
 }
 
 /// distribution-spec#485: what stands in front of a registry caps bodies, at

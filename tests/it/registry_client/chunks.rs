@@ -136,6 +136,23 @@ fn a_broken_chunk_goes_on_where_it_broke() {
     }
 }
 
+/// What is there is not given up because the network is away for longer.
+#[test]
+fn a_session_is_asked_until_it_answers() {
+    let rig = chunked(Quirks::default());
+    rig.registry.fault(
+        Fault::on("PATCH", "/uploads/")
+            .nth(3)
+            .after_bytes(40_000)
+            .reset(),
+    );
+    rig.registry
+        .fault(Fault::on("GET", "/uploads/").first(2).hang_up());
+    rig.put_whole(&noise(500_000));
+    assert_eq!(rig.count("POST", "/uploads/"), 1);
+    assert_eq!(rig.count("GET", "/uploads/"), 3);
+}
+
 #[test]
 fn a_lost_answer_to_a_chunk_is_asked_for() {
     let rig = chunked(Quirks {

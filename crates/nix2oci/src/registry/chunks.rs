@@ -165,6 +165,8 @@ impl Upload<'_> {
             .repository
             .session_request(Method::GET, url, &self.action);
         request.accept = TAKEN;
+        // It changes nothing, and giving up what is there costs more.
+        request.retry = true;
         // distribution 2.8.2 answers 404 if bytes came that it did not confirm.
         let Ok(response) = self.send_request(request).await else {
             return NEW;

@@ -110,6 +110,7 @@ fn matches(pattern: &str, host: &str) -> bool {
 /// What a registry showed of itself while it was talked to.
 #[derive(Debug)]
 pub(super) struct Seen {
+    wholes_refused: AtomicBool,
     streams_refused: AtomicBool,
     chunks_refused: AtomicBool,
     /// Bytes of the smallest body that was refused for its size.
@@ -120,6 +121,7 @@ pub(super) struct Seen {
 impl Default for Seen {
     fn default() -> Self {
         Self {
+            wholes_refused: AtomicBool::new(false),
             streams_refused: AtomicBool::new(false),
             chunks_refused: AtomicBool::new(false),
             too_large: AtomicU64::new(u64::MAX),
@@ -131,6 +133,16 @@ impl Default for Seen {
 // Each is a hint that stands alone: nothing is read because of it, so no order
 // with other memory is needed.
 impl Seen {
+    /// Remembers that a blob in one `PATCH` was taken that was not in one
+    /// `PUT`.
+    pub(super) fn refused_whole(&self) {
+        self.wholes_refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn refuses_wholes(&self) -> bool {
+        self.wholes_refused.load(Ordering::Relaxed)
+    }
+
     pub(super) fn refused_stream(&self) {
         self.streams_refused.store(true, Ordering::Relaxed);
     }

@@ -80,19 +80,17 @@ impl Repository {
             }
             None => self.patch(&session, &feed, permit, &action).await,
         };
+        // Nobody makes bytes while the session is cleared up.
+        drop(feed);
         let Err(error) = result else {
             return Ok(());
         };
         let trouble = trouble(&error);
-        match trouble {
-            Trouble::TooLarge => {
-                // The next may be no smaller, and nobody knows before.
-                self.registry.seen.refused_size(feed.sent());
-                self.registry.seen.refused_stream();
-            }
-            _ if known.is_none() && is_no_such_way(&error) => {
-                self.registry.seen.refused_stream();
-            }
+        match (trouble, known) {
+            (Trouble::TooLarge, Some((_, size))) => self.registry.seen.refused_size(size),
+            // The next may be no smaller, and nobody knows before.
+            (Trouble::TooLarge, None) => self.registry.seen.refused_stream(),
+            (_, None) if is_no_such_way(&error) => self.registry.seen.refused_stream(),
             _ => {}
         }
         if trouble != Trouble::Broken {
@@ -115,8 +113,17 @@ impl Repository {
         request.headers = octets();
         request.accept = CLOSED;
         request.body = Body::stream(Box::pin(feed.body()), Some(size));
-        let response = self.transport().send(request, Some(permit)).await?;
-        self.check_closed(&response, digest)
+        match self.transport().send(request, Some(permit)).await {
+            Ok(response) => self.check_closed(&response, digest),
+            Err(error)
+                if feed.passed() == size
+                    && may_be_there(&error)
+                    && self.has(digest, size, permit).await =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn patch(
@@ -197,7 +204,8 @@ impl Feed {
         lock(&self.state).made.take()
     }
 
-    fn sent(&self) -> u64 {
+    /// Returns how many bytes were given to the request.
+    fn passed(&self) -> u64 {
         lock(&self.state).passed
     }
 }

@@ -299,6 +299,8 @@ fn a_registry_that_takes_no_stream_gets_none_again() {
         rig.put(None, body).unwrap_err();
         making.join().unwrap();
         assert!(!rig.repository.takes_streams(), "{status}");
+        let seen = &rig.repository.registry.seen;
+        assert!(!seen.refuses_size(5), "nobody knows what was too large");
     }
     let bed = Bed::new();
     let options = RegistryOptions::default();
@@ -310,18 +312,23 @@ fn a_registry_that_takes_no_stream_gets_none_again() {
 
 #[test]
 fn a_lost_answer_to_the_end_is_looked_into() {
-    let server = TestServer::http(|seen| match &*seen.method {
-        "PUT" => answer(502),
-        "HEAD" => answer(200).body("hello"),
-        _ => registry(seen),
-    });
-    let rig = Rig::new(&server);
-    let (maker, body) = body();
-    let making = maker.make(&[b"hello"], Some(layer(b"hello")));
-    rig.put(None, body).unwrap();
-    making.join().unwrap();
-    let methods: Vec<_> = server.seen().into_iter().map(|seen| seen.method).collect();
-    assert_eq!(methods, ["POST", "PATCH", "PUT", "HEAD"]);
+    for (known, expected) in [
+        (None, &["POST", "PATCH", "PUT", "HEAD"][..]),
+        (Some(layer(b"hello")), &["POST", "PUT", "HEAD"]),
+    ] {
+        let server = TestServer::http(|seen| match &*seen.method {
+            "PUT" => answer(502),
+            "HEAD" => answer(200).body("hello"),
+            _ => registry(seen),
+        });
+        let rig = Rig::new(&server);
+        let (maker, body) = body();
+        let making = maker.make(&[b"hello"], Some(layer(b"hello")));
+        rig.put(known, body).unwrap();
+        making.join().unwrap();
+        let methods: Vec<_> = server.seen().into_iter().map(|seen| seen.method).collect();
+        assert_eq!(methods, expected);
+    }
 }
 
 #[test]

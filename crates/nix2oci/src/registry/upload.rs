@@ -318,6 +318,10 @@ impl Upload<'_> {
             };
             let way = ways.way();
             let Err(stopped) = self.send(way, current, taken).await else {
+                if way == Way::Stream {
+                    // What nobody tries first worked in the end.
+                    registry.seen.refused_whole();
+                }
                 return Ok(());
             };
             let stopped = *stopped;

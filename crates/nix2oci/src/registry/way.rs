@@ -85,6 +85,8 @@ impl Ways {
         };
         if ways.may_chunk && (wants_chunks || !ways.may_whole) {
             ways.way = Way::Chunks;
+        } else if ways.may_stream && seen.refuses_wholes() {
+            ways.way = Way::Stream;
         }
         ways
     }
