@@ -73,3 +73,33 @@ impl fmt::Debug for Client {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::oci::{MediaType, descriptor};
+
+    #[test]
+    fn every_future_may_run_on_another_thread() {
+        fn is_send(_: impl Send) {}
+        let options = RegistryOptions::default();
+        let client = Client::new(&Context::default(), "localhost:1", &options).unwrap();
+        assert_eq!(
+            format!("{client:?}"),
+            r#"Client { host: "localhost:1", .. }"#
+        );
+        let app = client.repository("app");
+        let digest = Digest::of(b"");
+        let blob = descriptor(MediaType::ImageLayer, digest, 0);
+        is_send(app.blob_size(digest));
+        is_send(app.read_blob(&blob, 0));
+        is_send(app.open_blob(&blob));
+        is_send(app.mount(&blob, "base"));
+        is_send(app.manifest("v1"));
+        is_send(app.put_manifest(b"", &MediaType::ImageManifest, &["v1"]));
+        is_send(app.put_referrer(b"", &MediaType::ImageManifest));
+        is_send(app.referrers(digest, None));
+        is_send(app.tags());
+    }
+}
