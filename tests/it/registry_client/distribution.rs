@@ -7,6 +7,7 @@ use nix2oci::oci::MediaType;
 use nix2oci::registry::{Client, Mounted, RegistryOptions, Repository};
 use nix2oci::{Context, Digest, ErrorKind};
 use nix2oci_tests::DockerRegistry;
+use nix2oci_tests::chaos_proxy::{ChaosOptions, ChaosProxy};
 use serde_json::json;
 
 use super::{blob, block_on, layer, noise};
@@ -37,6 +38,32 @@ fn blobs_arrive_whole_and_in_chunks() {
     put(&chunked, &noise((3 << 20) + 5));
     assert_eq!(registry.count("PATCH", ""), 4);
     assert_eq!(registry.open_uploads("team/app"), 0);
+}
+
+/// It answers 404 to a session whose chunk broke: the blob starts anew.
+#[test]
+fn blobs_arrive_over_a_bad_network() {
+    for chunk_size in [None, NonZeroU64::new(200_000)] {
+        let registry = DockerRegistry::start();
+        let network = ChaosOptions {
+            reset_in_body: 20,
+            lose_answer: 10,
+            refuse: 10,
+            most: 5,
+            ..ChaosOptions::none()
+        };
+        let network = ChaosProxy::start(registry.addr(), 7, network);
+        let mut options = RegistryOptions::default();
+        options.chunk_size = chunk_size;
+        options.retries = 9;
+        let client = Client::new(&Context::default(), &network.host(), &options).unwrap();
+        let app = client.repository("team/app");
+        for n in 0..4 {
+            put(&app, &noise(1_000_000)[n..]);
+        }
+        assert_eq!(registry.blobs("team/app").len(), 4);
+        assert!(!network.mishaps().is_empty());
+    }
 }
 
 #[test]
