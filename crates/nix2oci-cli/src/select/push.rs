@@ -69,8 +69,8 @@ pub(crate) fn push(
     }
     let names = destinations
         .iter()
-        .filter_map(name_of)
-        .map(|name| destination(name))
+        .filter_map(|argument| name_of(argument))
+        .map(destination)
         .collect::<Outcome<Vec<_>>>()?;
     if let Some(misplaced) = source.iter().skip(1).find(|argument| is_remote(argument)) {
         return Err(
@@ -140,7 +140,7 @@ fn has_transport(argument: &Path) -> bool {
     })
 }
 
-fn name_of(argument: &PathBuf) -> Option<&str> {
+fn name_of(argument: &Path) -> Option<&str> {
     argument.to_str()?.strip_prefix(REGISTRY)
 }
 

@@ -1,16 +1,22 @@
 //! Registries: where images are pushed to and read from over HTTP.
 //!
 //! - [`RegistryOptions`]: how to reach one
-//! - [`Registries`]: all of them, for code that is not async
+//! - [`Registries`]: all of them, for code that is not async; `uploads` are its
+//!   many blobs at once, `image` what it reads
 //! - [`Client`]: one of them; [`Repository`]: all that is asked of it
 //! - [`Replayable`], [`UploadSession`], [`Sent`]: blobs on their way
-//! - `quirks`: what registries do otherwise, with the evidence
 //!
-//! From the top down: `transport` sends a `request` until there is a `response`
-//! or a `refusal`, with `retry` and `throttle`; `auth` says who asks, and has
-//! read the `challenge` and fetched the `token` for it; `wire` is one request
-//! with its redirects. `problem` and `warning` read what registries say to
-//! people.
+//! From the top down: a `repository` has a file for each kind of thing that is
+//! asked of it: `manifest`, `tags` and `referrers`, which are lists in `pages`,
+//! and `upload` for blobs. A blob that can be read again has a `source` and is
+//! sent in one `way` or another, perhaps in `chunks`; a `stream` is sent while
+//! it is made. `location` is where an upload goes on, `quirks` what registries
+//! do otherwise.
+//!
+//! Below, `transport` sends a `request` until there is a `response` or a
+//! `refusal`, with `retry` and `throttle`; `auth` says who asks, and has read
+//! the `challenge` and fetched the `token` for it; `wire` is one request with
+//! its redirects. `problem` and `warning` read what registries say to people.
 
 mod auth;
 mod challenge;
