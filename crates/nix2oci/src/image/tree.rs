@@ -34,6 +34,8 @@ pub struct TreeDocument {
     pub bytes: Vec<u8>,
     /// What it belongs to, if it is a signature or another artifact.
     pub subject: Option<Descriptor>,
+    /// A manifest's config; an index has none.
+    pub config: Option<Descriptor>,
 }
 
 impl ImageTree {
@@ -140,6 +142,7 @@ impl Visitor for Collect<'_> {
             descriptor: descriptor.clone(),
             bytes,
             subject: manifest.subject().clone(),
+            config: Some(manifest.config().clone()),
         });
         Ok(())
     }
@@ -155,6 +158,7 @@ impl Visitor for Collect<'_> {
             descriptor: descriptor.clone(),
             bytes,
             subject: index.subject().clone(),
+            config: None,
         });
         Ok(Some(index))
     }

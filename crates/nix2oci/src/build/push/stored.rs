@@ -55,11 +55,12 @@ pub(super) fn push(
             }
         }
     };
-    let layers = tree.blobs.iter().zip(states);
     let config = match tree.documents.as_slice() {
-        [_] => tree.blobs.last().and_then(descriptor_digest),
+        [one] => one.config.as_ref().and_then(descriptor_digest),
         _ => None,
     };
+    let layers = tree.blobs.iter().zip(states);
+    let layers = layers.filter(|(blob, _)| config.is_none() || descriptor_digest(blob) != config);
     Ok(PushReport {
         pinned: format!("{}@{root}", target.name),
         manifest_digest: root,
