@@ -80,7 +80,7 @@ fn expected_root() -> Tree {
 
 /// Asserts that a tar of a root file system is the store and no more.
 #[track_caller]
-fn assert_is_store(tar: &[u8], what: &str) {
+pub(crate) fn assert_is_store(tar: &[u8], what: &str) {
     let (mut found, mut expected) = (Tree::of_tar(tar), expected_root());
     // Loaders put the root's own time where they like.
     for tree in [&mut found, &mut expected] {
@@ -91,7 +91,7 @@ fn assert_is_store(tar: &[u8], what: &str) {
 
 /// Returns what the program prints with the arguments `a` and `b c`, run in the
 /// store and not from an image.
-fn printed_outside() -> &'static str {
+pub(crate) fn printed_outside() -> &'static str {
     static PRINTED: OnceLock<String> = OnceLock::new();
     PRINTED.get_or_init(|| {
         let root = repository().join("fixtures/closure/root");

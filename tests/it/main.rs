@@ -16,6 +16,7 @@ mod loaders;
 mod nix;
 mod plan;
 mod push;
+mod push_command;
 mod registry_client;
 mod root_tree;
 mod same_bytes;

@@ -84,7 +84,8 @@ dockerd --config-file "$state/docker.json" --data-root "$state/docker" \
 wait_for docker docker.io "$state/docker.log" docker version
 "#;
 
-/// Shell scripts in namespaces of their own: mounts, processes, network.
+/// Shell scripts in namespaces of their own: mounts, processes, and the network
+/// unless they are to see the machine's.
 ///
 /// As root, or with sudo without a password. A script ends at the first
 /// command that fails.
@@ -92,6 +93,7 @@ wait_for docker docker.io "$state/docker.log" docker version
 pub struct Isolated {
     prelude: String,
     paths: Vec<PathBuf>,
+    sees_network: bool,
 }
 
 impl Isolated {
@@ -99,6 +101,7 @@ impl Isolated {
         Self {
             prelude: parts.concat(),
             paths: Vec::new(),
+            sees_network: false,
         }
     }
 
@@ -119,6 +122,13 @@ impl Isolated {
         let unpacked = repository().join("target/tools/docker.io/usr");
         isolated.paths = vec![unpacked.join("sbin"), unpacked.join("bin")];
         isolated
+    }
+
+    /// Leaves scripts the network of the machine, for servers of a test.
+    #[must_use]
+    pub fn with_network(mut self) -> Self {
+        self.sees_network = true;
+        self
     }
 
     /// With what skopeo and umoci need.
@@ -167,7 +177,8 @@ impl Isolated {
             command
         };
         command
-            .args(["--mount", "--pid", "--net", "--ipc", "--uts"])
+            .args(["--mount", "--pid", "--ipc", "--uts"])
+            .args((!self.sees_network).then_some("--net"))
             .args(["--fork", "--kill-child", "--mount-proc"])
             .arg("bash")
             .arg(&file)

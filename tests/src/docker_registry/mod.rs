@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::certificates::{Certificate, TestCa};
@@ -81,6 +83,8 @@ pub struct Access {
     pub method: String,
     /// Path and query.
     pub target: String,
+    /// The protocol: `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: String,
     /// The status that it got; 0 if the connection broke before one was sent.
     pub status: u16,
 }
@@ -271,6 +275,45 @@ impl DockerRegistry {
         names(&repository.join("_uploads")).len()
     }
 
+    /// Reads a blob or manifest from its disk and checks its digest.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there or not what its digest says.
+    #[track_caller]
+    pub fn blob(&self, digest: &str) -> Vec<u8> {
+        let hex = digest.strip_prefix("sha256:").expect("digests are SHA-256");
+        let data = self.root().join("blobs/sha256").join(&hex[..2]);
+        let data = data.join(hex).join("data");
+        let bytes = fs::read(&data).unwrap_or_else(|e| panic!("{}: {e}", data.display()));
+        let found = HEXLOWER.encode(&Sha256::digest(&bytes));
+        assert_eq!(found, hex, "what is stored for it is something else");
+        bytes
+    }
+
+    /// Checks every byte of the image that a tag names, config and layers
+    /// included, and returns the manifest's digest.
+    ///
+    /// # Panics
+    ///
+    /// If the tag is not there, or the image not whole and in this repository.
+    #[track_caller]
+    pub fn assert_whole(&self, repository: &str, tag: &str) -> String {
+        let tags = self.tags(repository);
+        let digest = tags.get(tag).unwrap_or_else(|| panic!("{tag}: {tags:?}"));
+        let manifest: Value =
+            serde_json::from_slice(&self.blob(digest)).expect("a manifest is JSON");
+        let linked = self.blobs(repository);
+        let layers = manifest["layers"].as_array().expect("it has layers");
+        for descriptor in layers.iter().chain([&manifest["config"]]) {
+            let blob = descriptor["digest"].as_str().expect("it has a digest");
+            assert!(linked.contains(blob), "{blob} is not in {repository}");
+            let size = self.blob(blob).len() as u64;
+            assert_eq!(descriptor["size"].as_u64(), Some(size), "{blob}");
+        }
+        digest.clone()
+    }
+
     fn root(&self) -> PathBuf {
         self.folder.path().join("data/docker/registry/v2")
     }
@@ -311,6 +354,7 @@ impl Access {
         Some(Self {
             method: words.next()?.to_owned(),
             target: words.next()?.to_owned(),
+            protocol: words.next()?.to_owned(),
             status: rest.split(' ').next()?.parse().ok()?,
         })
     }
