@@ -26,8 +26,8 @@ use nix2oci_tests::{MemoryStore, Node};
 use sha2::{Digest as _, Sha256};
 
 /// Counts the store paths that are read.
-struct Counted {
-    store: MemoryStore,
+pub(super) struct Counted {
+    pub(super) store: MemoryStore,
     visits: AtomicUsize,
     seen: Mutex<Vec<String>>,
 }
@@ -47,16 +47,16 @@ impl ContentSource for Counted {
 
 /// An application with two libraries that it refers to; `release` changes the
 /// application alone.
-struct Release {
-    spec: ImageSpec,
-    content: Arc<Counted>,
+pub(super) struct Release {
+    pub(super) spec: ImageSpec,
+    pub(super) content: Arc<Counted>,
 }
 
-fn release(release: u8) -> Release {
+pub(super) fn release(release: u8) -> Release {
     release_of(release, 40_000)
 }
 
-fn release_of(release: u8, size: usize) -> Release {
+pub(super) fn release_of(release: u8, size: usize) -> Release {
     let path = |digit: &str, name: &str| -> StorePath {
         format!("{}-{name}", digit.repeat(32)).parse().unwrap()
     };
@@ -101,23 +101,23 @@ fn release_of(release: u8, size: usize) -> Release {
 }
 
 impl Release {
-    fn read(&self) -> Vec<String> {
+    pub(super) fn read(&self) -> Vec<String> {
         let mut seen = std::mem::take(&mut *self.content.seen.lock().unwrap());
         seen.sort();
         seen
     }
 }
 
-fn names(registry: &FakeRegistry, names: &[&str]) -> Vec<Reference> {
+pub(super) fn names(registry: &FakeRegistry, names: &[&str]) -> Vec<Reference> {
     let name = |name: &&str| parse_name(&format!("{}/{name}", registry.host())).unwrap();
     names.iter().map(name).collect()
 }
 
-fn registries() -> Arc<Registries> {
+pub(super) fn registries() -> Arc<Registries> {
     Arc::new(Registries::new(&Context::default(), RegistryOptions::default()).unwrap())
 }
 
-fn push_to(
+pub(super) fn push_to(
     registry: &FakeRegistry,
     spec: &ImageSpec,
     to: &[&str],
@@ -128,13 +128,18 @@ fn push_to(
     push(&cx, PushSource::Image(spec), &registries(), &names, options)
 }
 
-fn states(report: &PushReport) -> Vec<LayerState> {
+pub(super) fn states(report: &PushReport) -> Vec<LayerState> {
     report.layers.iter().map(|layer| layer.state).collect()
 }
 
 /// The manifest of a tag and all that it names is there.
 #[track_caller]
-fn assert_whole(registry: &FakeRegistry, repository: &str, tag: &str, report: &PushReport) {
+pub(super) fn assert_whole(
+    registry: &FakeRegistry,
+    repository: &str,
+    tag: &str,
+    report: &PushReport,
+) {
     let tags = registry.tags(repository);
     assert_eq!(
         tags.get(tag).map(String::as_str),
@@ -147,7 +152,7 @@ fn assert_whole(registry: &FakeRegistry, repository: &str, tag: &str, report: &P
     }
 }
 
-const LAYERS: usize = 3;
+pub(super) const LAYERS: usize = 3;
 
 #[test]
 fn a_cold_push_sends_every_blob_once_and_is_what_resolve_says() {
@@ -391,7 +396,7 @@ fn the_layer_cache_saves_packing_across_repositories() {
     assert_eq!(states(&report), [LayerState::Mounted; LAYERS]);
 }
 
-fn push_recipe(
+pub(super) fn push_recipe(
     registry: &FakeRegistry,
     recipe: &Recipe,
     content: Arc<dyn ContentSource>,
@@ -452,12 +457,12 @@ fn a_recipe_is_made_again_and_checked() {
     assert!(registry.tags("new").is_empty());
 }
 
-fn stored(path: &std::path::Path) -> Arc<ImageReader> {
+pub(super) fn stored(path: &std::path::Path) -> Arc<ImageReader> {
     let source = ImageSource::Path(path.to_owned());
     Arc::new(ImageReader::open(&Context::default(), &source).unwrap())
 }
 
-fn push_stored(
+pub(super) fn push_stored(
     image: &Arc<ImageReader>,
     registries: &Registries,
     names: &[Reference],

@@ -33,7 +33,7 @@ impl Registries {
         let name = format!("docker://{}", reference.whole());
         let files = RegistryFiles {
             registries: Arc::clone(self),
-            repository: self.repository(reference)?,
+            repository: self.source(reference)?,
             documents: Mutex::default(),
             sizes: Mutex::default(),
         };

@@ -1,6 +1,7 @@
 //! The registries that a program talks to.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +20,18 @@ pub struct Registries {
     cx: Context,
     options: RegistryOptions,
     runtime: Runtime,
-    clients: Mutex<BTreeMap<String, Client>>,
+    clients: Mutex<BTreeMap<(String, Use), Client>>,
+}
+
+/// What a client is for. An upload holds a permit while it waits for its bytes;
+/// bytes that come from the same registry need permits of their own, or all
+/// uploads would wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// All requests but those of images that are read.
+    General,
+    /// An image that is read, perhaps to be copied.
+    Source,
 }
 
 impl Registries {
@@ -45,14 +57,22 @@ impl Registries {
     ///
     /// Those of the files that the options name, such as certificates.
     pub fn repository(&self, reference: &Reference) -> Result<Repository> {
+        self.repository_for(Use::General, reference)
+    }
+
+    /// Returns the repository of an image that is read.
+    pub(super) fn source(&self, reference: &Reference) -> Result<Repository> {
+        self.repository_for(Use::Source, reference)
+    }
+
+    fn repository_for(&self, what: Use, reference: &Reference) -> Result<Repository> {
         let host = reference.registry();
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match clients.get(host) {
-            Some(client) => client.clone(),
-            None => {
+        let client = match clients.entry((host.to_owned(), what)) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(place) => {
                 let client = Client::new(&self.cx, host, &self.options)?;
-                clients.insert(host.to_owned(), client.clone());
-                client
+                place.insert(client).clone()
             }
         };
         Ok(client.repository(reference.repository()))
