@@ -32,6 +32,8 @@ pub struct TreeDocument {
     pub descriptor: Descriptor,
     /// Its exact bytes.
     pub bytes: Vec<u8>,
+    /// Its config, if it is a manifest.
+    pub config: Option<Descriptor>,
     /// What it belongs to, if it is a signature or another artifact.
     pub subject: Option<Descriptor>,
     /// A manifest's config; an index has none.
@@ -141,6 +143,7 @@ impl Visitor for Collect<'_> {
         self.manifests.push(TreeDocument {
             descriptor: descriptor.clone(),
             bytes,
+            config: Some(manifest.config().clone()),
             subject: manifest.subject().clone(),
             config: Some(manifest.config().clone()),
         });
@@ -157,6 +160,7 @@ impl Visitor for Collect<'_> {
         self.indexes.push(TreeDocument {
             descriptor: descriptor.clone(),
             bytes,
+            config: None,
             subject: index.subject().clone(),
             config: None,
         });

@@ -76,7 +76,9 @@ impl RegistryFiles {
         let (repository, which) = (self.repository.clone(), which.to_owned());
         let found = self
             .registries
-            .block_on(async move { repository.manifest(&which).await })?;
+            .block_on(self.registries.context(), async move {
+                repository.manifest(&which).await
+            })?;
         Ok(found.map(|found| (found.descriptor, found.bytes.into())))
     }
 
@@ -175,7 +177,9 @@ impl RemoteBlob {
         let (repository, blob) = (self.repository.clone(), self.blob.clone());
         let stream = self
             .registries
-            .block_on(async move { repository.open_blob(&blob).await })?;
+            .block_on(self.registries.context(), async move {
+                repository.open_blob(&blob).await
+            })?;
         let (sender, receiver) = mpsc::channel(PIECES);
         self.registries.runtime().spawn(pump(stream, sender));
         Ok(receiver)

@@ -78,12 +78,14 @@ impl Registries {
         Ok(client.repository(reference.repository()))
     }
 
-    /// Runs a future on the thread and waits for it.
+    /// Runs a future on the thread and waits for it, until the flag of `cx` is
+    /// set.
     pub(crate) fn block_on<T: Send + 'static>(
         &self,
+        cx: &Context,
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.runtime.block_on(&self.cx, future)
+        self.runtime.block_on(cx, future)
     }
 
     /// Returns the thread.

@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::repository::Repository;
-use crate::error::Result;
+use super::repository::{Repository, is_broken};
+use crate::error::{ErrorClass, Result};
 
 /// As many at once as registries give. ECR refuses to give more
 /// (go-containerregistry#1091); others may give fewer.
@@ -12,6 +12,9 @@ const MANY: &str = "tags/list?n=1000";
 
 /// As many at once as the registry likes.
 const SOME: &str = "tags/list";
+
+/// As many as show that there are some.
+const ONE: &str = "tags/list?n=1";
 
 #[derive(Deserialize)]
 struct TagList {
@@ -32,6 +35,29 @@ impl Repository {
         // quay says 413 to more than it gives at once (quay#2884).
         let some = self.list_tags(SOME, &[200, 404]).await?;
         Ok(some.unwrap_or_default())
+    }
+
+    /// Returns whether there is no tag, or no such repository; `false` if the
+    /// registry does not say. One request, however many tags there are.
+    pub(crate) async fn has_no_tags(&self) -> Result<bool> {
+        let first = || {
+            let mut request = self.request(Method::GET, ONE, self.listing_tags())?;
+            request.accept = &[200, 404];
+            Ok(request)
+        };
+        let mut is_empty = false;
+        let read = self.read_pages(first, |page| {
+            let list = parse(&page.bytes);
+            is_empty = page.status == 404 || list.is_ok_and(|tags| tags.is_empty());
+            Ok(false)
+        });
+        match read.await {
+            Ok(()) => Ok(is_empty),
+            // Who may push need not be allowed to list, and to know it only
+            // saves requests.
+            Err(error) if !is_broken(&error) && error.class() != ErrorClass::Cancelled => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns `None` if the registry does not take the question.

@@ -155,6 +155,18 @@ impl Repository {
         upload.run(session).await
     }
 
+    /// Fails unless the registry takes blobs of this user: opens an upload and
+    /// gives it up.
+    pub(crate) async fn check_push(&self) -> Result<()> {
+        let permit = self.permit().await;
+        let action = self.action(format_args!("take a layer"));
+        let opened = self.open_session(&permit, &action).await?;
+        if let Opened::Session(session) = opened {
+            self.cancel_session(&session.url, &permit).await;
+        }
+        Ok(())
+    }
+
     pub(super) fn taking(&self, digest: Digest) -> String {
         self.action(format_args!("take blob {digest}"))
     }

@@ -6,15 +6,19 @@
 //! waits for a stream to take bytes waits for the network alone, and one that
 //! waits for a permit holds no block that another stream needs.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorClass, ErrorKind, Result};
+use crate::net::until_cancelled;
 use crate::oci::{Descriptor, descriptor_digest};
 use crate::parallel::panicked;
 
@@ -44,6 +48,7 @@ pub(crate) enum Upload {
 
 /// Many blobs on their way to one repository.
 pub(crate) struct Uploads<'a> {
+    cx: &'a Context,
     registries: &'a Registries,
     repository: Repository,
     running: Mutex<Vec<(usize, JoinHandle<Upload>)>>,
@@ -56,13 +61,18 @@ struct State {
     /// The first error that nothing can be done about.
     failure: Mutex<Option<Error>>,
     has_failed: AtomicBool,
+    /// Told of once there is one.
+    failed: Notify,
     /// Streams that broke since the last one that did not.
     broken: AtomicU32,
 }
 
 impl<'a> Uploads<'a> {
-    pub(crate) fn new(registries: &'a Registries, repository: Repository) -> Self {
+    /// `cx` is that of the call: its observer hears of layers, and its flag ends
+    /// all of them.
+    pub(crate) fn new(cx: &'a Context, registries: &'a Registries, repository: Repository) -> Self {
         Self {
+            cx,
             registries,
             repository,
             running: Mutex::default(),
@@ -75,7 +85,7 @@ impl<'a> Uploads<'a> {
     pub(crate) fn present(&self, blobs: &[Descriptor]) -> Result<Vec<bool>> {
         let blobs = blobs.to_vec();
         let repository = self.repository.clone();
-        self.registries.block_on(async move {
+        self.registries.block_on(self.cx, async move {
             let ask = |blob: Descriptor| {
                 let repository = repository.clone();
                 async move { has(&repository, &blob).await }
@@ -88,7 +98,7 @@ impl<'a> Uploads<'a> {
     /// order, and returns what came of it.
     pub(crate) fn mount(&self, blobs: Vec<(Descriptor, Vec<String>)>) -> Result<Vec<Mounted>> {
         let repository = self.repository.clone();
-        self.registries.block_on(async move {
+        self.registries.block_on(self.cx, async move {
             let mount = |(blob, from): (Descriptor, Vec<String>)| {
                 let repository = repository.clone();
                 async move {
@@ -119,21 +129,19 @@ impl<'a> Uploads<'a> {
         let repository = self.repository.clone();
         let permit = {
             let repository = repository.clone();
-            self.registries
-                .block_on(async move { Ok(repository.permit().await) })?
+            let permit = async move { Ok(repository.permit().await) };
+            self.registries.block_on(self.cx, permit)?
         };
         let body = StreamedBody {
             chunks: receiver,
             end: ended,
         };
         let sent = self.sent(layer);
-        let cx = self.registries.context().clone();
+        let cx = self.cx.clone();
         let state = Arc::clone(&self.state);
         let task = self.registries.runtime().spawn(async move {
-            let result = repository
-                .put_stream(known.as_ref(), body, &permit, sent)
-                .await;
-            match result {
+            let work = repository.put_stream(known.as_ref(), body, &permit, sent);
+            match until_cancelled(&cx.cancel, work).await {
                 Ok(()) => {
                     state.broken.store(0, Ordering::Relaxed);
                     cx.observer.event(&Event::LayerWritten { layer });
@@ -167,7 +175,7 @@ impl<'a> Uploads<'a> {
         self.state.check()?;
         let repository = self.repository.clone();
         let sent = self.sent(layer);
-        let cx = self.registries.context().clone();
+        let cx = self.cx.clone();
         let state = Arc::clone(&self.state);
         let task = self.registries.runtime().spawn(async move {
             let work = async {
@@ -188,6 +196,7 @@ impl<'a> Uploads<'a> {
                 cx.observer.event(&Event::LayerWritten { layer });
                 Ok(Upload::Sent)
             };
+            let work = until_cancelled(&cx.cancel, work);
             work.await.unwrap_or_else(|error| {
                 state.fail(error);
                 Upload::Broken
@@ -202,27 +211,35 @@ impl<'a> Uploads<'a> {
     ///
     /// # Errors
     ///
-    /// The first one after which nothing could be done.
+    /// The first one after which nothing could be done, as soon as it is there;
+    /// what is still on its way ends then.
     pub(crate) fn settle(&self) -> Result<Vec<(usize, Upload)>> {
-        let running = std::mem::take(&mut *self.lock());
-        let settled = self.registries.block_on(async move {
-            let mut settled = Vec::with_capacity(running.len());
-            for (layer, task) in running {
-                let upload = task.await.map_err(|error| match error.try_into_panic() {
-                    Ok(payload) => panicked(payload.as_ref()),
-                    Err(_) => ErrorKind::Cancelled.into(),
-                })?;
-                settled.push((layer, upload));
-            }
-            Ok(settled)
+        let running = Running(std::mem::take(&mut *self.lock()));
+        let state = Arc::clone(&self.state);
+        let settled = self.registries.block_on(self.cx, async move {
+            let mut failed = pin!(state.failed.notified());
+            let mut all = pin!(running.join());
+            poll_fn(|task| match failed.as_mut().poll(task) {
+                Poll::Ready(()) => Poll::Ready(Err(ErrorKind::Cancelled.into())),
+                Poll::Pending => all.as_mut().poll(task),
+            })
+            .await
         });
-        self.state.check()?;
-        settled
+        settled.map_err(|error| self.reason(error))
+    }
+
+    /// Returns why something ended with `error`: if others only stopped it,
+    /// what stopped them.
+    pub(crate) fn reason(&self, error: Error) -> Error {
+        if error.class() != ErrorClass::Cancelled {
+            return error;
+        }
+        self.state.failure().take().unwrap_or(error)
     }
 
     /// Returns what tells the observer of the bytes of a layer.
     fn sent(&self, layer: usize) -> SentFn {
-        let cx: Context = self.registries.context().clone();
+        let cx = self.cx.clone();
         Arc::new(move |sent| {
             cx.observer.event(&match sent {
                 Sent::Bytes(bytes) => Event::LayerSent { layer, bytes },
@@ -238,35 +255,69 @@ impl<'a> Uploads<'a> {
 
 impl Drop for Uploads<'_> {
     fn drop(&mut self) {
-        for (_, task) in self.lock().drain(..) {
+        drop(Running(std::mem::take(&mut *self.lock())));
+    }
+}
+
+/// Uploads that end when nobody waits for them any more.
+struct Running(Vec<(usize, JoinHandle<Upload>)>);
+
+impl Running {
+    async fn join(mut self) -> Result<Vec<(usize, Upload)>> {
+        let mut settled = Vec::with_capacity(self.0.len());
+        for (layer, task) in &mut self.0 {
+            settled.push((*layer, task.await.map_err(unfinished)?));
+        }
+        Ok(settled)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for (_, task) in &self.0 {
             task.abort();
         }
     }
 }
 
+/// Makes the error of a task that did not come to its end.
+fn unfinished(error: JoinError) -> Error {
+    match error.try_into_panic() {
+        Ok(payload) => panicked(payload.as_ref()),
+        Err(_) => ErrorKind::Cancelled.into(),
+    }
+}
+
 impl State {
-    /// Fails with the first error that nothing can be done about; it is given
-    /// out once, and after that the call is cancelled.
+    /// Fails if there was an error that nothing can be done about. Which it was
+    /// is for [`Uploads::reason`] to tell: of several threads that stop for it,
+    /// any may be heard first.
     fn check(&self) -> Result<()> {
-        if !self.has_failed.load(Ordering::Acquire) {
-            return Ok(());
+        if self.has_failed.load(Ordering::Acquire) {
+            return Err(ErrorKind::Cancelled.into());
         }
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(failure.take().unwrap_or(ErrorKind::Cancelled.into()))
+        Ok(())
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self, error: Error) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure();
         if !self.has_failed.swap(true, Ordering::AcqRel) {
             *failure = Some(error);
+            self.failed.notify_one();
         }
     }
 
     /// Takes the error of a stream. The layer can be made again, unless the
-    /// registry takes nothing.
+    /// registry takes nothing. Bytes that are not what they have to be are told
+    /// of when all of them are made, or sent again if it was the registry's
+    /// fault.
     fn take_broken(&self, error: Error) -> Upload {
         let broken = self.broken.fetch_add(1, Ordering::Relaxed) + 1;
-        let can_pass = matches!(error.class(), ErrorClass::Remote);
+        let can_pass = matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity);
         if !can_pass || broken >= MAX_BROKEN {
             self.fail(error);
         }
@@ -343,10 +394,7 @@ where
         results.push(None);
     }
     while let Some(joined) = tasks.join_next().await {
-        let (at, result) = joined.map_err(|error| match error.try_into_panic() {
-            Ok(payload) => panicked(payload.as_ref()),
-            Err(_) => ErrorKind::Cancelled.into(),
-        })?;
+        let (at, result) = joined.map_err(unfinished)?;
         results[at] = Some(result?);
     }
     Ok(results.into_iter().flatten().collect())

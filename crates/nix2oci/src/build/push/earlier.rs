@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::context::{Context, Event};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorClass, Result};
+use crate::error::{Error, ErrorClass, ErrorKind, Result};
 use crate::image::layer_records;
 use crate::layer::{LayerKey, LayerRecord};
 use crate::oci::{
@@ -107,16 +107,20 @@ impl Earlier {
         target: &Target<'_>,
         platform: Option<&Platform>,
     ) -> Result<()> {
-        match self.read_tags(target, platform) {
-            // Some registries let a robot push and not pull.
-            Err(error) if error.class() == ErrorClass::Denied => {
-                let message =
-                    format!("the earlier image is not looked at, so all layers are made: {error}");
-                cx.observer.event(&Event::Warning { message: &message });
-                Ok(())
-            }
-            result => result,
+        let error = match self.read_tags(target, platform) {
+            Err(error) if is_unusable(&error) => error,
+            result => return result,
+        };
+        if error.class() == ErrorClass::Denied && !target.is_read_only {
+            // Some registries let a robot push and not pull. All others are
+            // to hear it before anything is packed.
+            let repository = target.repository.clone();
+            let push = async move { repository.check_push().await };
+            target.block_on(push)?;
         }
+        let message = format!("no layer is taken over from the earlier image: {error}");
+        cx.observer.event(&Event::Warning { message: &message });
+        Ok(())
     }
 
     fn read_tags(&mut self, target: &Target<'_>, platform: Option<&Platform>) -> Result<()> {
@@ -135,10 +139,8 @@ impl Earlier {
             return self.take_own(target, &found, platform);
         }
         let repository = target.repository.clone();
-        let tags = target
-            .registries
-            .block_on(async move { repository.tags().await });
-        self.is_new = tags?.is_empty();
+        let has_none = async move { repository.has_no_tags().await };
+        self.is_new = target.block_on(has_none)?;
         Ok(())
     }
 
@@ -213,15 +215,25 @@ impl Earlier {
     }
 }
 
+/// Returns whether an error is about the image that is there, or about who may
+/// read it, and not about a registry that cannot be talked to.
+fn is_unusable(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Denied { .. } => true,
+        ErrorKind::Answer { status, .. } => {
+            status.is_none_or(|status| status < 500 && !matches!(status, 408 | 429))
+        }
+        _ => error.class() == ErrorClass::Integrity,
+    }
+}
+
 fn fetch(
     target: &Target<'_>,
     repository: &Repository,
     which: &str,
 ) -> Result<Option<FetchedManifest>> {
     let (repository, which) = (repository.clone(), which.to_owned());
-    target
-        .registries
-        .block_on(async move { repository.manifest(&which).await })
+    target.block_on(async move { repository.manifest(&which).await })
 }
 
 fn digest_of(descriptor: &Descriptor) -> Result<Digest> {
@@ -256,10 +268,11 @@ fn image_for(
                     && found.variant() == platform.variant()
             })
         };
-        let Some(entry) = index.manifests().iter().find(fits) else {
+        let entry = index.manifests().iter().find(fits);
+        let Some(digest) = entry.and_then(descriptor_digest) else {
             return Ok(None);
         };
-        chosen = fetch(target, repository, entry.digest().as_ref())?;
+        chosen = fetch(target, repository, &digest.to_string())?;
         match &chosen {
             Some(found) => found,
             None => return Ok(None),
@@ -286,13 +299,12 @@ fn records(
         let annotations = layer.annotations().as_ref();
         annotations.is_some_and(|all| all.contains_key(annotation::LAYER_KEY))
     };
-    if !manifest.layers().iter().any(has_key) {
+    let can_be_read = descriptor_digest(manifest.config()).is_some();
+    if !can_be_read || !manifest.layers().iter().any(has_key) {
         return Ok(BTreeMap::new());
     }
     let (repository, config) = (repository.clone(), manifest.config().clone());
-    let bytes = target
-        .registries
-        .block_on(async move { repository.read_blob(&config, MAX_CONFIG).await })?;
+    let bytes = target.block_on(async move { repository.read_blob(&config, MAX_CONFIG).await })?;
     let config = parse::<ImageConfiguration>(&bytes);
     Ok(config.map_or_else(BTreeMap::new, |config| layer_records(manifest, &config)))
 }

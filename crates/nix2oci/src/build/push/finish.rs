@@ -1,5 +1,6 @@
 //! Config and manifest.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -51,7 +52,7 @@ impl Transfer<'_> {
     /// Sends the config if the registry does not have it, and returns whether
     /// it was sent.
     fn put_config(&self, config: &BytesBlob) -> Result<bool> {
-        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let uploads = self.target.uploads();
         let descriptor = config.descriptor().clone();
         if !self.earlier.is_new() && uploads.present(std::slice::from_ref(&descriptor))?[0] {
             return Ok(false);
@@ -66,11 +67,24 @@ impl Transfer<'_> {
     }
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// Returns the way of blobs to the repository.
+    pub(super) fn uploads(&self) -> Uploads<'a> {
+        Uploads::new(self.cx, self.registries, self.repository.clone())
+    }
+
+    /// Runs requests on the network's thread and waits for them.
+    pub(super) fn block_on<T: Send + 'static>(
+        &self,
+        requests: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.registries.block_on(self.cx, requests)
+    }
+
     /// Sends a blob that is no layer.
     pub(super) fn put_blob(&self, blob: Replayable) -> Result<()> {
         let repository = self.repository.clone();
-        self.registries.block_on(async move {
+        self.block_on(async move {
             let sent: crate::registry::SentFn = Arc::new(|_| {});
             repository.put_blob(&blob, None, &sent).await
         })
@@ -82,7 +96,7 @@ impl Target<'_> {
         let bytes = manifest.bytes().to_vec();
         let media_type: MediaType = manifest.descriptor().media_type().clone();
         let which = which.to_vec();
-        self.registries.block_on(async move {
+        self.block_on(async move {
             let which: Vec<&str> = which.iter().map(String::as_str).collect();
             repository.put_manifest(&bytes, &media_type, &which).await
         })

@@ -9,6 +9,7 @@
 //!
 //! `stored` copies what is made already.
 
+mod cache;
 mod earlier;
 mod finish;
 mod outlook;
@@ -29,6 +30,7 @@ use crate::registry::{Registries, Repository};
 use super::build::{assemble_image, labels, verified_content};
 use super::{ImageSpec, Recipe, plan};
 
+use cache::Cache;
 use earlier::Earlier;
 use outlook::{Job, Outlook};
 use transfer::Transfer;
@@ -130,7 +132,7 @@ pub fn push(
     names: &[Reference],
     options: &PushOptions,
 ) -> Result<PushReport> {
-    let target = Target::new(registries, names)?;
+    let target = Target::new(cx, registries, names)?;
     let report = match source {
         PushSource::Image(spec) => push_image(cx, spec, &target, options),
         PushSource::Recipe {
@@ -150,19 +152,23 @@ pub fn push(
 
 /// Where an image goes.
 struct Target<'a> {
+    cx: &'a Context,
     registries: &'a Registries,
     repository: Repository,
     /// `registry/repository`, as the user knows it.
     name: String,
+    /// Each once.
     tags: Vec<String>,
+    /// Nothing is pushed, only asked.
+    is_read_only: bool,
 }
 
 impl<'a> Target<'a> {
-    fn new(registries: &'a Registries, names: &[Reference]) -> Result<Self> {
+    fn new(cx: &'a Context, registries: &'a Registries, names: &[Reference]) -> Result<Self> {
         let Some(first) = names.first() else {
             return Err(Error::invalid("the destination", "no name is given"));
         };
-        let mut tags = Vec::new();
+        let mut tags: Vec<String> = Vec::new();
         for name in names {
             if (name.registry(), name.repository()) != (first.registry(), first.repository()) {
                 let problem = format!(
@@ -176,16 +182,18 @@ impl<'a> Target<'a> {
                     let problem = "an image is pushed to a tag; its digest is found, not given";
                     return Err(Error::invalid(name.whole(), problem));
                 }
+                Some(tag) if tags.iter().any(|known| known == tag) => {}
                 Some(tag) => tags.push(tag.to_owned()),
                 None => return Err(Error::invalid(name.whole(), "it has no tag")),
             }
         }
-        tags.dedup();
         Ok(Self {
+            cx,
             registries,
             repository: registries.repository(first)?.for_push(),
             name: format!("{}/{}", first.registry(), first.repository()),
             tags,
+            is_read_only: false,
         })
     }
 }
@@ -214,15 +222,17 @@ fn push_image(
         label: label.clone(),
     });
     let content = verified_content(spec)?;
+    let cache = Cache::new(cx, options);
     let transfer = Transfer {
         cx,
         target,
         options,
         earlier: &earlier,
+        cache: &cache,
         packing: spec.packing,
         content: content.as_ref(),
     };
-    let outlook = Outlook::new(target, options, &earlier, jobs.collect(), false)?;
+    let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
     let mut layers = transfer.send(outlook)?;
     let image = assemble_image(spec, &plan, &layers.records())?;
     let tags = transfer.finish(&image, &mut layers)?;
@@ -263,15 +273,17 @@ fn push_recipe(
         expected: Some(record),
         spec,
     });
+    let cache = Cache::new(cx, options);
     let transfer = Transfer {
         cx,
         target,
         options,
         earlier: &earlier,
+        cache: &cache,
         packing,
         content,
     };
-    let outlook = Outlook::new(target, options, &earlier, jobs.collect(), false)?;
+    let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
     let mut layers = transfer.send(outlook)?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);

@@ -4,8 +4,9 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::layer::{LayerKey, LayerRecord, LayerSpec};
 use crate::oci::{MediaType, Reference};
-use crate::registry::{Mounted, Registries, UploadSession, Uploads};
+use crate::registry::{Mounted, Registries, UploadSession};
 
+use super::cache::Cache;
 use super::earlier::Earlier;
 use super::{LayerState, PushOptions, Target};
 use crate::build::{ImagePlan, ImageSpec, LayerOutline, plan};
@@ -31,6 +32,8 @@ pub(super) struct Prospect {
     pub(super) record: Option<LayerRecord>,
     /// Why the registry has it, or `None` if it has to be made and sent.
     pub(super) standing: Option<LayerState>,
+    /// What it is called if the registry says that it has it.
+    pub(super) if_there: LayerState,
     /// Whether the record is believed because of the layer's key alone.
     pub(super) is_by_key: bool,
     /// Opened by a mount that did not work out.
@@ -45,18 +48,18 @@ pub(super) struct Outlook {
 impl Outlook {
     /// Finds out what the registry has. Asks for layers whose digest is known
     /// and which no earlier image vouches for; what it does not have is mounted
-    /// if that is possible and, unless this is to be read only, wanted.
+    /// if that is possible, unless the target is only asked.
     pub(super) fn new(
         target: &Target<'_>,
         options: &PushOptions,
         earlier: &Earlier,
+        cache: &Cache<'_>,
         jobs: Vec<Job>,
-        is_read_only: bool,
     ) -> Result<Self> {
         let mut asked = Vec::new();
         let mut layers = Vec::with_capacity(jobs.len());
         for (at, job) in jobs.into_iter().enumerate() {
-            let (prospect, mount_from) = known(job, options, earlier)?;
+            let (prospect, mount_from) = known(job, earlier, cache);
             // An earlier image vouches for its blobs, unless nothing is believed.
             let is_sure = prospect.standing.is_some() && !options.verify_reused;
             if prospect.record.is_some() && !is_sure {
@@ -66,7 +69,7 @@ impl Outlook {
         }
         let mut outlook = Self { layers };
         if !earlier.is_new() || options.mount_from.len() + options.reuse_from.len() > 0 {
-            outlook.ask(target, options, asked, is_read_only)?;
+            outlook.ask(target, options, asked)?;
         }
         Ok(outlook)
     }
@@ -77,12 +80,11 @@ impl Outlook {
         target: &Target<'_>,
         options: &PushOptions,
         asked: Vec<(usize, Option<String>)>,
-        is_read_only: bool,
     ) -> Result<()> {
         if asked.is_empty() {
             return Ok(());
         }
-        let uploads = Uploads::new(target.registries, target.repository.clone());
+        let uploads = target.uploads();
         let descriptor = |layer: &Prospect| {
             let record = layer.record.as_ref();
             record
@@ -98,15 +100,11 @@ impl Outlook {
         for ((at, mount_from), is_present) in asked.into_iter().zip(present) {
             let layer = &mut self.layers[at];
             if is_present {
-                layer.standing.get_or_insert(if layer.is_by_key {
-                    LayerState::Cached
-                } else {
-                    LayerState::Exists
-                });
+                layer.standing.get_or_insert(layer.if_there);
                 continue;
             }
             layer.standing = None;
-            if is_read_only {
+            if target.is_read_only {
                 // The image that was named has it, so a mount would work.
                 layer.standing = mount_from.map(|_| LayerState::Mounted);
                 continue;
@@ -135,21 +133,25 @@ impl Outlook {
 
 /// Finds what is known of a layer without asking for it, and from where it can
 /// perhaps be mounted.
-fn known(job: Job, options: &PushOptions, earlier: &Earlier) -> Result<(Prospect, Option<String>)> {
+fn known(job: Job, earlier: &Earlier, cache: &Cache<'_>) -> (Prospect, Option<String>) {
     let by_key = job.key.filter(|_| job.expected.is_none());
     let found = by_key.and_then(|key| earlier.record(&key));
     let mut mount_from = None;
+    let mut if_there = LayerState::Exists;
     // A program that compressed a layer anew may have kept its key.
     let is_packed_so = |record: &LayerRecord| record.media_type == job.media_type;
     let found = found.filter(|known| is_packed_so(&known.record));
-    let record = match (&job.expected, found, by_key, &options.cache) {
+    let record = match (&job.expected, found, by_key) {
         (Some(expected), ..) => Some(expected.clone()),
-        (None, Some(known), ..) => {
+        (None, Some(known), _) => {
             mount_from.clone_from(&known.mount_from);
             Some(known.record.clone())
         }
-        (None, None, Some(key), Some(cache)) => cache.get(&key)?.filter(is_packed_so),
-        _ => None,
+        (None, None, Some(key)) => {
+            if_there = LayerState::Cached;
+            cache.get(&key).filter(is_packed_so)
+        }
+        (None, None, None) => None,
     };
     let is_here = record
         .as_ref()
@@ -159,9 +161,10 @@ fn known(job: Job, options: &PushOptions, earlier: &Earlier) -> Result<(Prospect
         job,
         record,
         standing: is_here.then_some(LayerState::Reused),
+        if_there,
         session: None,
     };
-    Ok((prospect, mount_from))
+    (prospect, mount_from)
 }
 
 /// What a push would do, before it does anything.
@@ -252,7 +255,10 @@ pub fn forecast(
     names: &[Reference],
     options: &PushOptions,
 ) -> Result<PushForecast> {
-    let target = Target::new(registries, names)?;
+    let target = Target {
+        is_read_only: true,
+        ..Target::new(cx, registries, names)?
+    };
     let plan = plan(cx, spec)?;
     let earlier = Earlier::read(cx, &target, options, Some(&spec.config.platform))?;
     let jobs = plan.layers.iter().map(|outline| Job {
@@ -263,7 +269,8 @@ pub fn forecast(
         nar_size: outline.nar_size,
         label: String::new(),
     });
-    let outlook = Outlook::new(&target, options, &earlier, jobs.collect(), true)?;
+    let cache = Cache::new(cx, options);
+    let outlook = Outlook::new(&target, options, &earlier, &cache, jobs.collect())?;
     let layers = outlook.layers.into_iter().map(|layer| LayerForecast {
         record: layer.record,
         state: layer.standing.unwrap_or(LayerState::New),

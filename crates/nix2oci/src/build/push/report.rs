@@ -23,8 +23,8 @@ pub struct PushReport {
     pub config_digest: Option<Digest>,
     /// The tags that did not point to it before.
     pub changed_tags: Vec<String>,
-    /// The layers, bottom first; of an index the blobs of all its images,
-    /// configs as well.
+    /// The layers, bottom first; of an image that was copied its blobs, the
+    /// config as well, and of an index those of all its images.
     pub layers: Vec<PushedLayer>,
 }
 

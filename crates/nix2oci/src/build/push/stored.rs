@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::image::{ImageReader, ImageTree, TreeDocument};
 use crate::layer::BytesBlob;
 use crate::oci::{Descriptor, Platform, descriptor_digest};
-use crate::registry::{Mounted, Replayable, Upload, Uploads};
+use crate::registry::{Mounted, Replayable};
 
 use super::earlier::Earlier;
 use super::{LayerState, PushOptions, PushReport, PushedLayer, Target, lacks_blobs};
@@ -36,18 +36,24 @@ pub(super) fn push(
         .filter(|tag| !earlier.has_tag(tag, root))
         .cloned()
         .collect();
+    copy.tell_planned(&tree);
     let states = if changed.is_empty() {
-        vec![LayerState::Reused; tree.blobs.len()]
+        let states = vec![LayerState::Reused; tree.blobs.len()];
+        copy.tell_reused(&tree, &states)?;
+        states
     } else {
         let states = copy.blobs(&tree, true)?;
         match copy.documents(&tree, &changed) {
             Err(error) if lacks_blobs(&error) => {
                 let mended = copy.blobs(&tree, false)?;
-                if !mended.contains(&LayerState::New) {
+                let sent = |state: &LayerState| *state == LayerState::New;
+                if !mended.iter().any(sent) {
                     return Err(error);
                 }
                 copy.documents(&tree, &changed)?;
-                mended
+                let states = states.into_iter().zip(mended);
+                let state = |(first, mended)| if sent(&mended) { mended } else { first };
+                states.map(state).collect()
             }
             result => {
                 result?;
@@ -61,6 +67,7 @@ pub(super) fn push(
     };
     let layers = tree.blobs.iter().zip(states);
     let layers = layers.filter(|(blob, _)| config.is_none() || descriptor_digest(blob) != config);
+    let config = tree.root().config.as_ref().and_then(descriptor_digest);
     Ok(PushReport {
         pinned: format!("{}@{root}", target.name),
         manifest_digest: root,
@@ -89,16 +96,11 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     /// Sends the blobs that the registry does not have. What an earlier image
-    /// of the repository has is asked for only without `believes`.
+    /// of the repository has is asked for only without `believes`, the second
+    /// time, when the rest was told of already.
     fn blobs(&self, tree: &ImageTree, believes: bool) -> Result<Vec<LayerState>> {
         let blobs = &tree.blobs;
-        let sizes: Vec<u64> = blobs.iter().map(Descriptor::size).collect();
-        let labels: Vec<String> = blobs.iter().map(short_digest).collect();
-        self.cx.observer.event(&Event::Planned {
-            layers: &sizes,
-            labels: &labels,
-        });
-        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let uploads = self.target.uploads();
         let mut states = vec![LayerState::New; blobs.len()];
         let mut asked = Vec::new();
         for (at, blob) in blobs.iter().enumerate() {
@@ -137,25 +139,42 @@ impl Copy<'_> {
                 Some(Mounted::Refused(_)) | None => to_send.push((at, None)),
             }
         }
-        for (at, blob) in blobs.iter().enumerate() {
-            if states[at] != LayerState::New {
+        if believes {
+            self.tell_reused(tree, &states)?;
+        }
+        for (at, session) in to_send {
+            self.cx.observer.event(&Event::LayerStarted { layer: at });
+            let blob = self.replayable(blobs[at].clone());
+            if uploads.send(at, blob, session, false).is_err() {
+                // Said below.
+                break;
+            }
+        }
+        uploads.settle()?;
+        Ok(states)
+    }
+
+    fn tell_planned(&self, tree: &ImageTree) {
+        let sizes: Vec<u64> = tree.blobs.iter().map(Descriptor::size).collect();
+        let labels: Vec<String> = tree.blobs.iter().map(short_digest).collect();
+        self.cx.observer.event(&Event::Planned {
+            layers: &sizes,
+            labels: &labels,
+        });
+    }
+
+    /// Tells of the blobs that are not sent.
+    fn tell_reused(&self, tree: &ImageTree, states: &[LayerState]) -> Result<()> {
+        for (layer, (blob, state)) in tree.blobs.iter().zip(states).enumerate() {
+            if *state != LayerState::New {
                 self.cx.observer.event(&Event::LayerReused {
-                    layer: at,
+                    layer,
                     digest: sha256_of(self.image, blob)?,
                     size: blob.size(),
                 });
             }
         }
-        for (at, session) in to_send {
-            self.cx.observer.event(&Event::LayerStarted { layer: at });
-            uploads.send(at, self.replayable(blobs[at].clone()), session, false)?;
-        }
-        for (at, upload) in uploads.settle()? {
-            if upload == Upload::Exists {
-                states[at] = LayerState::Exists;
-            }
-        }
-        Ok(states)
+        Ok(())
     }
 
     /// Puts manifests and indexes, each after those that it names; the last one
@@ -167,9 +186,18 @@ impl Copy<'_> {
         for document in inner {
             self.cx.cancel.check()?;
             let digest = sha256_of(self.image, &document.descriptor)?;
-            if !self.earlier.has_blob(digest) {
-                self.put(document, &[digest.to_string()])?;
+            if self.earlier.has_blob(digest) {
+                continue;
             }
+            match &document.subject {
+                Some(subject) if descriptor_digest(subject).is_some() => {
+                    self.put_referrer(document)?;
+                }
+                _ => self.put(document, &[digest.to_string()])?,
+            }
+        }
+        if root.subject.as_ref().and_then(descriptor_digest).is_some() {
+            self.put_referrer(root)?;
         }
         self.put(root, tags)
     }
@@ -178,6 +206,15 @@ impl Copy<'_> {
         let media_type = document.descriptor.media_type().clone();
         let blob = BytesBlob::new(media_type, document.bytes.clone());
         self.target.put_manifest(&blob, which)
+    }
+
+    /// Puts a signature or another artifact, which is found from its subject.
+    fn put_referrer(&self, document: &TreeDocument) -> Result<()> {
+        let media_type = document.descriptor.media_type().clone();
+        let bytes = document.bytes.clone();
+        let repository = self.target.repository.clone();
+        let put = async move { repository.put_referrer(&bytes, &media_type).await };
+        self.target.block_on(put)
     }
 
     /// Returns the repositories that may have the blobs: that of the image, if

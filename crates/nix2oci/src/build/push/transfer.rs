@@ -12,6 +12,7 @@ use crate::layer::{
 };
 use crate::registry::{LayerStream, Replayable, Upload, UploadSession, Uploads};
 
+use super::cache::Cache;
 use super::earlier::Earlier;
 use super::outlook::{Job, Outlook, Prospect};
 use super::{LayerState, PushOptions, Target};
@@ -25,6 +26,7 @@ pub(super) struct Transfer<'a> {
     pub(super) target: &'a Target<'a>,
     pub(super) options: &'a PushOptions,
     pub(super) earlier: &'a Earlier,
+    pub(super) cache: &'a Cache<'a>,
     pub(super) packing: Packing,
     pub(super) content: &'a dyn ContentSource,
 }
@@ -94,11 +96,7 @@ impl Transfer<'_> {
         });
         for (layer, order) in orders.iter().enumerate() {
             if let (Route::Stay, Some(record)) = (order.route, &order.layer.record) {
-                self.cx.observer.event(&Event::LayerReused {
-                    layer,
-                    digest: record.digest,
-                    size: record.size,
-                });
+                self.tell_reused(layer, record);
             }
         }
         self.round(&mut orders)?;
@@ -118,6 +116,14 @@ impl Transfer<'_> {
             is_made: order.is_made,
         });
         Ok(SentLayers(sent.collect()))
+    }
+
+    fn tell_reused(&self, layer: usize, record: &LayerRecord) {
+        self.cx.observer.event(&Event::LayerReused {
+            layer,
+            digest: record.digest,
+            size: record.size,
+        });
     }
 
     /// Decides what happens to a layer.
@@ -153,7 +159,7 @@ impl Transfer<'_> {
             return Ok(());
         }
         let specs: Vec<LayerSpec> = orders.iter().map(|o| o.layer.job.spec.clone()).collect();
-        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let uploads = self.target.uploads();
         let sessions = orders.iter_mut().map(|o| o.layer.session.take()).collect();
         let outlet = Outlet {
             transfer: self,
@@ -170,15 +176,19 @@ impl Transfer<'_> {
             content: self.content,
             store: &outlet,
         };
-        pack(self.cx, request, |layer, packed| {
+        let packed = pack(self.cx, request, |layer, packed| {
             if let Some(blob) = packed.kept {
                 // A layer that was not known was not asked for.
                 let ask = outlet.orders[layer].layer.record.is_none() && !self.earlier.is_new();
                 uploads.send(layer, replayable(blob), outlet.session(layer), ask)?;
             }
+            if outlet.orders[layer].route == Route::Check {
+                self.tell_reused(layer, &packed.record);
+            }
             made[layer] = Some(packed.record);
             Ok(())
-        })?;
+        });
+        packed.map_err(|error| uploads.reason(error))?;
         let settled = uploads.settle()?;
         for (order, record) in orders.iter_mut().zip(made) {
             if let Some(record) = record {
@@ -200,7 +210,7 @@ impl Transfer<'_> {
     /// Makes and sends those of `layers` that the registry turned out not to
     /// have, and returns whether there was one.
     pub(super) fn mend(&self, layers: &mut SentLayers) -> Result<bool> {
-        let uploads = Uploads::new(self.target.registries, self.target.repository.clone());
+        let uploads = self.target.uploads();
         let blobs: Vec<_> = layers.0.iter().map(|l| l.record.descriptor()).collect();
         let present = uploads.present(&blobs)?;
         let mut orders: Vec<Order> = layers.0.iter().zip(&present).map(Order::again).collect();
@@ -218,20 +228,11 @@ impl Transfer<'_> {
         Ok(true)
     }
 
-    /// Notes what was made for later pushes. That it cannot be noted is worth a
-    /// word and no more.
+    /// Notes what was made for later pushes.
     pub(super) fn remember(&self, layers: &SentLayers) {
-        let Some(cache) = &self.options.cache else {
-            return;
-        };
         for layer in layers.0.iter().filter(|layer| layer.is_made) {
-            let Some(key) = &layer.key else { continue };
-            if let Err(error) = cache.put(key, &layer.record) {
-                let message = format!("the layer cache is not used: {error}");
-                self.cx
-                    .observer
-                    .event(&Event::Warning { message: &message });
-                return;
+            if let Some(key) = &layer.key {
+                self.cache.put(key, &layer.record);
             }
         }
     }
@@ -283,6 +284,7 @@ impl Order {
                 job,
                 record: Some(sent.record.clone()),
                 standing: None,
+                if_there: sent.state,
                 is_by_key: false,
                 session: None,
             },
