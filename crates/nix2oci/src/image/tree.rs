@@ -36,8 +36,6 @@ pub struct TreeDocument {
     pub config: Option<Descriptor>,
     /// What it belongs to, if it is a signature or another artifact.
     pub subject: Option<Descriptor>,
-    /// A manifest's config; an index has none.
-    pub config: Option<Descriptor>,
 }
 
 impl ImageTree {
@@ -145,7 +143,6 @@ impl Visitor for Collect<'_> {
             bytes,
             config: Some(manifest.config().clone()),
             subject: manifest.subject().clone(),
-            config: Some(manifest.config().clone()),
         });
         Ok(())
     }
@@ -162,7 +159,6 @@ impl Visitor for Collect<'_> {
             bytes,
             config: None,
             subject: index.subject().clone(),
-            config: None,
         });
         Ok(Some(index))
     }

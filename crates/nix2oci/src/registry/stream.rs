@@ -124,8 +124,6 @@ impl Repository {
             }
             Err(error) => Err(error),
         }
-        let response = self.transport().send(request, Some(permit)).await?;
-        self.check_closed(&response, digest)
     }
 
     async fn patch(

@@ -61,13 +61,10 @@ pub(super) fn push(
             }
         }
     };
-    let config = match tree.documents.as_slice() {
-        [one] => one.config.as_ref().and_then(descriptor_digest),
-        _ => None,
-    };
+    let config = tree.root().config.as_ref().and_then(descriptor_digest);
+    // An index tells of the configs of all its images.
     let layers = tree.blobs.iter().zip(states);
     let layers = layers.filter(|(blob, _)| config.is_none() || descriptor_digest(blob) != config);
-    let config = tree.root().config.as_ref().and_then(descriptor_digest);
     Ok(PushReport {
         pinned: format!("{}@{root}", target.name),
         manifest_digest: root,
