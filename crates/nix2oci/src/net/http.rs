@@ -184,10 +184,19 @@ pub(crate) fn explain(error: &reqwest::Error) -> HttpError {
         None if error.is_builder() => return HttpError::lasting("the request cannot be made"),
         None => "the connection broke".to_owned(),
     };
-    // The one answer of a proxy that hyper tells apart, by text only.
-    let passes = !problem.contains("proxy authorization required");
+    let passes = !LASTING.iter().any(|words| problem.contains(words));
     HttpError { problem, passes }
 }
+
+/// What does not pass and is told by text only: the one answer of a proxy that
+/// hyper tells apart, and how glibc, musl and macOS say that there is no such
+/// host. That a name server does not answer they say in other words.
+const LASTING: &[&str] = &[
+    "proxy authorization required",
+    "Name or service not known",
+    "Name does not resolve",
+    "nodename nor servname provided",
+];
 
 /// Returns the cause if it is of a type, also from inside an [`io::Error`],
 /// which does not name its content as its source.
