@@ -48,7 +48,11 @@ pub fn parse_name(text: &str) -> Result<Reference, ParseNameError> {
     if repository.len() > 255 {
         return refuse("the repository has more than 255 characters");
     }
-    if !is_host(host) || !is_repository(&repository.to_ascii_lowercase()) || !is_tag(tag) {
+    let is_named = is_host(host) && is_repository(&repository.to_ascii_lowercase());
+    if is_named && !tag.is_empty() && !is_tag(tag) {
+        return refuse(TAG);
+    }
+    if !is_named || tag.is_empty() {
         return refuse(
             "expected [host/]repository[:tag] of letters, digits and single separators such as . _ - between them",
         );
@@ -71,6 +75,10 @@ pub fn parse_name(text: &str) -> Result<Reference, ParseNameError> {
         tag.to_owned(),
     ))
 }
+
+/// What a tag is.
+const TAG: &str =
+    "expected a tag of at most 128 letters, digits, . _ and -, not beginning with . or -";
 
 /// Parses the name of an image that is there: a tag, a digest or both, of which
 /// the digest counts. Made full as [`parse_name`] does it; without either, the
@@ -166,7 +174,7 @@ pub fn parse_names(name: &str, tags: &[impl AsRef<str>]) -> Result<Vec<Reference
         if !is_tag(tag) {
             return Err(ParseNameError {
                 text: tag.to_owned(),
-                problem: "expected a tag of at most 128 letters, digits, . _ and -, not beginning with . or -",
+                problem: TAG,
             });
         }
         let next = Reference::with_tag(
