@@ -179,7 +179,7 @@ impl Bars {
 
     /// Takes a layer out of the whole: nothing has to be done for it.
     fn reuse(&self, layer: usize, size: u64) {
-        if let Some(tally) = self.tally.reuse(layer, size) {
+        if let Some((tally, _)) = self.tally.reuse(layer, size) {
             self.total.dec(tally.withdraw());
             self.total.dec_length(tally.expected);
             self.end(layer);

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix2oci::{Digest, Event, Observer};
@@ -27,6 +27,10 @@ pub(super) struct Lines<W> {
     longest_silence: Duration,
     /// Whether it was told how many layers are there already.
     is_reuse_told: AtomicBool,
+    /// Layers that are there already and were not packed to find it out.
+    untouched: AtomicUsize,
+    /// Bytes of their blobs.
+    untouched_bytes: AtomicU64,
 }
 
 impl<W: Write> Lines<W> {
@@ -39,6 +43,8 @@ impl<W: Write> Lines<W> {
             spoken: Throttle::default(),
             longest_silence: LONGEST_SILENCE,
             is_reuse_told: AtomicBool::new(false),
+            untouched: AtomicUsize::new(0),
+            untouched_bytes: AtomicU64::new(0),
         }
     }
 
@@ -81,15 +87,31 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    /// Tells once how many layers are there already: before the first one that
-    /// has work to do, else at the end.
+    /// Ends a layer that is there already. What has no work to do is told of
+    /// together; what was packed to find it out has a line of its own.
+    fn reuse(&self, layer: usize, size: u64) {
+        let Some((tally, finished)) = self.tally.reuse(layer, size) else {
+            return;
+        };
+        if !tally.is_packed_here() {
+            self.untouched.fetch_add(1, Ordering::Relaxed);
+            self.untouched_bytes.fetch_add(size, Ordering::Relaxed);
+        } else {
+            let (all, label) = (self.tally.len(), &tally.label);
+            let size = measure::bytes(size);
+            self.line(&format!("[{finished}/{all}] {label}: {size} there already"));
+        }
+    }
+
+    /// Tells once how many of those there are: before the first layer that has
+    /// work to do, else at the end.
     fn tell_reuse(&self) {
-        let reused = self.tally.reused();
-        if reused > 0 && !self.is_reuse_told.swap(true, Ordering::Relaxed) {
+        let untouched = self.untouched.load(Ordering::Relaxed);
+        if untouched > 0 && !self.is_reuse_told.swap(true, Ordering::Relaxed) {
             self.line(&format!(
-                "layers that are there already: {reused} of {}, {}",
+                "layers that are there already: {untouched} of {}, {}",
                 self.tally.len(),
-                measure::bytes(self.tally.reused_bytes()),
+                measure::bytes(self.untouched_bytes.load(Ordering::Relaxed)),
             ));
         }
     }
@@ -129,9 +151,7 @@ impl<W: Write + Send> Observer for Lines<W> {
                     self.finish(layer, |_| packed(digest, size, uncompressed_size));
                 }
             }
-            Event::LayerReused { layer, size, .. } => {
-                self.tally.reuse(layer, size);
-            }
+            Event::LayerReused { layer, size, .. } => self.reuse(layer, size),
             Event::LayerSent { layer, bytes } => self.sent(layer, bytes),
             Event::LayerResent { layer } => self.of(layer, LayerTally::lose),
             Event::LayerWritten { layer } => self.finish(layer, sent),
@@ -274,6 +294,7 @@ mod tests {
             "layers that are there already: 2 of 4, 800.0 kB\n\
              warning: example.org failed to take blob sha256:ab; trying again in 2 s (1 of 5)\n\
              [3/4] hello: 400.0 kB sent, sha256:e3b0c44298fc\n\
+             [4/4] root tree: 400.0 kB there already\n\
              pushed docker://example.org/app:v1: 4 layers, 1.6 MB, 1 of them sent, 700.0 kB in \
              1.2 s\n"
         );

@@ -109,11 +109,12 @@ impl Tally {
     }
 
     /// Ends a layer of so many bytes that is there already.
-    pub(super) fn reuse(&self, layer: usize, size: u64) -> Option<&LayerTally> {
-        let (layer, _) = self.finish(layer)?;
+    /// Returns what [`Tally::finish`] does.
+    pub(super) fn reuse(&self, layer: usize, size: u64) -> Option<(&LayerTally, usize)> {
+        let finished = self.finish(layer)?;
         self.reused.fetch_add(1, Ordering::Relaxed);
         self.reused_bytes.fetch_add(size, Ordering::Relaxed);
-        Some(layer)
+        Some(finished)
     }
 
     /// Adds bytes of a layer's blob that were sent.
@@ -177,6 +178,11 @@ impl LayerTally {
         self.packed.store(0, Ordering::Relaxed);
     }
 
+    /// Returns whether its packing began.
+    pub(super) fn is_packed_here(&self) -> bool {
+        self.is_packed_here.load(Ordering::Relaxed)
+    }
+
     /// Adds bytes of tar and returns all so far.
     pub(super) fn pack(&self, bytes: u64) -> u64 {
         self.packed.fetch_add(bytes, Ordering::Relaxed) + bytes
@@ -202,7 +208,7 @@ impl LayerTally {
     /// Returns whether it is sent and not packed here: then the expected size is
     /// that of the blob.
     fn is_sent_only(&self) -> bool {
-        !self.is_packed_here.load(Ordering::Relaxed) && self.blob().is_none() && self.sent() > 0
+        !self.is_packed_here() && self.blob().is_none() && self.sent() > 0
     }
 
     /// Returns the bytes of its blob that were sent.
