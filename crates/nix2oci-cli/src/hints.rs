@@ -1,5 +1,7 @@
 //! What a user can try after an error of the library.
 
+mod network;
+
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,32 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
             Some(hint) => hint,
             None => return Vec::new(),
         },
+        ErrorKind::Denied {
+            host,
+            action,
+            problem,
+        } => network::denied(host, action, problem),
+        ErrorKind::Credentials { host, .. } => network::credentials(host),
+        ErrorKind::Answer {
+            action,
+            status,
+            problem,
+            ..
+        } => match network::answer(action, *status, problem) {
+            Some(hint) => hint,
+            None => return Vec::new(),
+        },
+        ErrorKind::BlobsMissing { .. } => network::blobs_missing(),
+        ErrorKind::Connection { host, source, .. } => {
+            match network::connection(host, source.as_ref()) {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            }
+        }
+        ErrorKind::DigestMismatch { what, .. } if what.contains("whose key") => {
+            "the earlier image or the layer cache says something else of it: --no-reuse believes              neither; if nobody put a wrong layer there, please report this as a defect"
+                .to_owned()
+        }
         ErrorKind::FeatureMissing { feature, .. } => {
             format!("build nix2oci with `--features {feature}`")
         }

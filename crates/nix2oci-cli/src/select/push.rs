@@ -62,8 +62,8 @@ pub(crate) fn push(
     if destinations.is_empty() {
         let failure = Failure::usage("no destination is given");
         let last = arguments.last().map(|last| last.display().to_string());
-        return Err(match last.filter(|last| looks_like_a_name(last)) {
-            Some(last) => failure.hint(format!("is {REGISTRY}{last} meant?")),
+        return Err(match last.as_deref().and_then(meant_name) {
+            Some(name) => failure.hint(format!("is {REGISTRY}{name} meant?")),
             None => failure.hint("say docker://HOST/REPOSITORY[:TAG] at the end"),
         });
     }
@@ -72,6 +72,7 @@ pub(crate) fn push(
         .filter_map(|argument| name_of(argument))
         .map(destination)
         .collect::<Outcome<Vec<_>>>()?;
+    check_one_repository(&names)?;
     if let Some(misplaced) = source.iter().skip(1).find(|argument| is_remote(argument)) {
         return Err(
             Failure::usage(format!("{} stands before a ROOT", misplaced.display()))
@@ -79,6 +80,21 @@ pub(crate) fn push(
         );
     }
     Ok((pushed(source, config)?, names))
+}
+
+/// Fails unless all names are tags of one repository.
+fn check_one_repository(names: &[Reference]) -> Outcome<()> {
+    let place = |name: &Reference| (name.registry().to_owned(), name.repository().to_owned());
+    let other = names.iter().find(|name| place(name) != place(&names[0]));
+    match other {
+        None => Ok(()),
+        Some(other) => Err(Failure::usage(format!(
+            "{REGISTRY}{} and {REGISTRY}{} are not of one repository",
+            names[0].whole(),
+            other.whole()
+        ))
+        .hint("several destinations are tags of one repository; push to each other one by itself")),
+    }
 }
 
 /// Reads a destination of `build`, or nothing if it is not in a registry.
@@ -144,9 +160,17 @@ fn name_of(argument: &Path) -> Option<&str> {
     argument.to_str()?.strip_prefix(REGISTRY)
 }
 
-/// Returns whether somebody may have forgotten `docker://`.
-fn looks_like_a_name(text: &str) -> bool {
-    !Path::new(text).exists() && text.contains('/') && parse_name(text).is_ok()
+/// Returns the name that somebody may have meant who wrote no `docker://`, or
+/// something like it.
+fn meant_name(text: &str) -> Option<&str> {
+    if Path::new(text).exists() {
+        return None;
+    }
+    let schemes = ["docker:", "https://", "http://"];
+    let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+    let name = rest.unwrap_or(text).trim_start_matches('/');
+    let is_path = rest.is_none() && text.starts_with(['/', '.']);
+    (!is_path && name.contains('/') && parse_name(name).is_ok()).then_some(name)
 }
 
 fn destination(name: &str) -> Outcome<Reference> {
@@ -206,9 +230,29 @@ mod tests {
             (&["oci:a", "b", "docker://h.io/x"], "pushed alone"),
             (&["a", "docker://h.io/X"], "lower case"),
             (&["a", "docker://"], "empty"),
+            (
+                &["a", "docker://h.io/x", "docker://h.io/y"],
+                "one repository",
+            ),
         ] {
             let failure = split(arguments, false).unwrap_err();
             assert!(failure.message().contains(message), "{}", failure.message());
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_understood() {
+        for text in [
+            "ghcr.io/team/app:1",
+            "docker:ghcr.io/team/app:1",
+            "docker:/ghcr.io/team/app:1",
+            "docker:///ghcr.io/team/app:1",
+            "https://ghcr.io/team/app:1",
+        ] {
+            assert_eq!(meant_name(text), Some("ghcr.io/team/app:1"), "{text}");
+        }
+        for text in ["app", "./a/b", "/nix/store/x", "a b/c", "oci:a/b"] {
+            assert_eq!(meant_name(text), None, "{text}");
         }
     }
 
