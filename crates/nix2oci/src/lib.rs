@@ -2,7 +2,9 @@
 //!
 //! The way from store paths to an image is one line, and each word on it is a
 //! module: a [`closure`] of [`store`] paths is [`plan`]ned into [`layer`]s that
-//! make an [`image`], written to a [`sink`]. [`build()`] walks it once.
+//! make an [`image`], written to a [`sink`]. [`build()`] walks it once;
+//! [`push`](build::push) walks it to a [`registry`] and makes only what is not
+//! there.
 //!
 //! ```no_run
 //! use std::path::Path;

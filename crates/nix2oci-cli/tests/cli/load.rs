@@ -267,7 +267,7 @@ fn a_signal_ends_the_loader_too() {
             .spawn()
             .unwrap();
         wait_for(&fixture.file("begun"));
-        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let output = child.wait_with_output().unwrap();
         let talk = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(130), "{talk}");
