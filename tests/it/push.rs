@@ -501,6 +501,8 @@ fn an_index_is_copied_children_first_and_on_to_another_registry() {
     assert_eq!(one.log().entries().len(), 1, "{}", one.log().text());
 
     let remote = Arc::new(registries.open(&to[0]).unwrap());
+    let problems = nix2oci::image::check(&Context::default(), &remote).unwrap();
+    assert!(problems.is_empty(), "{problems:?}");
     let copied = push_stored(&remote, &registries, &names(&two, &["copy:v1"])).unwrap();
     assert_eq!(copied.manifest_digest, report.manifest_digest);
     assert_whole(&two, "copy", "v1", &copied);

@@ -96,11 +96,17 @@ impl Check<'_> {
         self.problems.push(Problem { place, kind });
     }
 
+    /// Returns whether the rules of an OCI layout apply. What `docker save` wrote
+    /// has another form, and a registry has neither file nor name.
+    fn is_layout(&self) -> bool {
+        self.image.has_oci_index() && self.image.registry_repository().is_none()
+    }
+
     fn whole(&mut self) -> Result<()> {
         for name in self.image.files().duplicates() {
             self.report(Place::Whole, ProblemKind::DuplicateMember { name });
         }
-        if !self.image.has_oci_index() {
+        if !self.is_layout() {
             return Ok(());
         }
         let file = self.image.files().find("oci-layout")?;
@@ -134,7 +140,7 @@ impl Check<'_> {
         let mut walk = Walk::new(cx);
         for (entry, descriptor) in entries {
             for key in [REF_NAME, IMAGE_NAME] {
-                if self.image.has_oci_index() && annotation(descriptor, key).is_none() {
+                if self.is_layout() && annotation(descriptor, key).is_none() {
                     let kind = ProblemKind::NoName { annotation: key };
                     self.report(Place::IndexEntry { entry }, kind);
                 }

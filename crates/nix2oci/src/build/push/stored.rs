@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{ImageReader, ImageTree, TreeDocument};
+use crate::image::{ImageReader, ImageTree, TreeDocument, layer_store_paths};
 use crate::layer::BytesBlob;
 use crate::oci::{Descriptor, Platform, descriptor_digest};
 use crate::registry::{Mounted, Replayable};
@@ -153,7 +153,7 @@ impl Copy<'_> {
 
     fn tell_planned(&self, tree: &ImageTree) {
         let sizes: Vec<u64> = tree.blobs.iter().map(Descriptor::size).collect();
-        let labels: Vec<String> = tree.blobs.iter().map(short_digest).collect();
+        let labels: Vec<String> = tree.blobs.iter().map(label).collect();
         self.cx.observer.event(&Event::Planned {
             layers: &sizes,
             labels: &labels,
@@ -246,8 +246,12 @@ fn sha256_of(image: &ImageReader, descriptor: &Descriptor) -> Result<Digest> {
     })
 }
 
-/// Returns as much of a digest as people compare.
-fn short_digest(blob: &Descriptor) -> String {
+/// Returns what is in a blob, for people: the last of its store paths, which
+/// needs those before it, or as much of its digest as people compare.
+fn label(blob: &Descriptor) -> String {
+    if let Some(path) = layer_store_paths(blob).and_then(|mut paths| paths.pop()) {
+        return path.name().to_owned();
+    }
     let digest = blob.digest().to_string();
     let hex = digest
         .split_once(':')
