@@ -13,6 +13,7 @@ use nix2oci::{Context, Error, ErrorClass, ErrorKind, Event, Observer, Result, St
 use nix2oci_tests::Node;
 use nix2oci_tests::fake_registry::{FakeAuth, FakeRegistry, Fault, MountAnswer, Quirks, Referrers};
 use nix2oci_tests::handmade_image::{HandmadeImage, digest, in_dir};
+use nix2oci_tests::http_server::Answer;
 use serde_json::{Value, json};
 
 use super::push::{
@@ -114,6 +115,26 @@ fn a_registry_that_is_down_is_no_empty_one() {
     let source = PushSource::Image(&v1.spec);
     let error = push(&cx, source, &registries, &to, &PushOptions::default()).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Remote, "{error}");
+}
+
+/// A portal that wants somebody to sign in says 200 to everything.
+#[test]
+fn a_page_for_people_is_no_registry() {
+    let registry = FakeRegistry::start();
+    let page = || {
+        Answer::new(200)
+            .header("Content-Type", "text/html")
+            .body(*b"<html>")
+    };
+    for what in ["", "/blobs/"] {
+        registry.clear_faults();
+        registry.fault(Fault::on("*", what).answer(page));
+        registry.fault(Fault::on("PUT", "/manifests/").answer(page));
+        let v1 = release(1);
+        let error = push_to(&registry, &v1.spec, &["app:v1"], &PushOptions::default());
+        let error = error.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Remote, "{error}");
+    }
 }
 
 /// A repository with a tag for each commit, and no `latest`.

@@ -80,10 +80,15 @@ pub(super) fn connection(host: &str, cause: &(dyn Error + 'static)) -> Option<St
              is taken from HTTPS_PROXY"
         )
     } else if says("connection refused") {
-        format!(
-            "does the registry run, and is the port right? Without one in its name {host} means \
-             port 443, or 80 with --plain-http"
-        )
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.contains(']'));
+        let port = if has_port {
+            String::new()
+        } else {
+            format!("; {host} means port 443, or 80 with --plain-http")
+        };
+        format!("does the registry run, and is the port right?{port}")
     } else if says("does not speak TLS") {
         "--plain-http speaks HTTP without TLS, so that all on the way can read and change what \
          is sent"
@@ -98,6 +103,9 @@ pub(super) fn connection(host: &str, cause: &(dyn Error + 'static)) -> Option<St
         "is the clock of this machine right?".to_owned()
     } else if says("proxy authorization required") {
         "the proxy's credentials stand in its address: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+            .to_owned()
+    } else if says("a page for people") {
+        "is it the address of a registry, and does nothing on the way ask to sign in first?"
             .to_owned()
     } else if says("no connection in time") {
         "is there a firewall on the way? A proxy is taken from HTTPS_PROXY".to_owned()

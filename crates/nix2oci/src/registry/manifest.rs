@@ -14,6 +14,7 @@ use super::request::{Body, Request};
 use super::response::Response;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::HttpError;
 use crate::oci::{Descriptor, MediaType, descriptor, is_tag};
 
 /// Bytes that a manifest may have. Registries must take as many.
@@ -84,6 +85,9 @@ impl Repository {
         let read = self.read(request, MAX_MANIFEST).await?;
         if read.status == 404 {
             return Ok(None);
+        }
+        if is_page(&read.headers) {
+            return Err(self.no_registry(action()));
         }
         let media_type = media_type(read.header("content-type"), &read.bytes)
             .map_err(|problem| self.answered(action(), Some(read.status), problem))?;
@@ -235,6 +239,9 @@ impl Repository {
         if matches!(response.status, 400 | 404) {
             return Err(self.refused(action, response).await);
         }
+        if is_page(&response.headers) {
+            return Err(self.no_registry(action));
+        }
         if let Some(said) = content_digest(&response.headers) {
             let what = format!("manifest {which} that {} took", self.place());
             check_digest(&what, digest, said)?;
@@ -242,6 +249,17 @@ impl Repository {
         Ok(Put {
             headers: response.headers,
         })
+    }
+
+    /// Makes the error of something that is no registry, whatever it says to
+    /// have done: a portal on the way, or a site that answers all with one page.
+    fn no_registry(&self, action: String) -> Error {
+        ErrorKind::Connection {
+            host: self.host().to_owned(),
+            action,
+            source: HttpError::lasting("a page for people answers, and no registry").into(),
+        }
+        .into()
     }
 
     /// Makes the error of an answer that was accepted to be looked at.
@@ -283,6 +301,18 @@ pub(super) fn parse_which(which: &str) -> Result<Option<Digest>> {
 fn content_digest(headers: &HeaderMap) -> Option<Digest> {
     let said = headers.get("docker-content-digest")?.to_str().ok()?;
     said.trim().parse().ok()
+}
+
+/// Returns whether an answer is HTML.
+fn is_page(headers: &HeaderMap) -> bool {
+    let said = headers
+        .get(CONTENT_TYPE)
+        .and_then(|said| said.to_str().ok());
+    said.is_some_and(|said| {
+        said.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("text/html")
+    })
 }
 
 /// Returns the tags that a registry says it set: in one `OCI-Tag` or several.
