@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix2oci::build::{LayerState, PushOptions, PushReport, PushSource, Recipe, push, resolve};
+use nix2oci::content::Entry;
 use nix2oci::layer::{LayerCache, LayerKey, LayerRecord};
 use nix2oci::registry::{Registries, RegistryOptions};
-use nix2oci::{Context, Error, ErrorClass, ErrorKind, Event, Observer, Result, StorePath};
-use nix2oci_tests::Node;
+use nix2oci::{
+    ContentSource, Context, Error, ErrorClass, ErrorKind, Event, Observer, Result, StorePath,
+};
 use nix2oci_tests::fake_registry::{FakeAuth, FakeRegistry, Fault, MountAnswer, Quirks, Referrers};
 use nix2oci_tests::handmade_image::{HandmadeImage, digest, in_dir};
 use nix2oci_tests::http_server::Answer;
+use nix2oci_tests::{MemoryStore, Node};
 use serde_json::{Value, json};
 
 use super::push::{
@@ -507,4 +510,48 @@ fn who_may_not_push_hears_it_at_once() {
     let error = push_to(&registry, &v1.spec, &["app:v1"], &PushOptions::default()).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Denied, "{error}");
     assert_eq!(v1.read(), [""; 0]);
+}
+
+/// Gives a store path whole and then says that it could not be read.
+struct Unreadable(MemoryStore);
+
+impl ContentSource for Unreadable {
+    fn visit(
+        &self,
+        cx: &Context,
+        path: &StorePath,
+        visitor: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.0.visit(cx, path, visitor)?;
+        // Others wait for a permit by now.
+        std::thread::sleep(Duration::from_millis(200));
+        Err(Error::reading(Path::new("/nix/store"))(
+            std::io::ErrorKind::PermissionDenied.into(),
+        ))
+    }
+}
+
+/// Blocks that wait to be packed must not keep their stream, whose permit
+/// another thread waits for.
+#[test]
+fn a_store_that_cannot_be_read_ends_a_push_with_more_threads_than_permits() {
+    let registry = Arc::new(FakeRegistry::start());
+    let there = Arc::clone(&registry);
+    let error = in_time(move || {
+        let mut options = RegistryOptions::default();
+        options.jobs = 1.try_into().unwrap();
+        let mut cx = Context::default();
+        cx.threads = 2.try_into().unwrap();
+        let registries = Registries::new(&cx, options).unwrap();
+        let mut v1 = release_of(1, 12_000_000);
+        v1.spec.content = Arc::new(Unreadable(v1.content.store.clone()));
+        let to = names(&there, &["app:v1"]);
+        let source = PushSource::Image(&v1.spec);
+        push(&cx, source, &registries, &to, &PushOptions::default()).unwrap_err()
+    });
+    assert!(
+        matches!(error.kind(), ErrorKind::ReadInput { .. }),
+        "{error}"
+    );
+    assert!(registry.tags("app").is_empty());
 }

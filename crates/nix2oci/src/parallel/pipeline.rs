@@ -16,7 +16,9 @@
 //! somebody always goes on.
 //!
 //! **Errors.** The first error stops all threads by a cancel flag that their
-//! context carries, and is returned.
+//! context carries, and is returned. The outputs of all jobs are dropped as
+//! soon as nobody works on them, so that a task may wait for that when it
+//! begins another one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -231,7 +233,12 @@ impl<T: Task> Pipeline<'_, T> {
         let mut state = self.lock();
         state.error.get_or_insert(error);
         self.cx.cancel.cancel();
+        // A block that waits keeps its job's output, and other threads may wait
+        // until that is dropped.
+        let unwanted = std::mem::take(&mut state.queue);
         self.wake(&state);
+        drop(state);
+        drop(unwanted);
     }
 
     /// A poisoned lock means that another thread panicked; its error is kept
@@ -407,6 +414,9 @@ impl<T: Task> Producer<'_, T> {
             };
             self.made += 1;
             let mut state = self.pipeline.lock();
+            if state.error.is_some() {
+                return;
+            }
             state.queue.push_back(block);
             self.pipeline.wake(&state);
         }
