@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix2oci::build::{LayerState, PushOptions, PushReport, PushSource, Recipe, push, resolve};
 use nix2oci::content::Entry;
+use nix2oci::credentials::{CredentialSource, Credentials, Secret};
 use nix2oci::layer::{LayerCache, LayerKey, LayerRecord};
 use nix2oci::registry::{Registries, RegistryOptions};
 use nix2oci::{
@@ -554,4 +555,88 @@ fn a_store_that_cannot_be_read_ends_a_push_with_more_threads_than_permits() {
         "{error}"
     );
     assert!(registry.tags("app").is_empty());
+}
+
+/// What is still on its way is not waited for.
+#[test]
+fn a_refusal_ends_the_other_uploads() {
+    let registry = FakeRegistry::start();
+    let long = Duration::from_secs(20);
+    registry.fault(Fault::on("PUT", "/blobs/uploads/").nth(1).stall(long));
+    registry.fault(Fault::on("PUT", "/blobs/uploads/").nth(2).status(403, &[]));
+    let disk = in_dir(&HandmadeImage::default().layout());
+    let start = Instant::now();
+    let to = names(&registry, &["app:v1"]);
+    let error = push_stored(&stored(&disk.path), &registries(), &to).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
+    assert!(start.elapsed() < long / 2);
+}
+
+/// Connections may serve many pushes, each with a flag of its own.
+#[test]
+fn the_flag_of_a_push_ends_it() {
+    let registry = FakeRegistry::start();
+    let long = Duration::from_secs(20);
+    registry.fault(
+        Fault::on("PATCH", "/blobs/uploads/")
+            .after_bytes(1)
+            .stall(long),
+    );
+    let cx = Context::default();
+    let cancel = cx.cancel.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        cancel.cancel();
+    });
+    let start = Instant::now();
+    let v1 = release_of(1, 12_000_000);
+    let to = names(&registry, &["app:v1"]);
+    let source = PushSource::Image(&v1.spec);
+    let error = push(&cx, source, &registries(), &to, &PushOptions::default()).unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Cancelled, "{error}");
+    assert!(start.elapsed() < long / 2);
+}
+
+/// One to be refused, one for the token, and the two documents.
+#[test]
+fn an_unchanged_push_with_a_token_is_four_requests() {
+    let registry = FakeRegistry::start_with_auth(FakeAuth::bearer());
+    let registries = || {
+        let mut options = RegistryOptions::default();
+        options.credentials = Arc::new(Signed);
+        Registries::new(&Context::default(), options).unwrap()
+    };
+    let v1 = release(1);
+    let to = names(&registry, &["app:v1"]);
+    let (cx, options) = (Context::default(), PushOptions::default());
+    push(
+        &cx,
+        PushSource::Image(&v1.spec),
+        &registries(),
+        &to,
+        &options,
+    )
+    .unwrap();
+    registry.log().clear();
+    push(
+        &cx,
+        PushSource::Image(&v1.spec),
+        &registries(),
+        &to,
+        &options,
+    )
+    .unwrap();
+    let log = registry.log();
+    assert_eq!(log.entries().len(), 4, "{}", log.text());
+}
+
+struct Signed;
+
+impl CredentialSource for Signed {
+    fn find(&self, _: &str, _: &str) -> Result<Credentials> {
+        Ok(Credentials::Password {
+            user: "user".to_owned(),
+            password: Secret::new("secret"),
+        })
+    }
 }
