@@ -17,6 +17,7 @@ mod nix;
 mod plan;
 mod push;
 mod push_command;
+mod push_end;
 mod push_hostile;
 mod registry_client;
 mod root_tree;

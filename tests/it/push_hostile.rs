@@ -2,27 +2,22 @@
 //! it should be: the image gets there all the same, or the error says why not.
 
 use std::path::Path;
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use nix2oci::build::{LayerState, PushOptions, PushReport, PushSource, Recipe, push, resolve};
-use nix2oci::content::Entry;
 use nix2oci::credentials::{CredentialSource, Credentials, Secret};
 use nix2oci::layer::{LayerCache, LayerKey, LayerRecord};
 use nix2oci::registry::{Registries, RegistryOptions};
-use nix2oci::{
-    ContentSource, Context, Error, ErrorClass, ErrorKind, Event, Observer, Result, StorePath,
-};
-use nix2oci_tests::fake_registry::{FakeAuth, FakeRegistry, Fault, MountAnswer, Quirks, Referrers};
+use nix2oci::{Context, Error, ErrorClass, ErrorKind, Event, Observer, Result, StorePath};
+use nix2oci_tests::Node;
+use nix2oci_tests::fake_registry::{FakeAuth, FakeRegistry, Fault, Quirks, Referrers};
 use nix2oci_tests::handmade_image::{HandmadeImage, digest, in_dir};
 use nix2oci_tests::http_server::Answer;
-use nix2oci_tests::{MemoryStore, Node};
 use serde_json::{Value, json};
 
 use super::push::{
-    LAYERS, assert_whole, names, push_recipe, push_stored, push_to, registries, release,
-    release_of, states, stored,
+    LAYERS, assert_whole, names, push_recipe, push_stored, push_to, registries, release, states,
+    stored,
 };
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -106,21 +101,6 @@ fn an_earlier_image_that_cannot_be_read_is_overwritten() {
     }
 }
 
-#[test]
-fn a_registry_that_is_down_is_no_empty_one() {
-    let registry = FakeRegistry::start();
-    registry.fault(Fault::on("GET", "/manifests/").status(500, &[]));
-    let cx = Context::default();
-    let mut options = RegistryOptions::default();
-    options.retries = 0;
-    let registries = Registries::new(&cx, options).unwrap();
-    let v1 = release(1);
-    let to = names(&registry, &["app:v1"]);
-    let source = PushSource::Image(&v1.spec);
-    let error = push(&cx, source, &registries, &to, &PushOptions::default()).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Remote, "{error}");
-}
-
 /// A portal that wants somebody to sign in says 200 to everything.
 #[test]
 fn a_page_for_people_is_no_registry() {
@@ -180,40 +160,6 @@ fn a_registry_that_lists_no_tags_is_pushed_to() {
         let report = report.unwrap_or_else(|error| panic!("{status}: {error}"));
         assert_whole(&registry, "app", "v1", &report);
     }
-}
-
-/// Runs something that has to end by itself.
-fn in_time<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || sender.send(what()));
-    let result = receiver.recv_timeout(Duration::from_secs(60));
-    result.expect("it hangs")
-}
-
-/// Each upload waits for its bytes, which come from the same registry.
-#[test]
-fn a_copy_within_a_registry_that_mounts_nothing_ends() {
-    let registry = Arc::new(FakeRegistry::start_with_quirks(Quirks {
-        mount: MountAnswer::Session,
-        ..Quirks::default()
-    }));
-    push_to(
-        &registry,
-        &release(1).spec,
-        &["app:v1"],
-        &PushOptions::default(),
-    )
-    .unwrap();
-    let there = Arc::clone(&registry);
-    let report = in_time(move || {
-        let mut options = RegistryOptions::default();
-        options.jobs = 2.try_into().unwrap();
-        let registries = Arc::new(Registries::new(&Context::default(), options).unwrap());
-        let from = &names(&there, &["app:v1"])[0];
-        let image = Arc::new(registries.open(from).unwrap());
-        push_stored(&image, &registries, &names(&there, &["copy:v1"]))
-    });
-    assert_whole(&registry, "copy", "v1", &report.unwrap());
 }
 
 #[test]
@@ -501,100 +447,6 @@ fn a_tag_that_is_named_twice_is_written_once() {
     let to = ["app:v1", "app:v2", "app:v1"];
     let report = push_to(&registry, &release(1).spec, &to, &PushOptions::default()).unwrap();
     assert_eq!(report.changed_tags, ["v1", "v2"]);
-}
-
-/// Who may not push hears so before a layer is packed.
-#[test]
-fn who_may_not_push_hears_it_at_once() {
-    let registry = FakeRegistry::start_with_auth(FakeAuth::bearer());
-    let v1 = release_of(1, 3_000_000);
-    let error = push_to(&registry, &v1.spec, &["app:v1"], &PushOptions::default()).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
-    assert_eq!(v1.read(), [""; 0]);
-}
-
-/// Gives a store path whole and then says that it could not be read.
-struct Unreadable(MemoryStore);
-
-impl ContentSource for Unreadable {
-    fn visit(
-        &self,
-        cx: &Context,
-        path: &StorePath,
-        visitor: &mut dyn FnMut(Entry<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.0.visit(cx, path, visitor)?;
-        // Others wait for a permit by now.
-        std::thread::sleep(Duration::from_millis(200));
-        Err(Error::reading(Path::new("/nix/store"))(
-            std::io::ErrorKind::PermissionDenied.into(),
-        ))
-    }
-}
-
-/// Blocks that wait to be packed must not keep their stream, whose permit
-/// another thread waits for.
-#[test]
-fn a_store_that_cannot_be_read_ends_a_push_with_more_threads_than_permits() {
-    let registry = Arc::new(FakeRegistry::start());
-    let there = Arc::clone(&registry);
-    let error = in_time(move || {
-        let mut options = RegistryOptions::default();
-        options.jobs = 1.try_into().unwrap();
-        let mut cx = Context::default();
-        cx.threads = 2.try_into().unwrap();
-        let registries = Registries::new(&cx, options).unwrap();
-        let mut v1 = release_of(1, 12_000_000);
-        v1.spec.content = Arc::new(Unreadable(v1.content.store.clone()));
-        let to = names(&there, &["app:v1"]);
-        let source = PushSource::Image(&v1.spec);
-        push(&cx, source, &registries, &to, &PushOptions::default()).unwrap_err()
-    });
-    assert!(
-        matches!(error.kind(), ErrorKind::ReadInput { .. }),
-        "{error}"
-    );
-    assert!(registry.tags("app").is_empty());
-}
-
-/// What is still on its way is not waited for.
-#[test]
-fn a_refusal_ends_the_other_uploads() {
-    let registry = FakeRegistry::start();
-    let long = Duration::from_secs(20);
-    registry.fault(Fault::on("PUT", "/blobs/uploads/").nth(1).stall(long));
-    registry.fault(Fault::on("PUT", "/blobs/uploads/").nth(2).status(403, &[]));
-    let disk = in_dir(&HandmadeImage::default().layout());
-    let start = Instant::now();
-    let to = names(&registry, &["app:v1"]);
-    let error = push_stored(&stored(&disk.path), &registries(), &to).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Denied, "{error}");
-    assert!(start.elapsed() < long / 2);
-}
-
-/// Connections may serve many pushes, each with a flag of its own.
-#[test]
-fn the_flag_of_a_push_ends_it() {
-    let registry = FakeRegistry::start();
-    let long = Duration::from_secs(20);
-    registry.fault(
-        Fault::on("PATCH", "/blobs/uploads/")
-            .after_bytes(1)
-            .stall(long),
-    );
-    let cx = Context::default();
-    let cancel = cx.cancel.clone();
-    std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(500));
-        cancel.cancel();
-    });
-    let start = Instant::now();
-    let v1 = release_of(1, 12_000_000);
-    let to = names(&registry, &["app:v1"]);
-    let source = PushSource::Image(&v1.spec);
-    let error = push(&cx, source, &registries(), &to, &PushOptions::default()).unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Cancelled, "{error}");
-    assert!(start.elapsed() < long / 2);
 }
 
 /// One to be refused, one for the token, and the two documents.
