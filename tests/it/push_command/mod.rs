@@ -1,5 +1,6 @@
 //! `nix2oci push` as a whole, with real registries and on bad networks.
 
+mod chaos;
 mod only_what_changed;
 mod readers;
 mod real;
@@ -25,19 +26,20 @@ pub(super) struct Workload {
     libraries: usize,
 }
 
-/// Bytes that no codec makes smaller, the same for the same seed.
+/// Bytes that gzip makes no smaller, the same for the same seed: a mebibyte
+/// that is repeated, of which gzip looks back on 32 KiB.
 fn noise(seed: u64, size: usize) -> Vec<u8> {
+    const PERIOD: usize = 1024 * 1024;
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
+    let mut period = Vec::with_capacity(PERIOD.min(size) + 8);
+    while period.len() < PERIOD.min(size) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = std::iter::repeat_with(next)
-        .take(size.div_ceil(8))
-        .flatten()
-        .collect();
+        period.extend_from_slice(&state.to_le_bytes());
+    }
+    period.truncate(PERIOD);
+    let mut bytes = period.repeat(size.div_ceil(PERIOD));
     bytes.truncate(size);
     bytes
 }
@@ -52,12 +54,23 @@ impl Workload {
     /// Makes the releases 1 and 2, with so many libraries, and so many bytes of
     /// noise in each store path.
     pub(super) fn new(libraries: usize, size: usize) -> Self {
+        Self::with_releases(2, libraries, &|_| size)
+    }
+
+    /// Makes the releases from 1, with so many libraries. The size of a store
+    /// path's noise follows from its number: 1 is release 1, 100 the first
+    /// library.
+    pub(super) fn with_releases(
+        releases: usize,
+        libraries: usize,
+        size: &dyn Fn(usize) -> usize,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("the temporary folder can be written");
         let workload = Self { folder, libraries };
         let mut store = MemoryStore::default();
         let mut entries = Vec::new();
-        let mut add = |path: StorePath, seed: usize, references: &[StorePath]| {
-            let bytes = noise(seed as u64, size);
+        let mut add = |path: StorePath, number: usize, references: &[StorePath]| {
+            let bytes = noise(number as u64, size(number));
             let node = Node::directory([("bin", Node::executable(bytes))]);
             let nar = node.nar();
             let hash = NarHash::new(Sha256::digest(&nar).into());
@@ -76,7 +89,7 @@ impl Workload {
             add(path.clone(), 100 + n, &needed[..needed.len().min(1)]);
             needed.push(path);
         }
-        for release in [1, 2] {
+        for release in 1..=releases {
             add(store_path(release, "app"), release, &needed);
         }
         let written = store.write(&workload.store_root(), &StoreDir::default());

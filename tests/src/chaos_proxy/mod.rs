@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::http_server::{Answer, HttpServer, Request, lock};
-use crate::request_log::Log;
+use crate::request_log::{Log, fits};
 
 use upstream::{Upstream, UpstreamAnswer};
 
@@ -166,6 +166,8 @@ struct Shared {
     options: ChaosOptions,
     mishaps: AtomicU64,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// The targets of requests that were done, and whose client does not know.
+    unheard: Mutex<Vec<String>>,
     log: Log,
 }
 
@@ -193,6 +195,7 @@ impl ChaosProxy {
             options,
             mishaps: AtomicU64::new(0),
             counts: Mutex::default(),
+            unheard: Mutex::default(),
             log: Log::default(),
         });
         let serving = shared.clone();
@@ -216,6 +219,14 @@ impl ChaosProxy {
     pub fn mishaps(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.shared.counts).clone()
     }
+
+    /// Returns how often the registry took a blob whose client was told of no
+    /// answer: so often it has a reason to send the blob once more.
+    pub fn unheard(&self, digest: &str) -> usize {
+        let targets = lock(&self.shared.unheard);
+        let closes = |target: &&String| fits("PUT", &format!("digest={digest}"), "PUT", target);
+        targets.iter().filter(closes).count()
+    }
 }
 
 impl Shared {
@@ -227,6 +238,9 @@ impl Shared {
         let answer = self
             .pass(request, mishap, &mut heard)
             .unwrap_or_else(|_| Answer::reset());
+        if mishap == Some(Mishap::LoseAnswer) && heard.status == Some(201) {
+            lock(&self.unheard).push(request.target());
+        }
         self.log.end(entry, heard.bytes, heard.status);
         answer
     }

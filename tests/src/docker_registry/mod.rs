@@ -261,9 +261,10 @@ impl DockerRegistry {
         let tags = repository.join("_manifests/tags");
         let names = names(&tags).into_iter();
         names
-            .map(|tag| {
-                let digest = read(&tags.join(&tag).join("current/link"));
-                (tag, digest)
+            .filter_map(|tag| {
+                // The registry makes the folder first and fills the file last.
+                let digest = fs::read_to_string(tags.join(&tag).join("current/link")).ok()?;
+                (!digest.is_empty()).then_some((tag, digest))
             })
             .collect()
     }
