@@ -32,7 +32,14 @@ impl Repository {
     /// Returns whether the registry takes a blob before its digest is known,
     /// as far as anybody knows.
     pub(crate) fn takes_streams(&self) -> bool {
-        self.registry.quirks.streams && !self.registry.seen.refuses_streams()
+        self.takes_whole_blobs()
+            && self.registry.quirks.streams
+            && !self.registry.seen.refuses_streams()
+    }
+
+    /// Returns whether a blob may be one request, whatever its size.
+    pub(crate) fn takes_whole_blobs(&self) -> bool {
+        self.registry.chunk_size.is_none()
     }
 
     /// Takes a blob to the registry while it is made: in one `PUT` if it is

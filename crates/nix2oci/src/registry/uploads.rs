@@ -31,8 +31,8 @@ const PIECE: usize = 256 << 10;
 /// Pieces that wait in a stream.
 const PIECES: usize = 8;
 
-/// Streams that break one after the other before it is clear that the registry
-/// will not take any.
+/// Streams that break one after the other before blobs are sent as what can be
+/// repeated at once, with a pause that grows.
 const MAX_BROKEN: u32 = 3;
 
 /// What became of a blob.
@@ -118,6 +118,12 @@ impl<'a> Uploads<'a> {
             };
             all(blobs.into_iter().map(mount)).await
         })
+    }
+
+    /// Returns whether layers should be sent while they are made: not when one
+    /// after the other broke.
+    pub(crate) fn takes_streams(&self) -> bool {
+        self.state.broken.load(Ordering::Relaxed) < MAX_BROKEN
     }
 
     /// Begins to send a layer that is not made yet; `known` is what it has to
@@ -319,6 +325,10 @@ impl State {
         let broken = self.broken.fetch_add(1, Ordering::Relaxed) + 1;
         let can_pass = matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity);
         if !can_pass || broken >= MAX_BROKEN {
+    /// Takes the error of a stream. The layer can be made again, unless that
+    /// changes nothing.
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        if !matches!(error.class(), ErrorClass::Remote) {
             self.fail(error);
         }
         Upload::Broken

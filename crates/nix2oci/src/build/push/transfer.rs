@@ -137,9 +137,11 @@ impl Transfer<'_> {
             // A session that is open already takes a blob whose bytes can be
             // had again.
             (None, Some(_)) if layer.session.is_some() => (Route::Spool, LayerState::New),
-            (None, Some(_)) => (Route::Stream, LayerState::New),
+            (None, Some(_)) if self.target.repository.takes_whole_blobs() => {
+                (Route::Stream, LayerState::New)
+            }
             (None, None) if can_stream => (Route::Stream, LayerState::New),
-            (None, None) => (Route::Spool, LayerState::New),
+            (None, _) => (Route::Spool, LayerState::New),
         };
         Order {
             layer,
@@ -332,11 +334,11 @@ impl LayerStore for &Outlet<'_> {
         let order = &self.orders[layer];
         Ok(match order.route {
             Route::Stay | Route::Check => Writer::Nowhere,
-            Route::Stream => {
+            Route::Stream if self.uploads.takes_streams() => {
                 let known = order.layer.record.as_ref().map(LayerRecord::descriptor);
                 Writer::Stream(self.uploads.stream(layer, known)?)
             }
-            Route::Spool => Writer::Spool(Spool::begin(&self.place)?),
+            Route::Stream | Route::Spool => Writer::Spool(Spool::begin(&self.place)?),
         })
     }
 
