@@ -317,18 +317,12 @@ impl State {
         }
     }
 
-    /// Takes the error of a stream. The layer can be made again, unless the
-    /// registry takes nothing. Bytes that are not what they have to be are told
-    /// of when all of them are made, or sent again if it was the registry's
-    /// fault.
-    fn take_broken(&self, error: Error) -> Upload {
-        let broken = self.broken.fetch_add(1, Ordering::Relaxed) + 1;
-        let can_pass = matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity);
-        if !can_pass || broken >= MAX_BROKEN {
     /// Takes the error of a stream. The layer can be made again, unless that
-    /// changes nothing.
+    /// changes nothing. Bytes that are not what they have to be are told of when
+    /// all of them are made, or sent again if it was the registry's fault.
+    fn take_broken(&self, error: Error) -> Upload {
         self.broken.fetch_add(1, Ordering::Relaxed);
-        if !matches!(error.class(), ErrorClass::Remote) {
+        if !matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity) {
             self.fail(error);
         }
         Upload::Broken
