@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use nix2oci_tests::DockerRegistry;
@@ -105,6 +105,7 @@ fn two_hundred_pushes_through_a_bad_network() {
             .into_iter()
             .map(thread::ScopedJoinHandle::join)
             .collect();
+        let results: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
         chaos.is_over.store(true, Ordering::SeqCst);
         assert!(results.iter().all(Result::is_ok), "a push went wrong");
     });

@@ -1,9 +1,11 @@
 //! `nix2oci push` as a whole, with real registries and on bad networks.
 
 mod chaos;
+mod faults;
 mod only_what_changed;
 mod readers;
 mod real;
+mod secrets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
