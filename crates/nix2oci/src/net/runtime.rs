@@ -172,7 +172,7 @@ mod tests {
         });
         // A thread that reads from something slow is not waited for.
         runtime.spawn(async {
-            let slow = tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(5)));
+            let slow = tokio::task::spawn_blocking(|| thread::sleep(Duration::from_secs(60)));
             let _ = slow.await;
         });
         runtime
@@ -180,7 +180,7 @@ mod tests {
             .unwrap();
         let begin = Instant::now();
         drop(runtime);
-        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(begin.elapsed() < Duration::from_secs(20));
         assert_eq!(Arc::strong_count(&held), 1);
     }
 }

@@ -374,7 +374,7 @@ fn a_server_that_says_nothing_is_given_up() {
             "{text}"
         );
         assert!(may_pass(&error));
-        assert!(begin.elapsed() < Duration::from_secs(3));
+        assert!(begin.elapsed() < Duration::from_secs(15));
     }
 }
 
@@ -477,7 +477,8 @@ fn cancelled(server: &TestServer, request: Request, options: &RegistryOptions) {
     let end = Instant::now();
     let late = end - canceller.join().unwrap();
     assert_eq!(error.class(), ErrorClass::Cancelled, "{error}");
-    assert!(late < Duration::from_millis(100), "{late:?}");
+    // A machine that does much else may be late itself.
+    assert!(late < Duration::from_secs(5), "{late:?}");
 }
 
 #[test]
