@@ -62,9 +62,7 @@ pub(super) fn push(
         }
     };
     let config = tree.root().config.as_ref().and_then(descriptor_digest);
-    // An index tells of the configs of all its images.
-    let layers = tree.blobs.iter().zip(states);
-    let layers = layers.filter(|(blob, _)| config.is_none() || descriptor_digest(blob) != config);
+    let layers = layers(&tree).iter().zip(states);
     Ok(PushReport {
         pinned: format!("{}@{root}", target.name),
         manifest_digest: root,
@@ -140,6 +138,11 @@ impl Copy<'_> {
             self.tell_reused(tree, &states)?;
         }
         for (at, session) in to_send {
+            if at == layers(tree).len() {
+                // The config is no layer to tell of.
+                self.target.put_blob(self.replayable(blobs[at].clone()))?;
+                continue;
+            }
             self.cx.observer.event(&Event::LayerStarted { layer: at });
             let blob = self.replayable(blobs[at].clone());
             if uploads.send(at, blob, session, false).is_err() {
@@ -152,8 +155,8 @@ impl Copy<'_> {
     }
 
     fn tell_planned(&self, tree: &ImageTree) {
-        let sizes: Vec<u64> = tree.blobs.iter().map(Descriptor::size).collect();
-        let labels: Vec<String> = tree.blobs.iter().map(label).collect();
+        let sizes: Vec<u64> = layers(tree).iter().map(Descriptor::size).collect();
+        let labels: Vec<String> = layers(tree).iter().map(label).collect();
         self.cx.observer.event(&Event::Planned {
             layers: &sizes,
             labels: &labels,
@@ -162,7 +165,7 @@ impl Copy<'_> {
 
     /// Tells of the blobs that are not sent.
     fn tell_reused(&self, tree: &ImageTree, states: &[LayerState]) -> Result<()> {
-        for (layer, (blob, state)) in tree.blobs.iter().zip(states).enumerate() {
+        for (layer, (blob, state)) in layers(tree).iter().zip(states).enumerate() {
             if *state != LayerState::New {
                 self.cx.observer.event(&Event::LayerReused {
                     layer,
@@ -234,6 +237,16 @@ impl Copy<'_> {
             descriptor: blob.clone(),
             open: Arc::new(move || image.open_blob(&blob)),
         }
+    }
+}
+
+/// Returns the blobs that are told of: of an image all but its config, which
+/// comes last; an index tells of the configs of all its images.
+fn layers(tree: &ImageTree) -> &[Descriptor] {
+    let config = tree.root().config.as_ref().map(Descriptor::digest);
+    match tree.blobs.split_last() {
+        Some((last, layers)) if Some(last.digest()) == config => layers,
+        _ => &tree.blobs,
     }
 }
 
