@@ -159,3 +159,18 @@ fn the_flag_of_a_push_ends_it() {
     assert_eq!(error.class(), ErrorClass::Cancelled, "{error}");
     assert!(start.elapsed() < long / 2);
 }
+
+/// A registry that is started anew breaks all streams at once.
+#[test]
+fn streams_that_break_together_are_sent_again() {
+    let registry = FakeRegistry::start();
+    let outage = Fault::on("PATCH", "/blobs/uploads/");
+    registry.fault(outage.first(3).after_bytes(100_000).reset());
+    let large = release_of(1, 3_000_000);
+    let mut cx = Context::default();
+    cx.threads = 4.try_into().unwrap();
+    let to = names(&registry, &["app:v1"]);
+    let source = PushSource::Image(&large.spec);
+    let report = push(&cx, source, &registries(), &to, &PushOptions::default()).unwrap();
+    assert_whole(&registry, "app", "v1", &report);
+}
