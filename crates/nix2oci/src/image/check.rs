@@ -22,7 +22,8 @@ use crate::plan::MAX_LAYERS;
 
 use super::check_layers::{ExpectedLayer, check_layers, compare};
 use super::docker_archive::{self, DockerImage, MANIFEST_JSON};
-use super::reader::{Found, FoundFile, MAX_CONFIG, MAX_MANIFEST, parse_json, read_all};
+use super::document::{parse_json, read_all};
+use super::reader::{Found, FoundFile, MAX_CONFIG, MAX_MANIFEST};
 use super::select::{
     Content, annotation, content, is_attached, is_index, is_manifest, names, platform_text, tagged,
 };

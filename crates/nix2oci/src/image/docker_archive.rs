@@ -17,7 +17,8 @@ use crate::layer::Codec;
 use crate::oci::annotation::{IMAGE_NAME, REF_NAME};
 use crate::oci::{Descriptor, MediaType, canonical_json, descriptor};
 
-use super::reader::{self, DockerBlob, Files, Found, FoundFile, MAX_CONFIG, lift, read_all};
+use super::document::{self, lift, read_all};
+use super::reader::{DockerBlob, Files, Found, FoundFile, MAX_CONFIG};
 use super::walk::MAX_ENTRIES;
 
 /// The file's name in an archive.
@@ -59,7 +60,7 @@ pub(super) struct Presented {
 /// Reads `manifest.json`. It is small, but much is made of each word in it, so
 /// there is a limit for every list.
 pub(super) fn parse(document: &str, bytes: &[u8]) -> Result<Vec<DockerImage>> {
-    let images: Vec<DockerImage> = reader::parse(document, bytes)?;
+    let images: Vec<DockerImage> = document::parse(document, bytes)?;
     let names = images.iter().flat_map(|image| &image.repo_tags);
     let layers = images.iter().flat_map(|image| &image.layers).map(Vec::len);
     for (count, limit, what) in [

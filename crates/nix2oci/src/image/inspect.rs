@@ -13,8 +13,9 @@ use crate::oci::{Platform, annotation, descriptor_digest};
 use crate::parallel;
 use crate::store::StoreDir;
 
+use super::document::parse;
 use super::select::platform_text;
-use super::{ImageReader, StoredImage, StoredLayer, reader};
+use super::{ImageReader, StoredImage, StoredLayer};
 
 /// The version of [`ImageSummary`] as JSON. A field that changes its meaning
 /// or goes is a new version; a new field is not.
@@ -157,7 +158,7 @@ pub fn inspect(
     } else {
         vec![None; image.layers.len()]
     };
-    let raw: serde_json::Value = reader::parse(reader.name(), image.raw_config.bytes())?;
+    let raw: serde_json::Value = parse(reader.name(), image.raw_config.bytes())?;
     let layers = layers(&image, &contents);
     let sizes = layers.iter().map(|layer| layer.size);
     let documents = image.raw_manifest.blob.bytes().len() + image.raw_config.bytes().len();

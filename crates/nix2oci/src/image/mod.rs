@@ -16,6 +16,7 @@ mod check_layers;
 mod config;
 mod config_document;
 mod docker_archive;
+mod document;
 mod inspect;
 mod problem;
 mod read_archive;

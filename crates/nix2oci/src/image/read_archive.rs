@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::layer::tar_read::{MemberKind, Reading, Skip, TarError, TarReader};
 use crate::layer::{Codec, Decoder};
 
-use super::reader::{Files, Found, FoundFile, lift};
+use super::document::lift;
+use super::reader::{Files, Found, FoundFile};
 
 /// Members that an archive may have: images have three a layer at most.
 const MAX_MEMBERS: usize = 1 << 16;

@@ -6,7 +6,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, ImageIndex, ImageManifest, Platform};
 
-use super::reader::{ImageReader, MAX_MANIFEST, parse};
+use super::document::parse;
+use super::reader::{ImageReader, MAX_MANIFEST};
 use super::select;
 use super::walk::{Limit, Parent, Visitor, Walk};
 

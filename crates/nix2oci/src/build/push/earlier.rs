@@ -112,11 +112,8 @@ impl Earlier {
             result => return result,
         };
         if error.class() == ErrorClass::Denied && !target.is_read_only {
-            // Some registries let a robot push and not pull. All others are
-            // to hear it before anything is packed.
-            let repository = target.repository.clone();
-            let push = async move { repository.check_push().await };
-            target.block_on(push)?;
+            // Some registries let a robot push and not pull.
+            check_push(target)?;
         }
         let message = format!("no layer is taken over from the earlier image: {error}");
         cx.observer.event(&Event::Warning { message: &message });
@@ -225,6 +222,12 @@ fn is_unusable(error: &Error) -> bool {
         }
         _ => error.class() == ErrorClass::Integrity,
     }
+}
+
+/// Finds out, before anything is packed, whether the registry takes layers.
+fn check_push(target: &Target<'_>) -> Result<()> {
+    let repository = target.repository.clone();
+    target.block_on(async move { repository.check_push().await })
 }
 
 fn fetch(
