@@ -87,24 +87,22 @@ fn a_registry_that_is_not_there() {
 
 #[test]
 fn a_connection_that_breaks_is_made_again() {
-    for method in ["PUT", "PATCH"] {
-        for fault in [
-            Fault::on(method, "/blobs/uploads/")
-                .first(2)
-                .after_bytes(10_000)
-                .reset(),
-            Fault::on(method, "/blobs/uploads/").first(2).hang_up(),
-        ] {
-            Trial::new().assert_gets_through(fault);
+    let upload = |method| Fault::on(method, "/blobs/uploads/").first(2);
+    let once_more = [
+        upload("PUT").after_bytes(10_000).reset(),
+        upload("PATCH").after_bytes(10_000).reset(),
+        upload("PUT").hang_up(),
+        upload("PATCH").hang_up(),
+        upload("POST").reset(),
+        Fault::on("GET", "/manifests/").first(2).reset(),
+        Fault::on("PUT", "/manifests/").first(2).reset(),
+    ];
+    // They wait more than they work.
+    thread::scope(|scope| {
+        for fault in once_more {
+            scope.spawn(|| Trial::new().assert_gets_through(fault));
         }
-    }
-    for (method, target) in [
-        ("GET", "/manifests/"),
-        ("POST", "/blobs/"),
-        ("PUT", "/manifests/"),
-    ] {
-        Trial::new().assert_gets_through(Fault::on(method, target).first(2).reset());
-    }
+    });
     let lasting = Fault::on("POST", "/blobs/uploads/").reset();
     Trial::new().assert_fails(lasting, 7, &["2 times"]);
 }
@@ -245,14 +243,17 @@ fn answers_that_make_no_sense_are_told_apart() {
         .fault(Fault::on("GET", "/manifests/").first(2).cut(100));
     let report = trial.workload.push(2, &trial.name()).report();
     assert_eq!(count(&report, "reused"), 2);
-    // One that is whole and makes no sense is no ground to go on.
+    // From one that is whole and makes no sense nothing is taken over.
     let half = || {
         Answer::new(200)
             .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
             .body("{\"schemaVersion\": 2, \"layers\": [{\"media")
     };
+    let trial = Trial::new();
     let fault = Fault::on("GET", "/manifests/").answer(half);
-    Trial::new().assert_fails(fault, 7, &["is no manifest"]);
+    let said = trial.assert_gets_through(fault);
+    assert!(said.contains("warning: no layer is taken over"), "{said}");
+    assert!(said.contains("is no manifest"), "{said}");
 }
 
 #[test]
