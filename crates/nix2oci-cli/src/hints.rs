@@ -92,7 +92,8 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
             }
         }
         ErrorKind::DigestMismatch { what, .. } if what.contains("whose key") => {
-            "the earlier image or the layer cache says something else of it: --no-reuse believes              neither; if nobody put a wrong layer there, please report this as a defect"
+            "the earlier image or the layer cache says something else of it: --no-reuse believes \
+             neither; if nobody put a wrong layer there, please report this as a defect"
                 .to_owned()
         }
         ErrorKind::FeatureMissing { feature, .. } => {
