@@ -93,7 +93,7 @@ fn who_may_not_write_is_told_so() {
         let file = login(&folder.path().join("auth.json"), &host, "wrong-one");
         let push = || workload.push(1, &format!("{host}/app:v1"));
         for push in [push(), push().args(&["--authfile", &file])] {
-            let said = push.fail(6, &["error: ", "app", "401"]);
+            let said = push.fail(6, &["error: ", "app", "401", "hint: `podman login"]);
             assert!(!said.contains("wrong-one"), "{said}");
         }
         assert!(registry.stored_blobs().is_empty());
@@ -125,7 +125,7 @@ fn a_certificate_of_an_own_authority_is_believed_when_told() {
         registry.assert_whole(repository, "v1");
 
         let before = registry.requests().len();
-        push().fail(7, &["certificate", &host]);
+        push().fail(7, &["certificate", &host, "hint: ", "--ca-file"]);
         push().args(&["--plain-http"]).fail(7, &[&host]);
         let after = registry.requests();
         assert!(
