@@ -66,6 +66,25 @@ fn a_copy_within_a_registry_that_mounts_nothing_ends() {
     assert_whole(&registry, "copy", "v1", &report.unwrap());
 }
 
+/// An upload that breaks while its bytes are waited for must not wait for them
+/// on the thread that brings them.
+#[test]
+fn a_copy_whose_upload_breaks_before_its_bytes_come_goes_on() {
+    let (one, two) = (FakeRegistry::start(), FakeRegistry::start());
+    let image = in_dir(&HandmadeImage::default().layout());
+    let from = names(&one, &["app:v1"]);
+    push_stored(&stored(&image.path), &registries(), &from).unwrap();
+    one.fault(Fault::on("GET", "/blobs/").stall(Duration::from_secs(1)));
+    two.fault(Fault::on("PUT", "/blobs/uploads/").first(3).hang_up());
+    let to = names(&two, &["app:v1"]);
+    let report = in_time(move || {
+        let registries = registries();
+        let image = Arc::new(registries.open(&from[0]).unwrap());
+        push_stored(&image, &registries, &to)
+    });
+    assert_whole(&two, "app", "v1", &report.unwrap());
+}
+
 /// Who may not push hears so before a layer is packed.
 #[test]
 fn who_may_not_push_hears_it_at_once() {

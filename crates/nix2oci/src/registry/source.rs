@@ -89,16 +89,22 @@ impl Source {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A reader that panicked is replaced like one that failed.
+        // Nothing panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, state: &mut State, at: u64, buf: &mut [u8]) -> Result<usize> {
-        if state.position != at {
-            state.reader = None;
-        }
+    /// Reads for the window of `turn`.
+    ///
+    /// The lock is not held while the reader works: it may wait for the network
+    /// thread, which asks for the state when a request fails.
+    fn read(&self, turn: u64, at: u64, buf: &mut [u8]) -> Result<usize> {
+        let kept = {
+            let mut state = self.state_in(turn)?;
+            let reader = state.reader.take();
+            reader.filter(|_| state.position == at)
+        };
         // Put back only after success.
-        let mut reader = match state.reader.take() {
+        let mut reader = match kept {
             Some(reader) => reader,
             None => self.open_at(at)?,
         };
@@ -113,6 +119,7 @@ impl Source {
             let more = reader.read(&mut [0]).map_err(|error| self.lift(error))?;
             check_size(&self.what(), self.size, next + more as u64)?;
         }
+        let mut state = self.state_in(turn)?;
         state.reader = Some(reader);
         state.position = next;
         if next > state.told {
@@ -120,6 +127,15 @@ impl Source {
             state.told = next;
         }
         Ok(read)
+    }
+
+    /// Returns the state, if it is still the turn of a window.
+    fn state_in(&self, turn: u64) -> Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.turn != turn {
+            return Err(self.lift(io::Error::other("the request ended before its body")));
+        }
+        Ok(state)
     }
 
     fn open_at(&self, at: u64) -> Result<Box<dyn Read + Send>> {
@@ -160,13 +176,9 @@ impl Read for Window {
         if wanted == 0 {
             return Ok(0);
         }
-        let mut state = self.source.state();
-        if state.turn != self.turn {
-            return Err(io::Error::other("the request ended before its body"));
-        }
         let read = self
             .source
-            .read(&mut state, self.at, &mut buf[..wanted])
+            .read(self.turn, self.at, &mut buf[..wanted])
             .map_err(io::Error::other)?;
         self.at += read as u64;
         Ok(read)
@@ -253,6 +265,50 @@ mod tests {
         let new = window(&f.source, 0, 12);
         assert!(old.read(&mut [0; 3]).is_err());
         assert_eq!(text(new).unwrap(), "hello, world");
+    }
+
+    /// The network thread asks for the state while a reader may wait for bytes
+    /// that this thread has to bring.
+    #[test]
+    fn nobody_waits_for_a_reader_that_waits() {
+        use std::sync::mpsc::{Receiver, Sender, channel};
+
+        struct Waiting(Sender<()>, Receiver<()>);
+        impl Read for Waiting {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                self.0.send(()).unwrap();
+                self.1.recv().map_err(io::Error::other)?;
+                Ok(1)
+            }
+        }
+        let (begun, begins) = channel();
+        let (release, released) = channel();
+        let first = Mutex::new(Some(Waiting(begun, released)));
+        let blob = Replayable {
+            descriptor: descriptor(MediaType::ImageLayer, Digest::of(b"hello"), 5),
+            open: Arc::new(move || {
+                Ok(match first.lock().unwrap().take() {
+                    Some(waiting) => Box::new(waiting),
+                    None => Box::new(&b"hello"[..]),
+                })
+            }),
+        };
+        let source = Source::new(&blob, &(Arc::new(|_| {}) as SentFn)).unwrap();
+        let mut old = window(&source, 0, 5);
+        let old = std::thread::spawn(move || old.read(&mut [0; 5]).is_err());
+        begins.recv().unwrap();
+
+        let (done, is_done) = channel();
+        let beside = Arc::clone(&source);
+        std::thread::spawn(move || {
+            assert!(!beside.is_used_up());
+            done.send(text(window(&beside, 0, 5)).unwrap()).unwrap();
+        });
+        let limit = std::time::Duration::from_secs(10);
+        assert_eq!(is_done.recv_timeout(limit).as_deref(), Ok("hello"));
+        release.send(()).unwrap();
+        assert!(old.join().unwrap(), "what comes late counts for nothing");
+        assert!(source.is_used_up());
     }
 
     #[test]
