@@ -556,6 +556,33 @@ fn a_stream_that_breaks_is_sent_again_from_a_file() {
     assert_eq!(large.read().len(), LAYERS + 1, "one layer is made twice");
 }
 
+/// All streams of the moment break at once where a registry is restarted, and
+/// one that takes no streams need not say so by 405.
+#[test]
+fn streams_that_all_break_are_sent_again_from_files() {
+    let image = |registry: &FakeRegistry| {
+        let result = push_to(
+            registry,
+            &release(1).spec,
+            &["app:v1"],
+            &PushOptions::default(),
+        );
+        assert_whole(registry, "app", "v1", &result.unwrap());
+    };
+    let away = FakeRegistry::start();
+    away.fault(
+        Fault::on("PATCH", "/blobs/uploads/")
+            .first(3)
+            .status(503, &[]),
+    );
+    image(&away);
+    for status in [400, 404, 500] {
+        let refusing = FakeRegistry::start();
+        refusing.fault(Fault::on("PATCH", "/blobs/uploads/").status(status, &[]));
+        image(&refusing);
+    }
+}
+
 #[test]
 fn a_registry_that_takes_nothing_ends_the_push_soon() {
     let registry = FakeRegistry::start();

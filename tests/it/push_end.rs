@@ -14,7 +14,7 @@ use nix2oci_tests::fake_registry::{FakeAuth, FakeRegistry, Fault, MountAnswer, Q
 use nix2oci_tests::handmade_image::{HandmadeImage, in_dir};
 
 use super::push::{
-    assert_whole, names, push_stored, push_to, registries, release, release_of, stored,
+    LAYERS, assert_whole, names, push_stored, push_to, registries, release, release_of, stored,
 };
 
 #[test]
@@ -137,6 +137,44 @@ fn a_store_that_cannot_be_read_ends_a_push_with_more_threads_than_permits() {
         "{error}"
     );
     assert!(registry.tags("app").is_empty());
+}
+
+/// Streams, files, rounds and repetitions do not multiply.
+#[test]
+fn a_registry_that_always_fails_is_asked_a_bounded_number_of_times() {
+    const RETRIES: u32 = 2;
+    let fail: fn(Fault) -> Fault = |fault| fault.status(503, &[]);
+    for (fault, methods) in [
+        (fail, &["*"][..]),
+        (fail, &["PATCH", "PUT"]),
+        (Fault::reset, &["*"]),
+        (Fault::reset, &["PATCH", "PUT"]),
+    ] {
+        let registry = FakeRegistry::start();
+        for method in methods {
+            registry.fault(fault(Fault::on(method, "/blobs/uploads/")));
+        }
+        let cx = Context::default();
+        let mut options = RegistryOptions::default();
+        options.retries = RETRIES;
+        let registries = Registries::new(&cx, options).unwrap();
+        let v1 = release(1);
+        let to = names(&registry, &["app:v1"]);
+        let start = Instant::now();
+        let source = PushSource::Image(&v1.spec);
+        let error = push(&cx, source, &registries, &to, &PushOptions::default()).unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(20));
+        assert_eq!(error.class(), ErrorClass::Remote, "{error}");
+        assert!(error.to_string().contains("3 times"), "{error}");
+        assert!(registry.tags("app").is_empty());
+        // Each layer as a stream and, with repetitions, from a file: a session,
+        // its bytes, whether it came, its end.
+        let log = registry.log();
+        let entries = log.entries();
+        let asked = entries.iter().filter(|e| e.target().contains("/blobs/"));
+        let most = LAYERS * (2 + RETRIES as usize) * 4;
+        assert!(asked.count() <= most, "{}", log.text());
+    }
 }
 
 /// What is still on its way is not waited for.

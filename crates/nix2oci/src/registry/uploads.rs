@@ -33,6 +33,9 @@ const PIECES: usize = 8;
 
 /// Streams that break one after the other before blobs are sent as what can be
 /// repeated at once, with a pause that grows.
+/// Streams that break one after the other before layers are sent from files: a
+/// stream is not repeated, and what does not get through costs a layer made for
+/// nothing.
 const MAX_BROKEN: u32 = 3;
 
 /// What became of a blob.
@@ -128,7 +131,12 @@ impl<'a> Uploads<'a> {
 
     /// Begins to send a layer that is not made yet; `known` is what it has to
     /// become, if that is known. Waits until the registry may be talked to.
-    pub(crate) fn stream(&self, layer: usize, known: Option<Descriptor>) -> Result<LayerStream> {
+    /// Returns `None` if streams do not get through.
+    pub(crate) fn stream(
+        &self,
+        layer: usize,
+        known: Option<Descriptor>,
+    ) -> Result<Option<LayerStream>> {
         self.state.check()?;
         let (chunks, receiver) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
@@ -138,6 +146,9 @@ impl<'a> Uploads<'a> {
             let permit = async move { Ok(repository.permit().await) };
             self.registries.block_on(self.cx, permit)?
         };
+        if self.state.broken.load(Ordering::Relaxed) >= MAX_BROKEN {
+            return Ok(None);
+        }
         let body = StreamedBody {
             chunks: receiver,
             end: ended,
@@ -160,13 +171,13 @@ impl<'a> Uploads<'a> {
             }
         });
         self.lock().push((layer, task));
-        Ok(LayerStream {
+        Ok(Some(LayerStream {
             chunks,
             end,
             state: Arc::clone(&self.state),
             rest: Vec::new(),
             is_broken: false,
-        })
+        }))
     }
 
     /// Sends a blob that can be opened again. With `ask` only if the registry
@@ -323,6 +334,12 @@ impl State {
     fn take_broken(&self, error: Error) -> Upload {
         self.broken.fetch_add(1, Ordering::Relaxed);
         if !matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity) {
+    /// Takes the error of a stream. The layer can be made again and be sent in
+    /// other ways, with as many tries as are allowed. Bytes that are not what
+    /// they have to be are told of when all of them are made, or sent again if
+    /// it was the registry's fault.
+        let can_pass = matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity);
+        if !can_pass {
             self.fail(error);
         }
         Upload::Broken

@@ -336,7 +336,10 @@ impl LayerStore for &Outlet<'_> {
             Route::Stay | Route::Check => Writer::Nowhere,
             Route::Stream if self.uploads.takes_streams() => {
                 let known = order.layer.record.as_ref().map(LayerRecord::descriptor);
-                Writer::Stream(self.uploads.stream(layer, known)?)
+                match self.uploads.stream(layer, known)? {
+                    Some(stream) => Writer::Stream(stream),
+                    None => Writer::Spool(Spool::begin(&self.place)?),
+                }
             }
             Route::Stream | Route::Spool => Writer::Spool(Spool::begin(&self.place)?),
         })
