@@ -102,10 +102,6 @@ fn two_hundred_pushes_through_a_bad_network() {
             })
             .collect();
         let results: Vec<_> = workers.into_iter().map(ScopedJoinHandle::join).collect();
-        let results: Vec<_> = workers
-            .into_iter()
-            .map(std::thread::ScopedJoinHandle::join)
-            .collect();
         chaos.is_over.store(true, Ordering::SeqCst);
         assert!(results.iter().all(Result::is_ok), "a push went wrong");
     });

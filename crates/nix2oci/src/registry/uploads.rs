@@ -33,9 +33,6 @@ const PIECES: usize = 8;
 
 /// Streams that break one after the other before blobs are sent as what can be
 /// repeated at once, with a pause that grows.
-/// Streams that break one after the other before layers are sent from files: a
-/// stream is not repeated, and what does not get through costs a layer made for
-/// nothing.
 const MAX_BROKEN: u32 = 3;
 
 /// What became of a blob.
@@ -131,12 +128,7 @@ impl<'a> Uploads<'a> {
 
     /// Begins to send a layer that is not made yet; `known` is what it has to
     /// become, if that is known. Waits until the registry may be talked to.
-    /// Returns `None` if streams do not get through.
-    pub(crate) fn stream(
-        &self,
-        layer: usize,
-        known: Option<Descriptor>,
-    ) -> Result<Option<LayerStream>> {
+    pub(crate) fn stream(&self, layer: usize, known: Option<Descriptor>) -> Result<LayerStream> {
         self.state.check()?;
         let (chunks, receiver) = mpsc::channel(PIECES);
         let (end, ended) = oneshot::channel();
@@ -146,9 +138,6 @@ impl<'a> Uploads<'a> {
             let permit = async move { Ok(repository.permit().await) };
             self.registries.block_on(self.cx, permit)?
         };
-        if self.state.broken.load(Ordering::Relaxed) >= MAX_BROKEN {
-            return Ok(None);
-        }
         let body = StreamedBody {
             chunks: receiver,
             end: ended,
@@ -171,13 +160,13 @@ impl<'a> Uploads<'a> {
             }
         });
         self.lock().push((layer, task));
-        Ok(Some(LayerStream {
+        Ok(LayerStream {
             chunks,
             end,
             state: Arc::clone(&self.state),
             rest: Vec::new(),
             is_broken: false,
-        }))
+        })
     }
 
     /// Sends a blob that can be opened again. With `ask` only if the registry
@@ -334,12 +323,6 @@ impl State {
     fn take_broken(&self, error: Error) -> Upload {
         self.broken.fetch_add(1, Ordering::Relaxed);
         if !matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity) {
-    /// Takes the error of a stream. The layer can be made again and be sent in
-    /// other ways, with as many tries as are allowed. Bytes that are not what
-    /// they have to be are told of when all of them are made, or sent again if
-    /// it was the registry's fault.
-        let can_pass = matches!(error.class(), ErrorClass::Remote | ErrorClass::Integrity);
-        if !can_pass {
             self.fail(error);
         }
         Upload::Broken

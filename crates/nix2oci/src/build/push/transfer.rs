@@ -336,10 +336,7 @@ impl LayerStore for &Outlet<'_> {
             Route::Stay | Route::Check => Writer::Nowhere,
             Route::Stream if self.uploads.takes_streams() => {
                 let known = order.layer.record.as_ref().map(LayerRecord::descriptor);
-                match self.uploads.stream(layer, known)? {
-                    Some(stream) => Writer::Stream(stream),
-                    None => Writer::Spool(Spool::begin(&self.place)?),
-                }
+                Writer::Stream(self.uploads.stream(layer, known)?)
             }
             Route::Stream | Route::Spool => Writer::Spool(Spool::begin(&self.place)?),
         })
