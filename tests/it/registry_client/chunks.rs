@@ -224,6 +224,19 @@ fn retries_count_from_the_last_progress() {
 }
 
 #[test]
+fn a_registry_that_takes_a_little_each_time_is_given_up() {
+    let rig = Rig::with(Quirks::default(), |options| {
+        options.chunk_size = NonZeroU64::new(CHUNK);
+        options.retries = 2;
+    });
+    rig.registry
+        .fault(Fault::on("PATCH", "/uploads/").after_bytes(1000).reset());
+    let error = rig.put(&noise(40_000)).unwrap_err();
+    assert!(error.to_string().contains("3 times"), "{error}");
+    assert_eq!(rig.count("PATCH", "/uploads/"), 3);
+}
+
+#[test]
 fn chunks_that_are_refused_become_a_whole() {
     let rig = chunked(Quirks {
         patch: PatchSupport::Streams,

@@ -28,6 +28,10 @@ use crate::oci::Descriptor;
 /// How long the end of a session that is given up may take.
 const CANCEL_TIME: Duration = Duration::from_secs(5);
 
+/// So many bytes more than before are progress, or a chunk if that is less: a
+/// registry that takes a byte each time does not keep us for good.
+const PROGRESS: u64 = 1 << 20;
+
 /// What a blob's upload tells of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -129,7 +133,7 @@ impl Repository {
     ///
     /// It is one `PUT` where nothing goes wrong. After a failure it is sent
     /// again, a large one in chunks from where it broke off; how often is
-    /// counted anew whenever the registry got further than before. It holds
+    /// counted anew whenever the registry got a good deal further. It holds
     /// one of the registry's [jobs](super::RegistryOptions::jobs) and a few
     /// pieces of 256 KiB.
     ///
@@ -342,7 +346,7 @@ impl Upload<'_> {
                 return Ok(());
             }
             self.remember(way, trouble, &stopped.error);
-            if stopped.taken > furthest {
+            if stopped.taken >= furthest + PROGRESS.min(self.chunk) {
                 furthest = stopped.taken;
                 attempt = 0;
             }
