@@ -61,6 +61,19 @@ fn chunks_are_as_short_as_the_registry_wants() {
     assert_eq!(ranges(&rig), ["0-69999", "70000-139999", "140000-149999"]);
 }
 
+#[test]
+fn a_limit_that_makes_no_sense_is_none() {
+    for limit in ["0", "1"] {
+        let rig = chunked(Quirks::default());
+        rig.registry.fault(
+            Fault::on("POST", "/uploads/")
+                .change(move |answer| answer.header("OCI-Chunk-Max-Length", limit)),
+        );
+        rig.put_whole(&noise(150_000));
+        assert_eq!(ranges(&rig), ["0-65535", "65536-131071", "131072-149999"]);
+    }
+}
+
 /// openai/tart#273, jdx/mise#11376: ECR says 201 to a chunk.
 /// aws/containers-roadmap#2831, chalk#682: its Range stays at the first.
 #[test]

@@ -29,7 +29,7 @@ const CHUNK: u64 = 16 << 20;
 const TAKEN_OR_ELSEWHERE: &[u16] = &[200, 201, 202, 204, 416];
 
 /// A chunk that is too large is halved, but not below.
-const LEAST_CHUNK: u64 = 64 << 10;
+pub(super) const LEAST_CHUNK: u64 = 64 << 10;
 
 impl Repository {
     /// Returns how many bytes the first chunk has, as far as that is known

@@ -91,6 +91,14 @@ impl Throttle {
         }
     }
 
+    /// Returns how long nothing will be sent.
+    pub(super) fn closed_for(&self) -> Duration {
+        let until = lock(&self.gate).closed_until;
+        until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
+    }
+
     /// Sends nothing for a while: no request of this registry, whoever makes
     /// it.
     pub(super) fn close_for(&self, wait: Duration) {

@@ -92,8 +92,9 @@ impl Transport {
     }
 
     /// Tells the observer that something is repeated, as repetition `attempt`
-    /// counted from 1, and waits: as long as `told`, else longer each time.
-    /// Returns early if the call is cancelled.
+    /// counted from 1, and waits: as long as `told`, else longer each time; in
+    /// any case until requests may be sent again. Returns early if the call is
+    /// cancelled.
     pub(crate) async fn pause_before_retry(
         &self,
         error: &Error,
@@ -101,6 +102,7 @@ impl Transport {
         told: Option<Duration>,
     ) {
         let wait = told.unwrap_or_else(|| backoff(attempt));
+        let wait = wait.max(self.shared.throttle.closed_for());
         let message = match error.source() {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),

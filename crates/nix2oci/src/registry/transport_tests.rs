@@ -204,6 +204,27 @@ fn retry_after_is_obeyed_by_all_requests() {
     assert_eq!(server.seen().len(), 3);
 }
 
+/// Uploads repeat above one request, and know nothing of what it was told.
+#[test]
+fn whoever_repeats_tells_how_long_the_registry_wants_to_rest() {
+    let server = busy(9, || answer(429).header("Retry-After", "2"));
+    let bed = Bed::new();
+    let transport = bed.transport(&server.host(), &options(5));
+    let request = Request {
+        retry: false,
+        ..get("/v2/")
+    };
+    let error = bed.send(&transport, request).unwrap_err();
+    bed.runtime
+        .block_on(&bed.cx, async move {
+            transport.pause_before_retry(&error, 1, None).await;
+            Ok(())
+        })
+        .unwrap();
+    let told = bed.told();
+    assert!(told[0].contains("wait: 1."), "{told:?}");
+}
+
 #[test]
 fn too_long_a_wait_is_an_error() {
     let server = busy(9, || answer(429).header("Retry-After", "7200"));

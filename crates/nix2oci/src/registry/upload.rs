@@ -13,6 +13,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 
+use super::chunks::LEAST_CHUNK;
 use super::location::{closing, resolve};
 use super::repository::{Repository, check_digest, check_name, said_size, sha256_of};
 use super::request::{Body, Request, Target};
@@ -196,8 +197,10 @@ impl Repository {
             url,
             min_chunk: number("oci-chunk-min-length").unwrap_or(1),
             // Of no specification; proxies that cap bodies are behind it
-            // (distribution-spec#485).
-            max_chunk: number("oci-chunk-max-length").unwrap_or(u64::MAX),
+            // (distribution-spec#485). A request for each byte is not meant.
+            max_chunk: number("oci-chunk-max-length")
+                .unwrap_or(u64::MAX)
+                .max(LEAST_CHUNK),
         })
     }
 
