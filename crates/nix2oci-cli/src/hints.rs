@@ -152,6 +152,9 @@ fn first_unreadable(file: &Path) -> PathBuf {
 
 fn output(path: &Path, cause: &io::Error) -> Option<String> {
     let hint = match cause.kind() {
+        io::ErrorKind::StorageFull if path == Path::new("standard output") => {
+            "what standard output leads to is full; the image itself is where it should be"
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "free some space; layers of an image that goes into a pipe wait in $TMPDIR, else \
              /var/tmp"

@@ -62,6 +62,13 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             stdout::is_wanted(args.record.digest_file.as_deref()),
         ),
     ])?;
+    refuse_names(args.image)?;
+    match args.what {
+        Pushed::Roots(_) => {}
+        // The store may lie elsewhere than where the recipe was made.
+        Pushed::Recipe(_) => select::refuse_options_but(args.image, &["--store-root"])?,
+        Pushed::Image(_) => select::refuse_options(args.image)?,
+    }
     let records = Records::new(args.record)?;
     let cx = select::context(args.image.run.threads, talk)?;
     let network = network(&cx, args.registry, args.reuse, args.image, args.names)?;
@@ -103,6 +110,19 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
         stdout::deliver(format!("{}\n", (args.result)(&pushed)).as_bytes())?;
     }
     Ok(Status::Done)
+}
+
+/// Refuses names beside those that say where the image goes.
+fn refuse_names(args: &ImageArgs) -> Outcome<()> {
+    let option = match (&args.config.name, args.config.tag.is_empty()) {
+        (Some(_), _) => "--name",
+        (None, false) => "--tag",
+        (None, true) => return Ok(()),
+    };
+    Err(Failure::usage(format!(
+        "{option} has no meaning here: the destination names the image"
+    ))
+    .hint("give docker://HOST/REPOSITORY:TAG once for each tag"))
 }
 
 /// Returns the line at the end.

@@ -46,7 +46,7 @@ use roots::Store;
 
 pub(crate) use network::{Network, open_image};
 pub(crate) use push::{Pushed, against, any_image, destinations, push};
-pub(crate) use stored::{stored_image, stored_names};
+pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};
 pub(crate) use warnings::{Loaders, warn, warn_of_loaders};
 
 /// Makes what every long call needs, and lets signals stop it.

@@ -64,7 +64,12 @@ pub(crate) fn push(
         let last = arguments.last().map(|last| last.display().to_string());
         return Err(match last.as_deref().and_then(meant_name) {
             Some(name) => failure.hint(format!("is {REGISTRY}{name} meant?")),
-            None => failure.hint("say docker://HOST/REPOSITORY[:TAG] at the end"),
+            None => match last.filter(|last| last.contains("://")) {
+                Some(last) => failure.hint(format!(
+                    "{last} is none: it begins with docker://, whatever the registry is"
+                )),
+                None => failure.hint("say docker://HOST/REPOSITORY[:TAG] at the end"),
+            },
         });
     }
     let names = destinations

@@ -59,7 +59,13 @@ pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
 }
 
 /// Refuses options that would change what is in an image.
-fn refuse_options(args: &ImageArgs) -> Outcome<()> {
+pub(crate) fn refuse_options(args: &ImageArgs) -> Outcome<()> {
+    refuse_options_but(args, &[])
+}
+
+/// Refuses options that would change what is in an image, but for some that
+/// mean something else.
+pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<()> {
     // Every field is named, so that a new option is not forgotten here.
     let ImageArgs {
         roots: _,
@@ -127,7 +133,8 @@ fn refuse_options(args: &ImageArgs) -> Outcome<()> {
         ("--owner", *owner != Owner::default()),
         ("--verify", *verify),
     ];
-    match given.iter().find(|(_, is_given)| *is_given) {
+    let refused = |(option, is_given): &&(&str, bool)| *is_given && !allowed.contains(option);
+    match given.iter().find(refused) {
         Some((option, _)) => Err(Failure::usage(format!(
             "{option} changes what is in an image, and a stored one keeps its digests"
         ))

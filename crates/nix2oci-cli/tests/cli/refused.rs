@@ -278,3 +278,39 @@ fn what_is_refused_has_a_code_and_a_reason_and_leaves_nothing() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_push_refuses_what_it_would_ignore() {
+    let fixture = Fixture::new();
+    fs::write(fixture.file("recipe.json"), "{\"version\": 1}").unwrap();
+    for (args, told) in [
+        (
+            &["result", "docker://h.io/a", "--tag", "b"][..],
+            "--tag has no meaning",
+        ),
+        (
+            &["result", "docker://h.io/a", "--name", "b"],
+            "--name has no meaning",
+        ),
+        (
+            &["oci:layout", "docker://h.io/a", "--entrypoint", "/x"],
+            "--entrypoint changes what is in an image",
+        ),
+        (
+            &["recipe.json", "docker://h.io/a", "--compression", "zstd"],
+            "--compression changes what is in an image",
+        ),
+        (&["result", "dockr://h.io/a"], "it begins with docker://"),
+        (&["result", "h.io/team/a"], "is docker://h.io/team/a meant?"),
+        (
+            &["result", "docker://h.io/a", "docker://h.io/b"],
+            "one repository",
+        ),
+    ] {
+        let mut all = vec!["push"];
+        all.extend(args);
+        let (code, stdout, stderr) = run(fixture.path(), &all);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}\n{stderr}");
+        assert!(stderr.contains(told), "{args:?}\n{stderr}");
+    }
+}

@@ -69,7 +69,7 @@ impl Earlier {
         }
         if let Some(platform) = platform {
             for reference in &options.reuse_from {
-                earlier.read_named(target, reference, platform)?;
+                earlier.read_named(cx, target, reference, platform)?;
             }
         }
         Ok(earlier)
@@ -170,6 +170,7 @@ impl Earlier {
     /// Takes an image that the user named.
     fn read_named(
         &mut self,
+        cx: &Context,
         target: &Target<'_>,
         reference: &Reference,
         platform: &Platform,
@@ -179,10 +180,17 @@ impl Earlier {
             .digest()
             .or(reference.tag())
             .unwrap_or(FALLBACK_TAG);
-        let refuse =
-            |problem: String| Error::image(format!("docker://{}", reference.whole()), problem);
-        let found = fetch(target, &repository, which)?
-            .ok_or_else(|| refuse("is not there, so nothing can be taken over from it".into()))?;
+        // The first image of a repository has nothing to take over: that is no
+        // reason not to push it.
+        let nothing = |problem: &str| {
+            let name = reference.whole();
+            let message = format!("no layer is taken over from docker://{name}: it {problem}");
+            cx.observer.event(&Event::Warning { message: &message });
+        };
+        let Some(found) = fetch(target, &repository, which)? else {
+            nothing("is not there");
+            return Ok(());
+        };
         let is_own = repository.host() == target.repository.host()
             && repository.name() == target.repository.name();
         if is_own {
@@ -190,7 +198,8 @@ impl Earlier {
         }
         let Some(image) = image_for(target, &repository, &found, Some(platform))? else {
             let platform = crate::oci::display_platform(platform);
-            return Err(refuse(format!("has no image for {platform}")));
+            nothing(&format!("has no image for {platform}"));
+            return Ok(());
         };
         let records = records(target, &repository, &image.manifest)?;
         let is_same_registry = repository.host() == target.repository.host();
