@@ -19,8 +19,11 @@ const CODECS: [&str; 3] = ["none", "gzip:6", "zstd:3"];
 fn push_fixture(registry: &DockerRegistry, codec: &str) -> String {
     let name = format!("docker://{}/fixture:v1", registry.host());
     let mut push = Push::of(&[]);
-    let arguments = loaders::arguments(codec);
-    // Without the verb.
+    let mut arguments = loaders::arguments(codec);
+    // Without the verb, and without the name, which the destination is.
+    let option = arguments.iter().position(|argument| argument == "--name");
+    let option = option.unwrap();
+    arguments.drain(option..option + 2);
     push.command.args(&arguments[1..]).arg(name);
     push.succeed();
     registry.assert_whole("fixture", "v1")
