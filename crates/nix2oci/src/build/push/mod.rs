@@ -71,7 +71,8 @@ pub struct PushOptions {
     /// the repository could have put another layer under a key.
     pub reuse: bool,
     /// Further images whose layers are taken over. Those of another repository
-    /// of the same registry are mounted from there.
+    /// of the same registry are mounted from there. One that is not there is
+    /// warned of, and no error: the first push to a repository has none.
     pub reuse_from: Vec<Reference>,
     /// Asks for every layer that is taken over, makes it all the same, and fails
     /// with an integrity error if it is not the one that the earlier image has.
