@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use nix2oci::LayerPlan;
-use nix2oci::plan::{STRATEGIES, strategy};
+use nix2oci::plan::{PlanOptions, STRATEGIES, strategy};
 use nix2oci_benches::{path_infos, whole_closure};
 
 const BUDGET: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not 0");
@@ -20,7 +20,7 @@ pub(crate) fn plan(c: &mut Criterion) {
             let strategy = strategy(entry.name).expect("it is in the table");
             group.bench_function(BenchmarkId::new(entry.name, paths), |b| {
                 b.iter(|| {
-                    LayerPlan::new(&closure, strategy.as_ref(), &[], BUDGET)
+                    LayerPlan::new(&closure, strategy.as_ref(), &PlanOptions::new(BUDGET))
                         .expect("the closure fits the budget")
                 });
             });

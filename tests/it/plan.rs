@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::slice::from_ref;
 
 use nix2oci::closure::PathId;
-use nix2oci::plan::{ExplicitLayer, Group, LayerRequest, STRATEGIES, strategy};
+use nix2oci::plan::{ExplicitLayer, Group, LayerRequest, PlanOptions, STRATEGIES, strategy};
 use nix2oci::{
     Closure, ErrorClass, ErrorKind, LayerPlan, LayerStrategy, PathInfo, Result, StoreDir, StorePath,
 };
@@ -13,6 +13,14 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+
+/// Returns options with layers asked for by name.
+fn with(budget: NonZeroUsize, explicit: &[ExplicitLayer]) -> PlanOptions<'_> {
+    PlanOptions {
+        explicit,
+        ..PlanOptions::new(budget)
+    }
+}
 
 /// What is needed to make a closure, so that it can be made in other ways.
 #[derive(Debug, Clone)]
@@ -130,7 +138,7 @@ proptest! {
         let closure = graph.closure();
         for entry in STRATEGIES {
             let strategy = strategy(entry.name).unwrap();
-            let plan = LayerPlan::new(&closure, &*strategy, &[], budget).unwrap();
+            let plan = LayerPlan::new(&closure, &*strategy, &PlanOptions::new(budget)).unwrap();
             prop_assert!(placed_once(&closure, &plan), "{}", entry.name);
             prop_assert!(plan.layers().len() <= budget.get(), "{}", entry.name);
             for layer in plan.layers() {
@@ -154,7 +162,7 @@ proptest! {
         let budget = more.saturating_add(explicit.len());
         for entry in STRATEGIES {
             let strategy = strategy(entry.name).unwrap();
-            let plan = LayerPlan::new(&closure, &*strategy, &explicit, budget).unwrap();
+            let plan = LayerPlan::new(&closure, &*strategy, &with(budget, &explicit)).unwrap();
             prop_assert!(placed_once(&closure, &plan), "{}", entry.name);
             prop_assert!(plan.layers().len() <= budget.get(), "{}", entry.name);
             let below = plan.layers().len() - explicit.len();
@@ -183,9 +191,9 @@ proptest! {
         for entry in STRATEGIES {
             let strategy = strategy(entry.name).unwrap();
             for (explicit, budget) in [(&[][..], budget), (&explicit, larger)] {
-                let plan = LayerPlan::new(&first, &*strategy, explicit, budget).unwrap();
-                let again = LayerPlan::new(&first, &*strategy, explicit, budget).unwrap();
-                let other = LayerPlan::new(&second, &*strategy, explicit, budget).unwrap();
+                let plan = LayerPlan::new(&first, &*strategy, &with(budget, explicit)).unwrap();
+                let again = LayerPlan::new(&first, &*strategy, &with(budget, explicit)).unwrap();
+                let other = LayerPlan::new(&second, &*strategy, &with(budget, explicit)).unwrap();
                 prop_assert_eq!(&plan, &again);
                 prop_assert_eq!(&plan, &other);
             }
@@ -204,8 +212,8 @@ proptest! {
         let (before, after) = (graph.closure(), rebuilt.closure());
         for entry in STRATEGIES {
             let strategy = strategy(entry.name).unwrap();
-            let plan = LayerPlan::new(&before, &*strategy, &[], budget).unwrap();
-            let again = LayerPlan::new(&after, &*strategy, &[], budget).unwrap();
+            let plan = LayerPlan::new(&before, &*strategy, &PlanOptions::new(budget)).unwrap();
+            let again = LayerPlan::new(&after, &*strategy, &PlanOptions::new(budget)).unwrap();
             prop_assert_eq!(names(&before, &plan), names(&after, &again));
         }
     }
@@ -216,7 +224,12 @@ fn a_budget_as_large_as_the_closure_is_used_in_full_by_popularity_and_largest() 
     let (closure, _) = real();
     for name in ["popularity", "largest"] {
         let strategy = strategy(name).unwrap();
-        let plan = LayerPlan::new(&closure, &*strategy, &[], budget(closure.len())).unwrap();
+        let plan = LayerPlan::new(
+            &closure,
+            &*strategy,
+            &PlanOptions::new(budget(closure.len())),
+        )
+        .unwrap();
         assert_eq!(plan.layers().len(), closure.len(), "{name}");
     }
 }
@@ -226,12 +239,15 @@ fn an_empty_closure_has_no_layers() {
     let closure = closure(Vec::new());
     for entry in STRATEGIES {
         let strategy = strategy(entry.name).unwrap();
-        let plan = LayerPlan::new(&closure, &*strategy, &[], budget(1)).unwrap();
+        let plan = LayerPlan::new(&closure, &*strategy, &PlanOptions::new(budget(1))).unwrap();
         assert_eq!(plan.layers(), []);
         let request = LayerRequest {
             closure: &closure,
             paths: &[],
             budget: budget(1),
+            keep: &[],
+            share: &[],
+            volatile: &[],
         };
         assert_eq!(strategy.group(request).unwrap(), [], "{}", entry.name);
     }
@@ -275,7 +291,8 @@ fn golden() {
     for entry in STRATEGIES {
         for layers in [5, 20, 100] {
             let strategy = strategy(entry.name).unwrap();
-            let plan = LayerPlan::new(&closure, &*strategy, &[], budget(layers)).unwrap();
+            let plan =
+                LayerPlan::new(&closure, &*strategy, &PlanOptions::new(budget(layers))).unwrap();
             let mut told = String::new();
             for layer in plan.layers() {
                 let size: u64 = layer.paths.iter().map(|id| closure.nar_size(*id)).sum();
@@ -331,7 +348,7 @@ fn a_strategy_that_breaks_its_contract_is_caught() {
     let problem = |groups: Vec<Group>| {
         let says = Says(move |_: LayerRequest<'_>| groups.clone());
         let explicit = from_ref(&named);
-        let error = LayerPlan::new(&closure, &says, explicit, budget(3)).unwrap_err();
+        let error = LayerPlan::new(&closure, &says, &with(budget(3), explicit)).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Internal);
         let ErrorKind::Plan { strategy, problem } = error.kind() else {
             panic!("{error}")
@@ -377,7 +394,7 @@ fn a_strategy_is_asked_for_the_open_paths_only() {
         assert!(request.paths.is_sorted());
         vec![one_group(request.paths)]
     });
-    let plan = LayerPlan::new(&closure, &asks, &explicit, budget(7)).unwrap();
+    let plan = LayerPlan::new(&closure, &asks, &with(budget(7), &explicit)).unwrap();
     assert_eq!(plan.layers()[1].reason, "mine");
 
     let everything = [ExplicitLayer {
@@ -385,7 +402,7 @@ fn a_strategy_is_asked_for_the_open_paths_only() {
         paths: names.into_values().collect(),
     }];
     let never = Says(|_: LayerRequest<'_>| panic!("there is nothing to place"));
-    let plan = LayerPlan::new(&closure, &never, &everything, budget(1)).unwrap();
+    let plan = LayerPlan::new(&closure, &never, &with(budget(1), &everything)).unwrap();
     assert_eq!(plan.layers().len(), 1);
 }
 
@@ -400,7 +417,7 @@ fn what_a_strategy_fails_with_is_passed_on() {
             Err(ErrorKind::Cancelled.into())
         }
     }
-    let error = LayerPlan::new(&real().0, &Fails, &[], budget(9)).unwrap_err();
+    let error = LayerPlan::new(&real().0, &Fails, &PlanOptions::new(budget(9))).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Cancelled));
 }
 
@@ -421,7 +438,7 @@ fn named_layers_that_cannot_be_are_refused() {
                 paths: paths.to_vec(),
             })
             .collect();
-        let error = LayerPlan::new(&closure, &*single, &explicit, budget(max)).unwrap_err();
+        let error = LayerPlan::new(&closure, &*single, &with(budget(max), &explicit)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::InvalidInput { .. }));
         assert_eq!(error.class(), ErrorClass::Input);
         error.to_string()

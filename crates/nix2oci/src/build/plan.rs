@@ -8,7 +8,7 @@ use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::{LayerContent, LayerKey, LayerSpec};
-use crate::plan::{LayerPlan, RootNode};
+use crate::plan::{LayerPlan, PlanOptions, RootNode};
 use crate::store::StorePath;
 
 use super::ImageSpec;
@@ -97,8 +97,13 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
         let plan = LayerPlan::new(
             &closure,
             spec.strategy.as_ref(),
-            &spec.explicit_layers,
-            budget,
+            &PlanOptions {
+                budget,
+                explicit: &spec.explicit_layers,
+                keep: spec.keep_layers.as_ref(),
+                share: &spec.share_layers,
+                volatile: &spec.volatile,
+            },
         )?;
         layers.extend(plan.layers().iter().map(|layer| {
             let paths = layer.paths.iter().map(|id| {

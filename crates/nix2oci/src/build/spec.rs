@@ -8,7 +8,8 @@ use crate::content::ContentSource;
 use crate::image::ImageConfig;
 use crate::layer::Packing;
 use crate::oci::Reference;
-use crate::plan::{ExplicitLayer, Largest, LayerStrategy, RootTree};
+use crate::plan::{EarlierImage, ExplicitLayer, Largest, LayerStrategy, RootTree};
+use crate::store::StorePath;
 
 /// Layers that an image has at most, if nothing else is said: room for users
 /// who build on it below the 125 that Docker's classic store loads.
@@ -25,6 +26,13 @@ pub struct ImageSpec {
     pub strategy: Arc<dyn LayerStrategy>,
     /// Layers asked for by name.
     pub explicit_layers: Vec<ExplicitLayer>,
+    /// The image that this one replaces: its layers are kept where that moves
+    /// fewer bytes, if the strategy does such a thing.
+    pub keep_layers: Option<EarlierImage>,
+    /// Other images whose layers the destination has.
+    pub share_layers: Vec<EarlierImage>,
+    /// Store paths that change with every release.
+    pub volatile: Vec<StorePath>,
     /// How many layers there may be, the root tree's included.
     pub max_layers: NonZeroUsize,
     /// What shapes the layers' bytes.
@@ -51,6 +59,9 @@ impl ImageSpec {
             content,
             strategy: Arc::new(Largest),
             explicit_layers: Vec::new(),
+            keep_layers: None,
+            share_layers: Vec::new(),
+            volatile: Vec::new(),
             max_layers: DEFAULT_MAX_LAYERS,
             packing: Packing::default(),
             root_tree: RootTree::default(),

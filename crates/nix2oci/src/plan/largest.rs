@@ -255,6 +255,9 @@ mod tests {
             closure,
             paths,
             budget: NonZeroUsize::new(budget).unwrap(),
+            keep: &[],
+            share: &[],
+            volatile: &[],
         };
         let groups = Largest.group(request).unwrap();
         groups

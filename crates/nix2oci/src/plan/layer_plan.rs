@@ -7,7 +7,8 @@ use crate::closure::{Closure, PathId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::StorePath;
 
-use super::{Group, LayerRequest, LayerStrategy};
+use super::earlier::Lookup;
+use super::{EarlierImage, Group, LayerRequest, LayerStrategy};
 
 /// A layer that the user asked for by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,36 @@ pub struct ExplicitLayer {
     pub name: String,
     /// The store paths in it: these alone, not what they refer to.
     pub paths: Vec<StorePath>,
+}
+
+/// What a plan is to keep to.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanOptions<'a> {
+    /// How many layers there may be, the explicit ones included.
+    pub budget: NonZeroUsize,
+    /// Layers asked for by name.
+    pub explicit: &'a [ExplicitLayer],
+    /// The image that this one replaces: its layers are kept where that moves
+    /// fewer bytes.
+    pub keep: Option<&'a EarlierImage>,
+    /// Other images whose layers the destination has.
+    pub share: &'a [EarlierImage],
+    /// Store paths that change with every release, such as the application's
+    /// own.
+    pub volatile: &'a [StorePath],
+}
+
+impl PlanOptions<'_> {
+    /// Makes some with a budget and nothing else.
+    pub fn new(budget: NonZeroUsize) -> Self {
+        Self {
+            budget,
+            explicit: &[],
+            keep: None,
+            share: &[],
+            volatile: &[],
+        }
+    }
 }
 
 /// One layer of store paths.
@@ -41,7 +72,7 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// Asks `strategy` for layers of all paths that are not in an `explicit`
     /// one, and checks what it says. Explicit layers come on top, in their
-    /// order. `budget` is for both; a root tree's layer is not in it.
+    /// order. The budget is for both; a root tree's layer is not in it.
     ///
     /// Costs what the strategy does, and O(paths × log(paths)).
     ///
@@ -49,17 +80,19 @@ impl LayerPlan {
     ///
     /// [`ErrorKind::InvalidInput`] if two explicit layers have one name, if one
     /// has no path, a path twice, a path that is not in the closure or one that
-    /// is in another, or if the budget is too small for them;
+    /// is in another, if the budget is too small for them, or if a volatile
+    /// path is not in the closure;
     /// [`ErrorKind::Plan`] if the strategy breaks its contract; what the
     /// strategy fails with.
     pub fn new(
         closure: &Closure,
         strategy: &dyn LayerStrategy,
-        explicit: &[ExplicitLayer],
-        budget: NonZeroUsize,
+        options: &PlanOptions<'_>,
     ) -> Result<Self> {
+        let budget = options.budget;
         let mut places = vec![Place::Open; closure.len()];
-        let mut named = place_named(closure, explicit, &mut places)?;
+        let mut named = place_named(closure, options.explicit, &mut places)?;
+        let volatile = find_volatile(closure, options.volatile)?;
         let open: Vec<PathId> = closure
             .ids()
             .filter(|id| matches!(places[id.index()], Place::Open))
@@ -72,7 +105,15 @@ impl LayerPlan {
             let left = NonZeroUsize::new(budget.get() - named.len()).ok_or_else(|| {
                 too_small(budget, named.len(), ", and not all store paths are in one")
             })?;
-            layers = ask(closure, strategy, &open, &mut places, left)?;
+            layers = ask(
+                closure,
+                strategy,
+                options,
+                volatile,
+                &open,
+                &mut places,
+                left,
+            )?;
         }
         layers.append(&mut named);
         Ok(Self { layers })
@@ -147,18 +188,58 @@ fn place_named(
     Ok(layers)
 }
 
+fn find_volatile(closure: &Closure, volatile: &[StorePath]) -> Result<Vec<PathId>> {
+    let mut ids = Vec::with_capacity(volatile.len());
+    for path in volatile {
+        ids.push(closure.find(path).ok_or_else(|| {
+            let full = closure.store_dir().join(path);
+            Error::invalid(
+                "the volatile paths",
+                format!("{full} is not in the closure"),
+            )
+        })?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
 /// Asks the strategy to place all open paths, and checks what it says.
 fn ask(
     closure: &Closure,
     strategy: &dyn LayerStrategy,
+    options: &PlanOptions<'_>,
+    mut volatile: Vec<PathId>,
     open: &[PathId],
     places: &mut [Place],
     budget: NonZeroUsize,
 ) -> Result<Vec<PlannedLayer>> {
+    let is_open = |id: PathId| matches!(places[id.index()], Place::Open);
+    volatile.retain(|id| is_open(*id));
+    let (mut keep, mut share) = (Vec::new(), Vec::new());
+    if options.keep.is_some() || !options.share.is_empty() {
+        let lookup = Lookup::new(closure);
+        keep = options
+            .keep
+            .map_or_else(Vec::new, |image| lookup.layers(image, is_open));
+        let mut taken = vec![false; closure.len()];
+        // An image that says two layers hold one path is not believed twice.
+        keep.retain(|layer| {
+            let is_free = layer.iter().all(|id| !taken[id.index()]);
+            layer.iter().for_each(|id| taken[id.index()] = true);
+            is_free
+        });
+        for image in options.share {
+            share.extend(lookup.layers(image, is_open));
+        }
+    }
     let groups = strategy.group(LayerRequest {
         closure,
         paths: open,
         budget,
+        keep: &keep,
+        share: &share,
+        volatile: &volatile,
     })?;
     check(closure, &groups, open, places, budget).map_err(|problem| ErrorKind::Plan {
         strategy: strategy.name(),

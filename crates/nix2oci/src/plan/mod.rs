@@ -3,6 +3,7 @@
 //! - [`LayerStrategy`]: proposes groups of store paths
 //! - [`STRATEGIES`]: those that have a name; one file for each
 //! - [`LayerPlan`]: the groups, checked, with named layers
+//! - [`EarlierImage`]: the layers of an image that exists, to be kept
 //! - [`RootTree`]: files outside the store, as data; they are the top layer
 //!
 //! What the strategies cost, for n paths with m references in l layers. The
@@ -18,6 +19,7 @@
 //! | [`Single`] | n | 0.1 ms | 7 ms |
 
 mod contents;
+mod earlier;
 mod largest;
 mod layer_plan;
 mod popularity;
@@ -28,8 +30,9 @@ mod strategy;
 #[cfg(test)]
 mod test_closure;
 
+pub use earlier::EarlierImage;
 pub use largest::Largest;
-pub use layer_plan::{ExplicitLayer, LayerPlan, PlannedLayer};
+pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 pub use popularity::Popularity;
 pub use root_tree::{RootNode, RootTree};
 pub use single::Single;

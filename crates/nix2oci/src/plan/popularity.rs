@@ -212,6 +212,9 @@ mod tests {
             closure,
             paths: &paths,
             budget: NonZeroUsize::new(budget).unwrap(),
+            keep: &[],
+            share: &[],
+            volatile: &[],
         };
         let groups = Popularity.group(request).unwrap();
         groups.iter().map(|g| names(closure, &g.paths)).collect()

@@ -15,6 +15,14 @@ pub struct LayerRequest<'a> {
     pub paths: &'a [PathId],
     /// How many groups there may be.
     pub budget: NonZeroUsize,
+    /// Layers of the image that this one replaces, bottom first, that could be
+    /// kept: all their paths are among `paths`. Each sorted; no path is in two.
+    pub keep: &'a [Vec<PathId>],
+    /// The same of other images whose layers the destination has, one image
+    /// after the other. Here a path may be in several.
+    pub share: &'a [Vec<PathId>],
+    /// Those of `paths` that the user said change with every release; sorted.
+    pub volatile: &'a [PathId],
 }
 
 /// Store paths that share a layer.
@@ -36,6 +44,12 @@ pub struct Group {
 pub trait LayerStrategy: Send + Sync {
     /// Returns the strategy's name and argument, as in `--layers`.
     fn name(&self) -> String;
+
+    /// Returns whether it looks at the layers of other images and at what is
+    /// volatile. One that does not makes the same groups with and without.
+    fn keeps_layers(&self) -> bool {
+        false
+    }
 
     /// Returns each of the request's paths in one group, in no more groups
     /// than the budget; no group is empty.

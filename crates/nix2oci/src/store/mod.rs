@@ -1,6 +1,7 @@
 //! Nix's words, without I/O.
 //!
 //! - [`StorePath`] and [`StoreDir`]: names of store objects and where they live
+//! - [`StorePathPrefix`]: a store path whose hash is cut
 //! - [`NarHash`]: the hash of a store object's content
 //! - [`PathInfo`]: what Nix knows of a store path
 //! - [`nix32`]: Nix's base-32
@@ -10,9 +11,11 @@ pub mod nix32;
 mod nar_hash;
 mod path;
 mod path_info;
+mod path_prefix;
 mod quoted;
 
 pub use nar_hash::{NarHash, ParseNarHashError};
 pub use path::{ParseStoreDirError, ParseStorePathError, StoreDir, StorePath};
 pub use path_info::PathInfo;
+pub use path_prefix::StorePathPrefix;
 pub(crate) use quoted::Quoted;

@@ -1,0 +1,75 @@
+//! The layers of an image that exists, for the plan of the next one.
+
+use std::collections::HashMap;
+
+use crate::closure::{Closure, PathId};
+use crate::store::{StorePath, StorePathPrefix};
+
+/// The layers of an image that exists, as far as a plan for another one cares:
+/// which store paths are together. A layer that still holds what it held, and
+/// nothing else, need not be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EarlierImage {
+    /// The layers, bottom first: the store paths in each, in any order. One
+    /// without store paths, as a root tree's, is never kept.
+    pub layers: Vec<Vec<StorePathPrefix>>,
+}
+
+impl EarlierImage {
+    /// Takes the layers of an image of which every store path is known.
+    pub fn of_paths<'a, L>(layers: impl IntoIterator<Item = L>) -> Self
+    where
+        L: IntoIterator<Item = &'a StorePath>,
+    {
+        let layer = |paths: L| paths.into_iter().map(StorePathPrefix::from).collect();
+        Self {
+            layers: layers.into_iter().map(layer).collect(),
+        }
+    }
+}
+
+/// The store paths of a closure by name.
+pub(super) struct Lookup<'a> {
+    closure: &'a Closure,
+    by_name: HashMap<&'a str, Vec<PathId>>,
+}
+
+impl<'a> Lookup<'a> {
+    pub(super) fn new(closure: &'a Closure) -> Self {
+        let mut by_name: HashMap<&str, Vec<PathId>> = HashMap::with_capacity(closure.len());
+        for id in closure.ids() {
+            by_name.entry(closure.path(id).name()).or_default().push(id);
+        }
+        Self { closure, by_name }
+    }
+
+    /// Returns the layers of which every store path is in the closure and fits
+    /// `is_open`, in the image's order; each sorted.
+    ///
+    /// A layer with a prefix that two paths match is left out.
+    pub(super) fn layers(
+        &self,
+        image: &EarlierImage,
+        is_open: impl Fn(PathId) -> bool,
+    ) -> Vec<Vec<PathId>> {
+        let layer = |prefixes: &Vec<StorePathPrefix>| -> Option<Vec<PathId>> {
+            let mut ids: Vec<PathId> = prefixes
+                .iter()
+                .map(|prefix| self.find(prefix).filter(|id| is_open(*id)))
+                .collect::<Option<_>>()?;
+            ids.sort_unstable();
+            ids.dedup();
+            (!ids.is_empty() && ids.len() == prefixes.len()).then_some(ids)
+        };
+        image.layers.iter().filter_map(layer).collect()
+    }
+
+    fn find(&self, prefix: &StorePathPrefix) -> Option<PathId> {
+        let named = self.by_name.get(prefix.name())?;
+        let mut fitting = named
+            .iter()
+            .filter(|id| prefix.matches(self.closure.path(**id)));
+        let first = fitting.next()?;
+        fitting.next().is_none().then_some(*first)
+    }
+}
