@@ -4,6 +4,7 @@
 //! - [`STRATEGIES`]: those that have a name; one file for each
 //! - [`LayerPlan`]: the groups, checked, with named layers
 //! - [`EarlierImage`]: the layers of an image that exists, to be kept
+//! - [`Simulation`]: what a strategy would have moved over a history of releases
 //! - [`RootTree`]: files outside the store, as data; they are the top layer
 //!
 //! What the strategies cost, for n paths with m references in l layers. The
@@ -24,6 +25,7 @@ mod largest;
 mod layer_plan;
 mod popularity;
 mod root_tree;
+mod simulate;
 mod single;
 mod strategies;
 mod strategy;
@@ -35,6 +37,7 @@ pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 pub use popularity::Popularity;
 pub use root_tree::{RootNode, RootTree};
+pub use simulate::{HistoryCost, ReleaseCost, Simulation};
 pub use single::Single;
 pub use strategies::{DEFAULT_STRATEGY, STRATEGIES, StrategyEntry, strategy};
 pub use strategy::{Group, LayerRequest, LayerStrategy};
