@@ -4,14 +4,17 @@
 //! - [`Random`]: numbers from a seed
 //! - [`text`] and [`machine_code`]: bytes that compress like real ones
 //! - [`path_infos`], and documents of them: closures of any size
+//! - [`History`]: releases of an application, read from a file
 //! - [`memory_store`] and [`DiskStore`]: closures with content
 
 mod bytes;
 mod closure;
+mod history;
 mod random;
 mod store;
 
 pub use bytes::{machine_code, text};
 pub use closure::{path_info_json, path_infos, registration, store_path, whole_closure};
+pub use history::{History, Release};
 pub use random::Random;
 pub use store::{DiskStore, memory_store};

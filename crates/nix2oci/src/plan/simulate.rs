@@ -25,6 +25,7 @@ use super::{EarlierImage, LayerPlan, LayerStrategy, PlanOptions};
 /// first.
 ///
 /// Holds the layers of the last release, and a few numbers of each.
+#[derive(Clone)]
 pub struct Simulation {
     strategy: Arc<dyn LayerStrategy>,
     keeps_layers: bool,
@@ -75,6 +76,7 @@ impl HistoryCost {
 }
 
 /// The layers of a release.
+#[derive(Clone)]
 struct Layers {
     /// The layer of each store path.
     places: HashMap<StorePath, usize>,
