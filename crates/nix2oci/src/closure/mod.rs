@@ -1,6 +1,8 @@
 //! What depends on what.
 //!
 //! - [`Closure`]: store paths and their references, checked
+//! - [`Dominators`]: what is there only because of what; why a path is in a
+//!   closure is asked of [`Closure`] itself
 //! - [`ClosureSource`]: where that knowledge comes from; [`read_closure`] asks
 //!   several and joins what they know
 //! - [`attrs_json`], [`reference_graph`], [`registration`],
@@ -26,21 +28,25 @@ pub mod reference_graph;
 pub mod registration;
 
 mod document;
+mod dominators;
 mod graph;
 mod json;
 mod kinds;
 mod path_object;
+mod queries;
 mod records;
 mod source;
 
 pub use attrs_json::AttrsJson;
 #[cfg(feature = "db")]
 pub use db::Database;
+pub use dominators::Dominators;
 pub use graph::{Closure, PathId};
 pub use kinds::{
     OpenSource, ReadStdin, SOURCES, SourceKind, SourceOptions, automatic, open_source,
 };
 pub use path_info_json::PathInfoJson;
+pub use queries::{ChainNode, NamedPath};
 pub use reference_graph::ReferenceGraph;
 pub use registration::Registration;
 pub use source::{ClosureSource, PathInfos, read_closure};

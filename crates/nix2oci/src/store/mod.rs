@@ -4,17 +4,20 @@
 //! - [`StorePathPrefix`]: a store path whose hash is cut
 //! - [`NarHash`]: the hash of a store object's content
 //! - [`PathInfo`]: what Nix knows of a store path
+//! - [`PackageName`]: the package and the version in a store path's name
 //! - [`nix32`]: Nix's base-32
 
 pub mod nix32;
 
 mod nar_hash;
+mod package_name;
 mod path;
 mod path_info;
 mod path_prefix;
 mod quoted;
 
 pub use nar_hash::{NarHash, ParseNarHashError};
+pub use package_name::PackageName;
 pub use path::{ParseStoreDirError, ParseStorePathError, StoreDir, StorePath};
 pub use path_info::PathInfo;
 pub use path_prefix::StorePathPrefix;
