@@ -20,6 +20,7 @@
 //! | [`Single`] | n | 0.1 ms | 7 ms |
 
 mod contents;
+mod cost;
 mod earlier;
 mod largest;
 mod layer_plan;
@@ -32,6 +33,7 @@ mod strategy;
 #[cfg(test)]
 mod test_closure;
 
+pub use cost::Cost;
 pub use earlier::EarlierImage;
 pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};

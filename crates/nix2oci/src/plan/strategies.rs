@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-use super::{Largest, LayerStrategy, Popularity, Single};
+use super::{Cost, Largest, LayerStrategy, Popularity, Single};
 
 /// A line of [`STRATEGIES`].
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,12 @@ pub struct StrategyEntry {
 
 /// All strategies that have a name. An embedder can pass its own without one.
 pub const STRATEGIES: &[StrategyEntry] = &[
+    StrategyEntry {
+        name: "cost",
+        argument: None,
+        help: "the fewest bytes to send in the next releases, by what depends on what",
+        make: |_| Ok(Arc::new(Cost)),
+    },
     StrategyEntry {
         name: "largest",
         argument: None,
@@ -101,11 +107,11 @@ mod tests {
         let error = |spec| strategy(spec).err().unwrap().to_string();
         assert_eq!(
             error("bigest"),
-            "layer strategy \"bigest\": expected one of largest, popularity, single"
+            "layer strategy \"bigest\": expected one of cost, largest, popularity, single"
         );
         assert_eq!(
             error(""),
-            "layer strategy \"\": expected one of largest, popularity, single"
+            "layer strategy \"\": expected one of cost, largest, popularity, single"
         );
         assert_eq!(
             error("largest:9"),

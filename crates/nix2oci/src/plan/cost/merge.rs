@@ -1,0 +1,333 @@
+//! Joins groups, two at a time, until they fit the budget.
+//!
+//! The pair whose union costs least more than both apart comes first, exactly:
+//! the result is that of trying all pairs before every step. To try fewer:
+//!
+//! - Groups are in order of R, the number of paths whose change changes them.
+//!   A pair belongs to its lower group, which knows its best partner above.
+//! - When a group's partner is gone, what it knew is still a lower bound. It
+//!   looks for another one when that bound comes first, not before. A new group
+//!   is offered to all below it and looks for a partner above.
+//! - A union has no smaller R than its upper group. What the pair would cost
+//!   with that R grows with the upper group's R, so a search can end early.
+//! - For each pair there is a largest R with which it would be better than the
+//!   best so far. Counting its R stops there, and most often does not begin:
+//!   see [`Sets::joined_len`].
+//!
+//! Rounding is the same on every machine, since there is only `+ - * /` in a
+//! fixed order. A cost is monotonous in R, rounded or not; where a bound is
+//! calculated in another way than the cost, there is slack for the rounding.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use super::sets::Sets;
+
+/// How many paths must be able to change a layer for an even chance that it
+/// changes from one release to the next: a path alone changes once in about 30
+/// releases. Anything from 10 to 100 gives much the same plans.
+const EVEN: f64 = 30.0;
+
+/// What a layer costs beside its bytes: requests, and files around it.
+const OVERHEAD: f64 = 65536.0;
+
+/// Over how many releases the bytes of breaking up a layer that exists are
+/// spread.
+const HORIZON: f64 = 8.0;
+
+/// What is to be grouped: a path, or a layer that exists.
+pub(super) struct Item {
+    /// The smallest index of its paths, by name and hash; no two items have
+    /// the same.
+    pub(super) lead: u32,
+    /// Bytes of NAR.
+    pub(super) size: u64,
+    /// Whether it is a layer that exists.
+    pub(super) is_kept: bool,
+    /// The set of all that change it, by its number.
+    pub(super) set: usize,
+}
+
+/// Items that share a layer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Union {
+    /// The indices of the items, in the order in which they were joined.
+    pub(super) items: Vec<usize>,
+    /// The smallest lead of the items.
+    pub(super) lead: u32,
+    /// How many paths can change it.
+    pub(super) changed_by: u32,
+    /// Whether some are together only because there are too few layers.
+    pub(super) is_forced: bool,
+}
+
+/// Joins items until there are no more than `budget`, which is not 0, and as
+/// long as it makes them cheaper together. The sets of items that are joined
+/// become one of both.
+///
+/// Costs at most O(items²) counts of two sets, far fewer in practice.
+pub(super) fn merge(items: &[Item], sets: Sets, budget: usize) -> Vec<Union> {
+    let mut greedy = Greedy::new(items, sets);
+    greedy.run(budget);
+    greedy.into_unions()
+}
+
+/// Returns the chance that a layer has changed which that many paths can
+/// change.
+///
+/// With changes of equal rate and an exponentially distributed time between two
+/// releases, this is the exact chance that one of them or more happened.
+pub(super) fn chance(changed_by: u32) -> f64 {
+    let changed_by = f64::from(changed_by);
+    changed_by / (changed_by + EVEN)
+}
+
+/// Items that are joined so far. One that was joined stays as it was.
+struct Group {
+    size: f64,
+    cost: f64,
+    penalty: f64,
+    changed_by: u32,
+    lead: u32,
+    set: usize,
+}
+
+impl Group {
+    /// Where it is in the order: no two groups that exist have the same.
+    fn rank(&self) -> (u32, u32) {
+        (self.changed_by, self.lead)
+    }
+}
+
+/// A pair of groups, and what it costs to join them.
+///
+/// In order of that, then of the leads. That is an order of all pairs, since no
+/// two groups that exist have the same lead.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    delta: f64,
+    leads: (u32, u32),
+    lower: u32,
+    upper: u32,
+}
+
+impl Ord for Pair {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_delta = self.delta.total_cmp(&other.delta);
+        by_delta.then_with(|| self.leads.cmp(&other.leads))
+    }
+}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Pair {}
+
+struct Greedy {
+    sets: Sets,
+    /// Those that exist and those that were joined.
+    groups: Vec<Group>,
+    exists: Vec<bool>,
+    items: Vec<Vec<usize>>,
+    is_forced: Vec<bool>,
+    /// The groups that exist, by rank.
+    order: Vec<u32>,
+    /// For each group its best pair with one above it. If one of the pair is
+    /// gone, no pair that is left is better.
+    best: Vec<Option<Pair>>,
+    /// The best pairs, and pairs that were.
+    queue: BinaryHeap<Reverse<Pair>>,
+    /// The chance by R.
+    chances: Vec<f64>,
+    /// More than all rounding can amount to, in bytes.
+    slack: f64,
+}
+
+impl Greedy {
+    fn new(items: &[Item], sets: Sets) -> Self {
+        let groups: Vec<Group> = items
+            .iter()
+            .map(|item| {
+                let size = item.size as f64;
+                let changed_by = sets.len(item.set);
+                Group {
+                    size,
+                    cost: (size + OVERHEAD) * chance(changed_by),
+                    penalty: if item.is_kept { size / HORIZON } else { 0.0 },
+                    changed_by,
+                    lead: item.lead,
+                    set: item.set,
+                }
+            })
+            .collect();
+        let total: f64 = groups.iter().map(|group| group.size + OVERHEAD).sum();
+        let mut order: Vec<u32> = (0..groups.len() as u32).collect();
+        order.sort_unstable_by_key(|group| groups[*group as usize].rank());
+        Self {
+            chances: (0..=sets.end() as u32).map(chance).collect(),
+            sets,
+            exists: vec![true; groups.len()],
+            items: (0..groups.len()).map(|item| vec![item]).collect(),
+            is_forced: vec![false; groups.len()],
+            best: vec![None; groups.len()],
+            queue: BinaryHeap::with_capacity(groups.len()),
+            order,
+            groups,
+            slack: total * 1e-12,
+        }
+    }
+
+    fn run(&mut self, budget: usize) {
+        for place in 0..self.order.len() {
+            self.search(place);
+        }
+        while let Some(Reverse(pair)) = self.queue.pop() {
+            let lower = pair.lower as usize;
+            if !self.exists[lower] || self.best[lower] != Some(pair) {
+                continue;
+            }
+            let is_forced = pair.delta >= 0.0;
+            if is_forced && self.order.len() <= budget {
+                return;
+            }
+            if self.exists[pair.upper as usize] {
+                self.join(pair, is_forced);
+            } else {
+                let place = self.place(self.groups[lower].rank());
+                self.search(place);
+            }
+        }
+    }
+
+    /// Finds the best pair of the group at a place with one above it.
+    fn search(&mut self, place: usize) {
+        let lower = self.order[place];
+        let group = &self.groups[lower as usize];
+        let mut best = None;
+        let mut limit = f64::INFINITY;
+        for upper in &self.order[place + 1..] {
+            let other = &self.groups[*upper as usize];
+            // What it costs if nothing but the upper group's paths change both,
+            // and there is no penalty for the upper group.
+            let least =
+                group.size * self.chances[other.changed_by as usize] - group.cost + group.penalty;
+            if least > limit + self.slack {
+                break;
+            }
+            if let Some(pair) = self.better(lower, *upper, best.as_ref()) {
+                limit = pair.delta;
+                best = Some(pair);
+            }
+        }
+        self.best[lower as usize] = best;
+        self.queue.extend(best.map(Reverse));
+    }
+
+    /// Returns a pair if no other one is known, or if it is as good.
+    fn better(&self, lower: u32, upper: u32, known: Option<&Pair>) -> Option<Pair> {
+        let (a, b) = (&self.groups[lower as usize], &self.groups[upper as usize]);
+        let limit = known.map_or(u32::MAX, |known| most(a, b, known.delta));
+        if b.changed_by > limit {
+            return None;
+        }
+        let changed_by = self.sets.joined_len(a.set, b.set, limit)?;
+        // The formula's a is the one with the smaller lead.
+        let (a, b) = if a.lead < b.lead { (a, b) } else { (b, a) };
+        let cost = (a.size + b.size + OVERHEAD) * self.chances[changed_by as usize];
+        let pair = Pair {
+            delta: cost - a.cost - b.cost + a.penalty + b.penalty,
+            leads: (a.lead, b.lead),
+            lower,
+            upper,
+        };
+        known.is_none_or(|known| pair <= *known).then_some(pair)
+    }
+
+    fn join(&mut self, pair: Pair, is_forced: bool) {
+        let [lower, upper] = [pair.lower, pair.upper].map(|group| group as usize);
+        for gone in [upper, lower] {
+            let place = self.place(self.groups[gone].rank());
+            self.order.remove(place);
+            self.exists[gone] = false;
+        }
+        let (a, b) = (&self.groups[lower], &self.groups[upper]);
+        self.sets.join(a.set, b.set);
+        let changed_by = self.sets.len(a.set);
+        let size = a.size + b.size;
+        let group = Group {
+            size,
+            cost: (size + OVERHEAD) * self.chances[changed_by as usize],
+            penalty: 0.0,
+            changed_by,
+            lead: pair.leads.0,
+            set: a.set,
+        };
+        let mut items = std::mem::take(&mut self.items[lower]);
+        items.append(&mut self.items[upper]);
+        let is_forced = is_forced || self.is_forced[lower] || self.is_forced[upper];
+
+        let new = self.groups.len() as u32;
+        let place = self.place(group.rank());
+        self.order.insert(place, new);
+        self.groups.push(group);
+        self.exists.push(true);
+        self.items.push(items);
+        self.is_forced.push(is_forced);
+        self.best.push(None);
+        for at in 0..place {
+            let below = self.order[at];
+            let known = self.best[below as usize];
+            if let Some(pair) = self.better(below, new, known.as_ref()) {
+                self.best[below as usize] = Some(pair);
+                self.queue.push(Reverse(pair));
+            }
+        }
+        self.search(place);
+    }
+
+    /// Returns where a group is in the order, or would be.
+    fn place(&self, rank: (u32, u32)) -> usize {
+        self.order
+            .partition_point(|group| self.groups[*group as usize].rank() < rank)
+    }
+
+    fn into_unions(mut self) -> Vec<Union> {
+        let mut unions = Vec::with_capacity(self.order.len());
+        for group in self.order {
+            let group = group as usize;
+            unions.push(Union {
+                items: std::mem::take(&mut self.items[group]),
+                lead: self.groups[group].lead,
+                changed_by: self.groups[group].changed_by,
+                is_forced: self.is_forced[group],
+            });
+        }
+        unions
+    }
+}
+
+/// Returns an R that is no smaller than any with which it costs no more than
+/// `delta` to join two groups.
+fn most(a: &Group, b: &Group, delta: f64) -> u32 {
+    let cost = delta + a.cost + b.cost - a.penalty - b.penalty;
+    // Rounding is less than a part in 10¹⁴ here and in the cost.
+    let chance = cost / (a.size + b.size + OVERHEAD) + 1e-12;
+    if chance >= 1.0 {
+        return u32::MAX;
+    }
+    // Fewer than none become 0.
+    (EVEN * chance / (1.0 - chance)) as u32 + 1
+}
+
+#[cfg(test)]
+#[path = "merge_tests.rs"]
+mod tests;
