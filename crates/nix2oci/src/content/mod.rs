@@ -17,4 +17,5 @@ pub use local::LocalStore;
 #[cfg(feature = "registry")]
 pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
+pub(crate) use nar::{NarObject, NarSize};
 pub use verified::VerifiedContent;

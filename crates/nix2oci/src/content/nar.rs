@@ -164,6 +164,68 @@ pub(crate) fn nar_hash(
     Ok(nar.finish_hash())
 }
 
+/// Bytes of a NAR, added up from its objects in any order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NarSize(u64);
+
+/// What an object of a store path is, as far as its NAR's size cares.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NarObject<'a> {
+    /// A directory, without what is in it.
+    Directory,
+    /// A file with so many bytes.
+    File { executable: bool, size: u64 },
+    /// A symlink to this.
+    Symlink { target: &'a [u8] },
+}
+
+impl NarSize {
+    /// Begins with nothing in it.
+    pub(crate) fn new() -> Self {
+        Self(string_size(b"nix-archive-1".len() as u64))
+    }
+
+    /// Adds an object; `name` is that in its directory, and empty for the store
+    /// path itself.
+    pub(crate) fn add(&mut self, name: &[u8], object: NarObject<'_>) {
+        let texts = |texts: &[&str]| -> u64 {
+            let sizes = texts.iter().map(|text| string_size(text.len() as u64));
+            sizes.sum()
+        };
+        let mut size = texts(&["(", "type", ")"]);
+        if !name.is_empty() {
+            size += texts(&["entry", "(", "name", "node", ")"]) + string_size(name.len() as u64);
+        }
+        size = size.saturating_add(match object {
+            NarObject::Directory => texts(&["directory"]),
+            NarObject::Symlink { target } => {
+                texts(&["symlink", "target"]) + string_size(target.len() as u64)
+            }
+            NarObject::File { executable, size } => {
+                let mode = if executable {
+                    texts(&["executable", ""])
+                } else {
+                    0
+                };
+                string_size(size).saturating_add(texts(&["regular", "contents"]) + mode)
+            }
+        });
+        self.0 = self.0.saturating_add(size);
+    }
+
+    /// Returns the bytes.
+    pub(crate) fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+/// Returns the bytes of a string of so many bytes in a NAR.
+fn string_size(len: u64) -> u64 {
+    len.checked_next_multiple_of(8)
+        .and_then(|padded| padded.checked_add(8))
+        .unwrap_or(u64::MAX)
+}
+
 /// Returns the bytes of a store path's NAR serialisation. Opens every file and
 /// reads no contents.
 pub fn nar_size(cx: &Context, source: &dyn ContentSource, path: &StorePath) -> Result<u64> {

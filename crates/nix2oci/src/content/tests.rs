@@ -136,6 +136,23 @@ fn the_nar_hash_is_nixs() {
         .unwrap();
     let size = nar_size(&Context::default(), &store.source(), &store.path).unwrap();
     assert_eq!(size, 1448, "nix-store --dump | wc -c");
+    let mut added = NarSize::new();
+    let source = store.source();
+    source
+        .visit(&Context::default(), &store.path, &mut |entry| {
+            let path = entry.path().to_vec();
+            let object = match entry {
+                Entry::Directory { .. } => NarObject::Directory,
+                Entry::Symlink { target, .. } => NarObject::Symlink { target },
+                Entry::File {
+                    executable, size, ..
+                } => NarObject::File { executable, size },
+            };
+            added.add(path.rsplit(|b| *b == b'/').next().unwrap(), object);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(added.bytes(), size);
 
     fs::write(store.at("bin-last"), "changed!!").unwrap();
     let error = store.list(&verified).unwrap_err();

@@ -7,6 +7,8 @@
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
 //!   it, and its blobs through a [`VerifyingReader`]
 //! - [`ImageTree`]: all that an image consists of, for whoever copies it
+//! - [`ImageListing`]: which store paths are in which layer; [`diff()`]: what
+//!   changed from one to another
 //! - [`check()`]: every [`Problem`] of an image
 //! - [`inspect`]: an [`ImageSummary`]
 
@@ -15,14 +17,19 @@ mod check;
 mod check_layers;
 mod config;
 mod config_document;
+mod diff;
+mod diff_config;
+mod diff_packages;
 mod docker_archive;
 mod document;
 mod inspect;
+mod listing;
 mod problem;
 mod read_archive;
 mod read_layout;
 mod reader;
 mod records;
+mod reference_scanner;
 mod select;
 mod source;
 mod tree;
@@ -33,7 +40,13 @@ pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
 pub use check::check;
 pub use config::ImageConfig;
 pub use config_document::UnknownKey;
+pub use diff::{
+    DiffSide, ImageDiff, LayerChange, LayerDifference, SizedPath, StorePathChanges, Transfer, diff,
+};
+pub use diff_config::ConfigChange;
+pub use diff_packages::{PackageChange, PackageDifference};
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
+pub use listing::{ImageListing, ListedLayer, ListedPath, ListingOptions};
 pub use problem::{Place, Problem, ProblemKind, Severity};
 #[cfg(feature = "registry")]
 pub(crate) use reader::{Files, Found, FoundFile};

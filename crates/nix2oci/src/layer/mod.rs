@@ -13,6 +13,7 @@ mod blob;
 mod cache;
 mod compress;
 mod decompress;
+mod entries;
 mod pack;
 mod packing;
 mod record;
@@ -25,6 +26,7 @@ mod tar_rules;
 pub use blob::{Blob, BytesBlob};
 pub use cache::{CacheInfo, CacheLimits, CacheRemoval, DirCache, LayerCache};
 pub use decompress::{Codec, Decoder, TrailingBytes};
+pub(crate) use entries::{EntryVisitor, read_entries};
 #[cfg(feature = "registry")]
 pub(crate) use pack::LayerStore;
 pub(crate) use pack::{PackRequest, PackedLayer, pack};

@@ -67,11 +67,7 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, mut blob: impl Read) -> Result
     let codec = Codec::sniff(&head);
     let whole = DigestReader::new(io::Cursor::new(head).chain(blob));
     let raw = BufReader::with_capacity(128 << 10, whole);
-    let stream = DigestReader::new(Tolerant {
-        inner: Decoder::new(codec, raw)?,
-        cx,
-        has_trailing_bytes: false,
-    });
+    let stream = DigestReader::new(Tolerant::new(Decoder::new(codec, raw)?, cx));
     let mut tar = TarReader::new(Reading(stream));
     let mut rules = TarRules::default();
     let mut found = Found {
@@ -134,7 +130,8 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, mut blob: impl Read) -> Result
     })
 }
 
-fn drain(cx: &Context, raw: &mut impl BufRead) -> Result<()> {
+/// Reads a stream to its end.
+pub(super) fn drain(cx: &Context, raw: &mut impl BufRead) -> Result<()> {
     loop {
         cx.cancel.check()?;
         let n = raw.fill_buf().map_err(below)?.len();
@@ -146,7 +143,7 @@ fn drain(cx: &Context, raw: &mut impl BufRead) -> Result<()> {
 }
 
 /// Takes the error of the stream below.
-fn below(error: io::Error) -> Error {
+pub(super) fn below(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
         Err(source) => ErrorKind::ReadInput {
@@ -158,7 +155,7 @@ fn below(error: io::Error) -> Error {
 }
 
 /// Returns what a decoder said, or the error of the stream below it.
-fn decoding(error: io::Error) -> Result<String> {
+pub(super) fn decoding(error: io::Error) -> Result<String> {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
 
     match error.kind() {
@@ -179,10 +176,25 @@ fn carries<E: std::error::Error + 'static>(error: &io::Error) -> bool {
 
 /// A decoder that can be cancelled, and for which bytes after the end are no
 /// failure.
-struct Tolerant<'a, R: BufRead> {
+pub(super) struct Tolerant<'a, R: BufRead> {
     inner: Decoder<R>,
     cx: &'a Context,
     has_trailing_bytes: bool,
+}
+
+impl<'a, R: BufRead> Tolerant<'a, R> {
+    pub(super) fn new(inner: Decoder<R>, cx: &'a Context) -> Self {
+        Self {
+            inner,
+            cx,
+            has_trailing_bytes: false,
+        }
+    }
+
+    /// Returns the compressed bytes that were not read.
+    pub(super) fn into_inner(self) -> R {
+        self.inner.into_inner()
+    }
 }
 
 impl<R: BufRead> Read for Tolerant<'_, R> {

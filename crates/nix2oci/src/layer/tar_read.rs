@@ -42,6 +42,8 @@ pub(crate) struct Member {
     pub(crate) kind: MemberKind,
     /// Bytes of its content.
     pub(crate) size: u64,
+    /// Whether its owner may execute it.
+    pub(crate) is_executable: bool,
     /// Where in the stream its content begins.
     pub(crate) offset: u64,
 }
@@ -192,6 +194,32 @@ impl<R: Skip> TarReader<R> {
         }
     }
 
+    /// Reads the next bytes of the last member's content; 0 at its end. Must not
+    /// be called before the first member.
+    pub(crate) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let want = usize::try_from(self.content).map_or(buffer.len(), |n| n.min(buffer.len()));
+        loop {
+            match self.inner.read(&mut buffer[..want]) {
+                Ok(0) if want > 0 => {
+                    return Err(TarError::Broken {
+                        offset: self.position,
+                        problem: format!(
+                            "the tar ends {} bytes before the end of a file",
+                            self.content
+                        ),
+                    });
+                }
+                Ok(n) => {
+                    self.content -= n as u64;
+                    self.position += n as u64;
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Reads to the end of the stream, wherever the reader stands, and returns
     /// how the tar ended.
     pub(crate) fn finish(&mut self) -> io::Result<TarEnd> {
@@ -319,6 +347,7 @@ struct Header {
     link: Vec<u8>,
     flag: u8,
     size: u64,
+    is_executable: bool,
 }
 
 impl Header {
@@ -348,6 +377,7 @@ impl Header {
             link: until_zero(&block[157..257]).to_vec(),
             flag: block[156],
             size: number(&block[124..136]).ok_or("a header has a bad size")?,
+            is_executable: number(&block[100..108]).is_some_and(|mode| mode & 0o100 != 0),
         })
     }
 }
@@ -442,6 +472,7 @@ impl Extensions {
             link: self.pax_link.or(self.gnu_link).unwrap_or(header.link),
             kind,
             size: if has_content(header.flag) { size } else { 0 },
+            is_executable: header.is_executable,
             offset,
         }
     }

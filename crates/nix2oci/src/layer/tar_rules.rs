@@ -392,7 +392,7 @@ fn key(path: &[u8]) -> [u8; 16] {
 }
 
 /// Removes `/`, `.` and empty parts; `None` if there is a `..`.
-fn normal(path: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn normal(path: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(path.len());
     for part in path.split(|&b| b == b'/') {
         match part {
