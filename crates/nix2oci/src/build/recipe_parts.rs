@@ -2,11 +2,11 @@
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
-use crate::image::RawManifest;
+use crate::image::{ImageListing, ListedLayer, ListedPath, RawManifest};
 use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing};
 use crate::oci::MediaType;
 use crate::plan::{RootNode, RootTree};
-use crate::store::{NarHash, StoreDir};
+use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
 use super::Recipe;
 use super::recipe::{RecipeLayer, RecipeNode};
@@ -71,6 +71,48 @@ impl Recipe {
             },
         })
     }
+}
+
+impl Recipe {
+    /// Returns which store paths are in which layer of the image that it is of;
+    /// `name` names the recipe. It has no NAR sizes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Recipe::parts`].
+    pub fn listing(&self, name: &str) -> Result<ImageListing> {
+        let parts = self.parts(name)?;
+        let config: serde_json::Value = serde_json::from_slice(parts.config.bytes())
+            .map_err(|e| Error::document(name, Location::Key("config".into()), e.to_string()))?;
+        let part = |key: &str| config.get(key).and_then(serde_json::Value::as_str);
+        let platform = [part("os"), part("architecture"), part("variant")];
+        let platform: Vec<&str> = platform.into_iter().flatten().collect();
+        let layers = parts.layers.iter().map(|(spec, record)| ListedLayer {
+            digest: Some(record.digest),
+            size: Some(record.size),
+            media_type: Some(record.media_type.to_string()),
+            diff_id: Some(record.diff_id),
+            paths: Some(listed_paths(spec)),
+        });
+        Ok(ImageListing {
+            name: name.to_owned(),
+            digest: Some(parts.manifest.digest()),
+            platform: Some(platform.join("/")),
+            layers: layers.collect(),
+            config: Some(config),
+        })
+    }
+}
+
+fn listed_paths(spec: &LayerSpec) -> Vec<ListedPath> {
+    let LayerContent::StorePaths(paths) = &spec.content else {
+        return Vec::new();
+    };
+    let listed = paths.iter().map(|(path, _)| ListedPath {
+        path: StorePathPrefix::from(path),
+        nar_size: None,
+    });
+    listed.collect()
 }
 
 /// What a layer's field `key` has wrong.

@@ -14,8 +14,9 @@ use crate::parallel;
 use crate::store::StoreDir;
 
 use super::document::parse;
+use super::efficiency::efficiency;
 use super::select::platform_text;
-use super::{ImageReader, StoredImage, StoredLayer};
+use super::{ImageReader, LayerEfficiency, StoredImage, StoredLayer};
 
 /// The version of [`ImageSummary`] as JSON. A field that changes its meaning
 /// or goes is a new version; a new field is not.
@@ -27,15 +28,19 @@ pub struct InspectOptions {
     /// Whether the layers are read, to tell what is in them. It costs a pass
     /// over all of them.
     pub contents: bool,
+    /// Whether it is found out how much of the layers nobody sees. It costs
+    /// another pass over all of them.
+    pub efficiency: bool,
     /// The directory that store paths are in, in the image.
     pub store_dir: StoreDir,
 }
 
 impl Default for InspectOptions {
-    /// Layers are read, and store paths are in `/nix/store`.
+    /// Layers are read once, and store paths are in `/nix/store`.
     fn default() -> Self {
         Self {
             contents: true,
+            efficiency: false,
             store_dir: StoreDir::default(),
         }
     }
@@ -79,6 +84,8 @@ pub struct ImageSummary {
     pub config: serde_json::Value,
     /// The manifest's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// How much of the layers nobody sees, if that was asked for.
+    pub efficiency: Option<LayerEfficiency>,
     /// The layers, bottom first.
     pub layers: Vec<LayerSummary>,
 }
@@ -158,6 +165,10 @@ pub fn inspect(
     } else {
         vec![None; image.layers.len()]
     };
+    let efficiency = options
+        .efficiency
+        .then(|| efficiency(cx, reader, &image, &options.store_dir))
+        .transpose()?;
     let raw: serde_json::Value = parse(reader.name(), image.raw_config.bytes())?;
     let layers = layers(&image, &contents);
     let sizes = layers.iter().map(|layer| layer.size);
@@ -190,6 +201,7 @@ pub fn inspect(
             .map(pair)
             .collect(),
         names: image.names,
+        efficiency,
         layers,
     })
 }

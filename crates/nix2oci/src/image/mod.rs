@@ -9,6 +9,7 @@
 //! - [`ImageTree`]: all that an image consists of, for whoever copies it
 //! - [`ImageListing`]: which store paths are in which layer; [`diff()`]: what
 //!   changed from one to another
+//! - [`image_closure`]: the references between an image's store paths
 //! - [`check()`]: every [`Problem`] of an image
 //! - [`inspect`]: an [`ImageSummary`]
 
@@ -22,6 +23,7 @@ mod diff_config;
 mod diff_packages;
 mod docker_archive;
 mod document;
+mod efficiency;
 mod inspect;
 mod listing;
 mod problem;
@@ -30,6 +32,7 @@ mod read_layout;
 mod reader;
 mod records;
 mod reference_scanner;
+mod references;
 mod select;
 mod source;
 mod tree;
@@ -45,6 +48,7 @@ pub use diff::{
 };
 pub use diff_config::ConfigChange;
 pub use diff_packages::{PackageChange, PackageDifference};
+pub use efficiency::{LayerEfficiency, WastedPath};
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use listing::{ImageListing, ListedLayer, ListedPath, ListingOptions};
 pub use problem::{Place, Problem, ProblemKind, Severity};
@@ -52,6 +56,7 @@ pub use problem::{Place, Problem, ProblemKind, Severity};
 pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use records::{layer_records, layer_store_paths};
+pub use references::{ImageClosure, RootReason, image_closure};
 pub(crate) use select::is_manifest;
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 pub use tree::{ImageTree, TreeDocument};
