@@ -30,7 +30,7 @@ pub(crate) enum Status {
     Denied,
     /// A registry or a binary cache failed or could not be reached.
     Remote,
-    /// `check` found problems.
+    /// `check` found problems, or `diff` what it was asked to look out for.
     Problems,
     /// Stopped by a signal.
     Interrupted,

@@ -62,6 +62,8 @@ fn dispatch(command: &Command, talk: &Talk) -> Outcome {
         Command::Plan(args) => command::plan(args, talk),
         Command::Load(args) => command::load(args, talk),
         Command::Inspect(args) => command::inspect(args, talk),
+        Command::Diff(args) => command::diff(args, talk),
+        Command::Explain(args) => command::explain(args, talk),
         Command::Check(args) => command::check(args, talk),
         Command::Cache(args) => command::cache(args),
         Command::Completions(args) => command::completions(args),

@@ -8,6 +8,7 @@
 
 mod cache;
 mod closure;
+mod diff;
 mod image;
 mod layers;
 mod load;
@@ -25,6 +26,7 @@ use nix2oci::oci::{Platform, parse_platform};
 
 pub(crate) use cache::{CacheArgs, CacheCommand};
 pub(crate) use closure::ClosureArgs;
+pub(crate) use diff::{DiffArgs, ExplainArgs};
 pub(crate) use image::ConfigArgs;
 pub(crate) use layers::LayerArgs;
 pub(crate) use load::{LoadArgs, Runtime};
@@ -42,7 +44,7 @@ Exit codes:
     5  an integrity check failed
     6  a registry refused the sign-in
     7  a registry failed or could not be reached
-    8  `check` found problems
+    8  `check` found problems, or `diff --exit-code` differences
   130  interrupted";
 
 /// Turn Nix store closures into OCI images: layered, reproducible, without a daemon.
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     Load(Box<LoadArgs>),
     Inspect(InspectArgs),
+    Diff(DiffArgs),
+    Explain(Box<ExplainArgs>),
     Check(CheckArgs),
     Cache(CacheArgs),
     Completions(CompletionsArgs),
@@ -194,6 +198,9 @@ pub(crate) struct InspectArgs {
     /// The store directory in the image
     #[arg(long, value_name = "DIR", default_value_t = StoreDir::default())]
     pub(crate) store_dir: StoreDir,
+    /// Tell how many bytes a layer above replaces or deletes; reads the layers twice
+    #[arg(long)]
+    pub(crate) efficiency: bool,
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,

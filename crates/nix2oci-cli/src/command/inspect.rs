@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
-use nix2oci::image::{ImageSummary, InspectOptions, LayerSummary};
+use nix2oci::image::{ImageSummary, InspectOptions, LayerEfficiency, LayerSummary};
 use nix2oci::oci::is_tag;
 use serde_json::Value;
 
 use crate::args::InspectArgs;
-use crate::display::{Talk, measure};
+use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Outcome, Status};
 use crate::{output, select};
+
+/// Wasted paths that are printed unless more is asked for.
+const WASTED_SHOWN: usize = 10;
 
 /// Prints what an image is.
 pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
@@ -17,6 +20,7 @@ pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
     let cx = select::context(None, talk)?;
     let reader = select::open_image(&cx, &image, &args.registry)?;
     let options = InspectOptions {
+        efficiency: args.efficiency,
         store_dir: args.store_dir.clone(),
         ..InspectOptions::default()
     };
@@ -24,7 +28,12 @@ pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
     let text = if args.json {
         output::json(&summary)
     } else {
-        to_text(&summary).into_bytes()
+        let mut text = to_text(&summary);
+        if let Some(efficiency) = &summary.efficiency {
+            let all = talk.verbosity() >= Verbosity::Verbose;
+            efficiency_to_text(efficiency, all, &mut text);
+        }
+        text.into_bytes()
     };
     output::print(&text)?;
     Ok(Status::Done)
@@ -134,5 +143,32 @@ fn layer_to_text(number: usize, layer: &LayerSummary, text: &mut String) {
     );
     for path in &contents.store_paths {
         let _ = writeln!(text, "  {path}");
+    }
+}
+
+/// Prints how much of the layers nobody sees, and of what most of it is; with
+/// `all`, of what all of it is.
+fn efficiency_to_text(efficiency: &LayerEfficiency, all: bool, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\nefficiency {:.1} %: {} of {} are replaced or deleted by a layer above",
+        efficiency.percent(),
+        measure::bytes(efficiency.wasted_bytes),
+        measure::bytes(efficiency.file_bytes),
+    );
+    let wasted = &efficiency.wasted;
+    let shown = if all { wasted.len() } else { WASTED_SHOWN };
+    for wasted in wasted.iter().take(shown) {
+        let layers = wasted.layers.iter().map(|at| (at + 1).to_string());
+        let _ = writeln!(
+            text,
+            "  {:>9}  {}  (layer {})",
+            measure::bytes(wasted.bytes),
+            wasted.path,
+            layers.collect::<Vec<_>>().join(", "),
+        );
+    }
+    if wasted.len() > shown {
+        let _ = writeln!(text, "  and {} more: -v prints all", wasted.len() - shown);
     }
 }

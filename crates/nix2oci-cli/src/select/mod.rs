@@ -5,6 +5,8 @@
 //!
 //! - [`image`]: the arguments of `build`, `resolve`, `plan` and `load`
 //! - `config`: the image's config and names
+//! - `explain`: the closure that is explained
+//! - `listing`: which store paths are in the layers that are compared
 //! - `network`: the registries, and what is taken over from them
 //! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
@@ -13,6 +15,8 @@
 //! - `warnings`: what is no error and still not what people mean
 
 mod config;
+mod explain;
+mod listing;
 mod network;
 mod push;
 mod registry;
@@ -44,6 +48,8 @@ use crate::{host, signal, stdout};
 
 use roots::Store;
 
+pub(crate) use explain::{Explained, explained};
+pub(crate) use listing::listings;
 pub(crate) use network::{Network, open_image};
 pub(crate) use push::{Pushed, against, any_image, destinations, push};
 pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};

@@ -84,7 +84,7 @@ pub(crate) fn push(
                 .hint("destinations stand at the end"),
         );
     }
-    Ok((pushed(source, config)?, names))
+    Ok((self::source(source, config)?, names))
 }
 
 /// Fails unless all names are tags of one repository.
@@ -120,7 +120,9 @@ pub(crate) fn against(text: &str) -> Outcome<Reference> {
         })
 }
 
-fn pushed(source: &[PathBuf], config: Option<&Path>) -> Outcome<Pushed> {
+/// Finds out what is meant by arguments that are store paths, a recipe or an
+/// image. `config` is as in [`push`].
+pub(crate) fn source(source: &[PathBuf], config: Option<&Path>) -> Outcome<Pushed> {
     let [one] = source else {
         // A file among several may be a tar or JSON and a package all the same.
         return match source.iter().find(|path| has_transport(path)) {

@@ -1,0 +1,95 @@
+//! The closure that `explain` is about.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use nix2oci::closure::{PathId, read_closure};
+use nix2oci::content::nar_size;
+use nix2oci::image::{ImageClosure, RootReason, image_closure};
+use nix2oci::{Closure, ClosureSource, Context, Error, Recipe, StorePath};
+
+use crate::args::ExplainArgs;
+use crate::display::Talk;
+use crate::exit::{Failure, Outcome};
+
+use super::push::{AnyImage, Pushed, source};
+use super::{image_of, network, refuse_options, refuse_options_but, sources};
+
+/// A closure, and why its roots are in it if that was found out.
+pub(crate) struct Explained {
+    pub(crate) closure: Closure,
+    pub(crate) reasons: BTreeMap<PathId, RootReason>,
+}
+
+/// Finds out which closure is meant, and all that is known of it.
+pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcome<Explained> {
+    let config = args.image.config.config.as_deref();
+    match source(&args.image.roots, config)? {
+        Pushed::Roots(roots) => {
+            let spec = image_of(cx, &args.image, &roots, talk)?;
+            let mut closure = spec.closure;
+            closure.set_nar_sizes(|path| nar_size(cx, spec.content.as_ref(), path))?;
+            Ok(Explained {
+                closure,
+                reasons: BTreeMap::new(),
+            })
+        }
+        Pushed::Recipe(file) => {
+            refuse_options_but(&args.image, &["--closure", "--store-root"])?;
+            recipe(cx, args, &file, talk)
+        }
+        Pushed::Image(image) => {
+            refuse_options(&args.image)?;
+            if let (AnyImage::Remote(reference), false) = (&image, args.read_layers) {
+                return Err(Failure::usage(format!(
+                    "docker://{}: what refers to what is found in the layers, and they are in a \
+                     registry",
+                    reference.whole()
+                ))
+                .hint(
+                    "--read-layers downloads all of them; the ROOT that it was built of needs none",
+                ));
+            }
+            let reader = network::open_image(cx, &image, &args.registry)?;
+            let store_dir = &args.image.closure.store_dir;
+            let platform = args.image.config.platform.as_ref();
+            Ok(image_closure(cx, &reader, platform, store_dir)?.into())
+        }
+    }
+}
+
+/// Asks for the closure of a recipe's store paths.
+fn recipe(cx: &Context, args: &ExplainArgs, file: &Path, talk: &Talk) -> Outcome<Explained> {
+    let name = file.display().to_string();
+    let bytes = fs::read(file).map_err(Error::reading(file))?;
+    let recipe = Recipe::parse(&bytes, &name)?;
+    let listing = recipe.listing(&name)?;
+    let paths: Vec<StorePath> = listing
+        .paths()
+        .filter_map(|listed| listed.path.whole())
+        .collect();
+    let store_dir = &args.image.closure.store_dir;
+    if recipe.store_dir != store_dir.as_str() {
+        return Err(Failure::input(format!(
+            "{name} is of the store {}, and {store_dir} is asked",
+            recipe.store_dir
+        ))
+        .hint(format!("say --store-dir {}", recipe.store_dir)));
+    }
+    let sources = sources(cx, &args.image.closure, talk)?;
+    let sources: Vec<&dyn ClosureSource> = sources.iter().map(AsRef::as_ref).collect();
+    let closure = read_closure(cx, store_dir, &sources, &paths)?;
+    let config = listing.config.unwrap_or_default();
+    let infos = closure.infos().to_vec();
+    Ok(ImageClosure::of_known(&name, store_dir, infos, &config)?.into())
+}
+
+impl From<ImageClosure> for Explained {
+    fn from(image: ImageClosure) -> Self {
+        Self {
+            closure: image.closure,
+            reasons: image.roots,
+        }
+    }
+}
