@@ -3,6 +3,7 @@
 //! - [`args`]: what was typed; [`select`]: what is meant
 //! - [`command`]: one file for each verb
 //! - [`report`]: the JSON documents; [`output`], [`stdout`]: where results are written
+//! - [`html`]: the page of `--html`
 //! - [`display`]: progress; [`exit`], [`hints`]: exit codes, errors and what to try
 //! - [`host`], [`signal`], [`program`]: the machine around, and other programs on it
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ mod display;
 mod exit;
 mod hints;
 mod host;
+mod html;
 mod output;
 mod program;
 mod report;

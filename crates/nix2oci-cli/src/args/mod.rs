@@ -30,7 +30,7 @@ pub(crate) use diff::{DiffArgs, ExplainArgs};
 pub(crate) use image::ConfigArgs;
 pub(crate) use layers::LayerArgs;
 pub(crate) use load::{LoadArgs, Runtime};
-pub(crate) use output::{RecordArgs, RunArgs};
+pub(crate) use output::{PageArgs, RecordArgs, RunArgs};
 pub(crate) use push::PushArgs;
 pub(crate) use registry::{RegistryArgs, ReuseArgs};
 
@@ -184,6 +184,8 @@ pub(crate) struct PlanArgs {
     /// Print the plan as JSON
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
 }
 
 /// Show what an image is: manifest, config, layers and the store paths in them
@@ -204,6 +206,8 @@ pub(crate) struct InspectArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }

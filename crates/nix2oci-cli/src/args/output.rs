@@ -20,6 +20,16 @@ pub(crate) struct RecordArgs {
     pub(crate) digest_file: Option<PathBuf>,
 }
 
+/// A page for a browser.
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// Also write a page for a browser: a map of layers and store paths, and tables
+    ///
+    /// The page is one file that loads nothing from anywhere.
+    #[arg(long, value_name = "FILE", help_heading = "Output", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+}
+
 /// How the work is done; none of it changes a byte of the image.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Work")]

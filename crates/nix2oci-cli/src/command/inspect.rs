@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::args::InspectArgs;
 use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Outcome, Status};
+use crate::html::{self, PageFile};
 use crate::{output, select};
 
 /// Wasted paths that are printed unless more is asked for.
@@ -16,6 +17,7 @@ const WASTED_SHOWN: usize = 10;
 
 /// Prints what an image is.
 pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
+    let page = PageFile::new(args.page.html.as_ref())?;
     let image = select::any_image(&args.image)?;
     let cx = select::context(None, talk)?;
     let reader = select::open_image(&cx, &image, &args.registry)?;
@@ -35,6 +37,7 @@ pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
         }
         text.into_bytes()
     };
+    page.finish(|| html::image(&summary))?;
     output::print(&text)?;
     Ok(Status::Done)
 }

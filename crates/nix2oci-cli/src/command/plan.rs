@@ -13,6 +13,7 @@ use nix2oci::oci::Reference;
 use crate::args::PlanArgs;
 use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Outcome, Status};
+use crate::html::{self, PageFile};
 use crate::report::Report;
 use crate::{output, select};
 
@@ -20,6 +21,7 @@ use super::push::network;
 
 /// Prints which store paths would share a layer.
 pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
+    let page = PageFile::new(args.page.html.as_ref())?;
     let against = args.against.as_deref().map(select::against).transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
     let network = match &against {
@@ -39,15 +41,18 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let all_paths = talk.verbosity() >= Verbosity::Detailed;
     let text = if let (Some(name), Some(network)) = (against, network) {
         let forecast = network.forecast(&cx, &spec, std::slice::from_ref(&name))?;
+        let outcome = outcome(&forecast, &name);
+        page.finish(|| html::plan(&spec, &forecast.plan, Some((&forecast.layers, &outcome))))?;
         if args.json {
             output::json(&Report::forecast(&spec, &forecast))
         } else {
             let mut text = table(&spec, &forecast.plan, Some(&forecast.layers), all_paths);
-            text.push_str(&outcome(&forecast, &name));
+            text.push_str(&outcome);
             text.into_bytes()
         }
     } else {
         let plan = nix2oci::build::plan(&cx, &spec)?;
+        page.finish(|| html::plan(&spec, &plan, None))?;
         if args.json {
             output::json(&Report::planned(&spec, &plan))
         } else {

@@ -1,0 +1,70 @@
+//! The page of a plan.
+
+use nix2oci::build::{ImagePlan, LayerForecast, LayerOutline};
+use nix2oci::oci::{Reference, display_platform};
+use nix2oci::{ImageSpec, StorePath};
+
+use crate::display::measure;
+
+use super::{Kind, Layer, Page, Path};
+
+/// Makes the page of a plan. With `against`, what a push there would find, and
+/// the totals of it as a sentence.
+pub(crate) fn plan(
+    spec: &ImageSpec,
+    plan: &ImagePlan,
+    against: Option<(&[LayerForecast], &str)>,
+) -> Page {
+    let path = |store_path: &StorePath| Path {
+        path: spec.closure.store_dir().join(store_path),
+        size: spec
+            .closure
+            .find(store_path)
+            .map(|id| spec.closure.nar_size(id)),
+        state: None,
+    };
+    let layer = |(at, layer): (usize, &LayerOutline)| Layer {
+        label: (at + 1).to_string(),
+        size: layer.nar_size,
+        why: layer.reason.clone(),
+        state: against.map(|(forecast, _)| forecast[at].state.into()),
+        paths: layer.paths().iter().map(path).collect(),
+    };
+    let layers: Vec<Layer> = plan.layers.iter().enumerate().map(layer).collect();
+    let names: Vec<String> = spec.names.iter().map(Reference::whole).collect();
+    Page {
+        kind: Kind::Plan,
+        heading: names
+            .first()
+            .cloned()
+            .or_else(|| last_root(spec))
+            .unwrap_or_else(|| "image".to_owned()),
+        summary: against.map_or_else(String::new, |(_, sentence)| sentence.trim_end().to_owned()),
+        figures: vec![
+            (
+                measure::bytes(plan.nar_size),
+                "before compression".to_owned(),
+            ),
+            (
+                plan.layers.len().to_string(),
+                format!("layers of at most {}", spec.max_layers),
+            ),
+            (plan.paths.to_string(), "store paths".to_owned()),
+        ],
+        facts: std::iter::once((
+            "platform".to_owned(),
+            display_platform(&spec.config.platform),
+        ))
+        .chain(names.iter().map(|name| ("name".to_owned(), name.clone())))
+        .collect(),
+        measure: "bytes before compression",
+        layers,
+        packages: Vec::new(),
+    }
+}
+
+/// Returns the name of the root that the image is most likely made for.
+fn last_root(spec: &ImageSpec) -> Option<String> {
+    let root = spec.closure.roots().last()?;
+    Some(spec.closure.path(*root).name().to_owned())
+}
