@@ -62,6 +62,7 @@ fn dispatch(command: &Command, talk: &Talk) -> Outcome {
         Command::Push(args) => command::push(args, talk),
         Command::Resolve(args) => command::resolve(args, talk),
         Command::Plan(args) => command::plan(args, talk),
+        Command::Simulate(args) => command::simulate(args, talk),
         Command::Load(args) => command::load(args, talk),
         Command::Inspect(args) => command::inspect(args, talk),
         Command::Diff(args) => command::diff(args, talk),

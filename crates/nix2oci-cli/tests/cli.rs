@@ -5,6 +5,8 @@
 mod load;
 #[path = "cli/refused.rs"]
 mod refused;
+#[path = "cli/simulate.rs"]
+mod simulate;
 
 use std::fs;
 use std::io::Write as _;
@@ -105,6 +107,7 @@ fn help_of_every_verb() {
         "build",
         "resolve",
         "plan",
+        "simulate",
         "push",
         "load",
         "inspect",

@@ -18,7 +18,14 @@ pub(crate) struct LayerArgs {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_LAYERS.get(), value_parser = values::max_layers, allow_negative_numbers = true)]
     pub(crate) max_layers: usize,
     /// How store paths are grouped
-    #[arg(long, value_name = "STRATEGY[:ARG]", long_help = strategies_help())]
+    #[arg(
+        long,
+        value_name = "STRATEGY[:ARG]",
+        long_help = strategies_help(
+            "How store paths are grouped",
+            &format!("[default: {DEFAULT_STRATEGY}]"),
+        ),
+    )]
     pub(crate) layers: Option<String>,
     /// A layer of its own for these store paths, without what they refer to
     #[arg(long, value_name = "NAME=PATH,PATH…")]
@@ -40,15 +47,12 @@ pub(crate) struct LayerArgs {
     pub(crate) owner: Owner,
 }
 
-/// Lists the strategies of the library.
-fn strategies_help() -> String {
+/// Lists the strategies of the library, between two sentences.
+pub(super) fn strategies_help(intro: &str, outro: &str) -> String {
     let syntax = |entry: &StrategyEntry| match entry.argument {
         Some(argument) => format!("{}[:{argument}]", entry.name),
         None => entry.name.to_owned(),
     };
-    help_table(
-        "How store paths are grouped",
-        STRATEGIES.iter().map(|entry| (syntax(entry), entry.help)),
-        &format!("[default: {DEFAULT_STRATEGY}]"),
-    )
+    let rows = STRATEGIES.iter().map(|entry| (syntax(entry), entry.help));
+    help_table(intro, rows, outro)
 }

@@ -15,6 +15,7 @@ mod load;
 mod output;
 mod push;
 mod registry;
+mod simulate;
 pub(crate) mod values;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub(crate) use load::{LoadArgs, Runtime};
 pub(crate) use output::{PageArgs, RecordArgs, RunArgs};
 pub(crate) use push::PushArgs;
 pub(crate) use registry::{RegistryArgs, ReuseArgs};
+pub(crate) use simulate::{PathName, SimulateArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -74,6 +76,7 @@ pub(crate) enum Command {
     Push(Box<PushArgs>),
     Resolve(Box<ResolveArgs>),
     Plan(Box<PlanArgs>),
+    Simulate(SimulateArgs),
     Load(Box<LoadArgs>),
     Inspect(InspectArgs),
     Diff(DiffArgs),

@@ -12,6 +12,7 @@ mod man;
 mod plan;
 mod push;
 mod resolve;
+mod simulate;
 
 pub(crate) use build::build;
 pub(crate) use cache::cache;
@@ -25,3 +26,4 @@ pub(crate) use man::man;
 pub(crate) use plan::plan;
 pub(crate) use push::push;
 pub(crate) use resolve::resolve;
+pub(crate) use simulate::simulate;

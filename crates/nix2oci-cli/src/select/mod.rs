@@ -7,6 +7,7 @@
 //! - `config`: the image's config and names
 //! - `explain`: the closure that is explained
 //! - `listing`: which store paths are in the layers that are compared
+//! - `history`: past releases, each told by a file
 //! - `network`: the registries, and what is taken over from them
 //! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
@@ -17,6 +18,7 @@
 mod config;
 mod explain;
 mod listing;
+mod history;
 mod network;
 mod push;
 mod registry;
@@ -50,6 +52,7 @@ use roots::Store;
 
 pub(crate) use explain::{Explained, explained};
 pub(crate) use listing::listings;
+pub(crate) use history::{check_histories, history, named_layers, named_paths};
 pub(crate) use network::{Network, open_image};
 pub(crate) use push::{Pushed, against, any_image, destinations, push};
 pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};
