@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use data_encoding::BASE64_NOPAD;
 use nix2oci::build::{
     LayerState, PushOptions, PushReport, PushSource, Recipe, forecast, push, resolve,
 };
 use nix2oci::content::Entry;
-use nix2oci::image::{ImageConfig, ImageReader, ImageSource};
+use nix2oci::image::{ImageConfig, ImageReader, ImageSource, ImageTable, TableLayer};
 use nix2oci::layer::DirCache;
-use nix2oci::oci::{Reference, parse_name, parse_platform};
+use nix2oci::oci::{Reference, annotation, parse_name, parse_platform};
 use nix2oci::plan::RootTree;
 use nix2oci::registry::{Registries, RegistryOptions};
 use nix2oci::store::PathInfo;
@@ -307,19 +308,23 @@ fn without_reuse_every_layer_is_made_and_asked_for() {
 fn poison(registry: &FakeRegistry) {
     let manifest = registry.manifest("app", "v1").unwrap();
     let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    let layers = manifest["layers"].as_array_mut().unwrap();
-    let app = layers
-        .iter()
-        .position(|layer| {
-            let paths = &layer["annotations"]["dev.nix2oci.store-paths"];
-            paths.as_str().unwrap().ends_with("-app")
-        })
-        .unwrap();
+    let table = ImageTable::read(&serde_json::from_value(manifest.clone()).unwrap()).unwrap();
+    let holds = |layer: &TableLayer, name| layer.paths.iter().any(|p| p.path.name() == name);
+    let libc = table.layers.iter().position(|layer| holds(layer, "libc"));
     let evil = registry.put_blob("app", b"evil");
-    let layer = layers.iter_mut().enumerate().find(|(at, _)| *at != app);
-    let layer = layer.unwrap().1;
+    let layer = &mut manifest["layers"][libc.unwrap()];
     layer["digest"] = evil.into();
     layer["size"] = 4.into();
+    // Else the table would be that of other layers.
+    let digests = manifest["layers"].as_array().unwrap().iter();
+    let lines = digests.map(|layer| format!("{}\n", layer["digest"].as_str().unwrap()));
+    let checksum = Sha256::digest(lines.collect::<String>());
+    let told = &mut manifest["annotations"][annotation::LAYERS];
+    let mut bytes = BASE64_NOPAD
+        .decode(told.as_str().unwrap().as_bytes())
+        .unwrap();
+    bytes[1..17].copy_from_slice(&checksum[..16]);
+    *told = BASE64_NOPAD.encode(&bytes).into();
     let bytes = serde_json::to_vec(&manifest).unwrap();
     registry.put_manifest(
         "app",

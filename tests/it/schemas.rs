@@ -92,8 +92,11 @@ fn configs_and_manifests_are_valid() {
     let layers = records.each_ref().map(|record| ImageLayer {
         record,
         key: Some(Digest::of(b"key").to_string().parse().unwrap()),
-        paths: vec![format!("{}-hello", "0".repeat(32)).parse().unwrap()],
-        comment: "what it holds".into(),
+        paths: vec![(
+            format!("{}-hello", "0".repeat(32)).parse().unwrap(),
+            Some(120),
+        )],
+        summary: "what it holds".into(),
     });
     for config in [full, empty] {
         let image = assemble(&config, &layers).unwrap();

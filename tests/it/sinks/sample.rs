@@ -36,7 +36,7 @@ pub(crate) fn sample(contents: &[&str], compression: Compression) -> Sample {
             record,
             key: None,
             paths: Vec::new(),
-            comment: "a test".into(),
+            summary: "a test".into(),
         })
         .collect();
     let image = assemble(&config, &described).unwrap();

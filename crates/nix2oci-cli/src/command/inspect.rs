@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use nix2oci::image::{ImageSummary, InspectOptions, LayerEfficiency, LayerSummary};
 use nix2oci::oci::is_tag;
+use nix2oci::image::{ImageSummary, InspectOptions, LayerSummary};
+use nix2oci::oci::{annotation, is_tag};
 use serde_json::Value;
 
 use crate::args::InspectArgs;
@@ -72,7 +74,10 @@ fn to_text(image: &ImageSummary) -> String {
         ),
     );
     for (key, value) in &image.annotations {
-        field("annotation", &format!("{key}={value}"));
+        // What the table of the layers says is below, in words.
+        if key != annotation::LAYERS {
+            field("annotation", &format!("{key}={value}"));
+        }
     }
     config(&image.config, &mut text);
     for (layer, number) in image.layers.iter().zip(1..) {
@@ -128,6 +133,9 @@ fn layer_to_text(number: usize, layer: &LayerSummary, text: &mut String) {
     );
     let Some(contents) = &layer.contents else {
         text.push('\n');
+        for path in layer.paths.iter().flatten() {
+            let _ = writeln!(text, "  {path}");
+        }
         return;
     };
     let _ = writeln!(

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use crate::content::{ContentSource, VerifiedContent};
@@ -81,7 +82,7 @@ fn pack_all(
 ) -> Result<Vec<LayerRecord>> {
     let content = verified_content(spec)?;
     let sizes: Vec<u64> = plan.layers.iter().map(|layer| layer.nar_size).collect();
-    let labels = labels(spec, plan);
+    let labels = labels(plan);
     cx.observer.event(&Event::Planned {
         layers: &sizes,
         labels: &labels,
@@ -116,18 +117,8 @@ pub(super) fn verified_content(spec: &ImageSpec) -> Result<Arc<dyn ContentSource
 }
 
 /// Returns for each layer the name of its largest path.
-pub(super) fn labels(spec: &ImageSpec, plan: &ImagePlan) -> Vec<String> {
-    let size = |path: &StorePath| {
-        let id = spec.closure.find(path)?;
-        spec.closure.info(id).nar_size
-    };
-    let label = |layer: &LayerOutline| {
-        layer
-            .paths()
-            .iter()
-            .max_by_key(|path| (size(path), Reverse(path.name().to_owned())))
-            .map_or_else(|| "root tree".to_owned(), |path| path.name().to_owned())
-    };
+pub(super) fn labels(plan: &ImagePlan) -> Vec<String> {
+    let label = |layer: &LayerOutline| layer.label().to_owned();
     plan.layers.iter().map(label).collect()
 }
 
@@ -188,11 +179,18 @@ pub(super) fn assemble_image(
         .map(|(layer, record)| ImageLayer {
             record,
             key: layer.key,
-            paths: layer.paths(),
-            comment: layer.comment(),
+            paths: image_paths(layer),
+            summary: layer.summary(),
         })
         .collect();
     assemble(&spec.config, &layers)
+}
+
+/// Returns a layer's store paths with their NAR sizes.
+fn image_paths(layer: &LayerOutline) -> Vec<(StorePath, Option<u64>)> {
+    let sizes = layer.nar_sizes.iter().copied().map(Some);
+    let sizes = sizes.chain(iter::repeat(None));
+    layer.paths().into_iter().zip(sizes).collect()
 }
 
 fn report(plan: ImagePlan, records: Vec<LayerRecord>, image: &AssembledImage) -> BuildReport {

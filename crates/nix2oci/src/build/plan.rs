@@ -1,6 +1,7 @@
 //! What a build would make, before anything is read.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::num::NonZeroUsize;
 
 use crate::closure::Closure;
@@ -12,9 +13,6 @@ use crate::plan::{LayerPlan, PlanOptions, RootNode};
 use crate::store::StorePath;
 
 use super::ImageSpec;
-
-/// How many store paths a layer's comment names.
-const NAMES_IN_COMMENT: usize = 12;
 
 /// The layers of an image, bottom first, none of them made yet.
 #[derive(Debug, Clone)]
@@ -38,6 +36,10 @@ pub struct LayerOutline {
     pub key: Option<LayerKey>,
     /// The sum of its paths' NAR sizes, in bytes.
     pub nar_size: u64,
+    /// The NAR size of each of its paths, in bytes and in the order of
+    /// [`paths`](Self::paths). Empty if a recipe made the layer, which tells
+    /// their sum alone.
+    pub nar_sizes: Vec<u64>,
     /// The strategy that made it, `named`, or `root-tree`.
     pub strategy: String,
     /// Why these paths are together, in a few words.
@@ -53,21 +55,24 @@ impl LayerOutline {
         }
     }
 
-    /// Returns what is in it, for people: the comment of its history entry.
-    pub(super) fn comment(&self) -> String {
+    /// Returns the name of its largest path, by NAR size; of several the first
+    /// in the alphabet.
+    pub(super) fn label(&self) -> &str {
         let LayerContent::StorePaths(paths) = &self.spec.content else {
-            return "root tree".to_owned();
+            return "root tree";
         };
-        let mut comment = String::from("store paths:");
-        for (path, _) in paths.iter().take(NAMES_IN_COMMENT) {
-            comment.push(' ');
-            comment.push_str(path.name());
+        let size = |at: usize| self.nar_sizes.get(at).copied().unwrap_or(0);
+        (0..paths.len())
+            .max_by_key(|at| (size(*at), Reverse(paths[*at].0.name())))
+            .map_or("", |at| paths[at].0.name())
+    }
+
+    /// Returns what is in it, for people, as its history entry says it.
+    pub(super) fn summary(&self) -> String {
+        match self.paths().len().saturating_sub(1) {
+            0 => self.label().to_owned(),
+            more => format!("{} and {more} more", self.label()),
         }
-        let more = paths.len().saturating_sub(NAMES_IN_COMMENT);
-        if more > 0 {
-            comment.push_str(&format!(" and {more} more"));
-        }
-        comment
     }
 }
 
@@ -114,10 +119,12 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
                 store_dir: closure.store_dir().clone(),
                 content: LayerContent::StorePaths(paths.collect()),
             };
+            let nar_sizes: Vec<u64> = layer.paths.iter().map(|id| closure.nar_size(*id)).collect();
             LayerOutline {
                 key: spec_of_layer.key(&spec.packing),
                 spec: spec_of_layer,
-                nar_size: layer.paths.iter().map(|id| closure.nar_size(*id)).sum(),
+                nar_size: nar_sizes.iter().sum(),
+                nar_sizes,
                 strategy: layer.strategy.clone(),
                 reason: layer.reason.clone(),
             }
@@ -133,6 +140,7 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
             key: spec_of_layer.key(&spec.packing),
             spec: spec_of_layer,
             nar_size: 0,
+            nar_sizes: Vec::new(),
             strategy: "root-tree".to_owned(),
             reason: "files outside the store".to_owned(),
         });
@@ -176,4 +184,45 @@ fn sized<'a>(cx: &Context, spec: &'a ImageSpec) -> Result<Cow<'a, Closure>> {
     let mut closure = spec.closure.clone();
     closure.set_nar_sizes(|path| nar_size(cx, spec.content.as_ref(), path))?;
     Ok(Cow::Owned(closure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outline(paths: &[(&str, u64)]) -> LayerOutline {
+        let path = |(name, _): &(&str, u64)| {
+            let path = format!("{}-{name}", "0".repeat(32)).parse().unwrap();
+            (path, None)
+        };
+        LayerOutline {
+            spec: LayerSpec {
+                store_dir: "/nix/store".parse().unwrap(),
+                content: LayerContent::StorePaths(paths.iter().map(path).collect()),
+            },
+            key: None,
+            nar_size: 0,
+            nar_sizes: paths.iter().map(|(_, size)| *size).collect(),
+            strategy: String::new(),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_layer_is_called_by_its_largest_path() {
+        for (paths, label, summary) in [
+            (&[("a", 1)][..], "a", "a"),
+            (&[("a", 1), ("b", 3), ("c", 2)], "b", "b and 2 more"),
+            (&[("c", 1), ("a", 1), ("b", 1)], "a", "a and 2 more"),
+        ] {
+            let layer = outline(paths);
+            assert_eq!((layer.label(), &*layer.summary()), (label, summary));
+        }
+        let mut without_sizes = outline(&[("b", 1), ("a", 1)]);
+        without_sizes.nar_sizes.clear();
+        assert_eq!(without_sizes.summary(), "a and 1 more");
+        let mut root_tree = outline(&[]);
+        root_tree.spec.content = LayerContent::RootTree(crate::plan::RootTree::default());
+        assert_eq!(root_tree.summary(), "root tree");
+    }
 }

@@ -1,6 +1,6 @@
 //! Config and manifest bytes from layer records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -12,16 +12,10 @@ use crate::oci::{Descriptor, MediaType, Timestamp, annotation, canonical_json};
 use crate::store::StorePath;
 
 use super::ImageConfig;
+use super::table::ImageTable;
 
-/// What the history says made a layer.
+/// What the history says made a layer; what is in it follows.
 const CREATED_BY: &str = "nix2oci";
-
-/// How many bytes the lists of store paths may have in one manifest: some
-/// 40,000 store paths.
-///
-/// Registries need take no manifest of over 4 MiB ("Pushing Manifests" in the
-/// OCI distribution specification 1.1), and there must be room for the rest.
-const MAX_STORE_PATHS_BYTES: usize = 2 << 20;
 
 /// A layer as the config and the manifest tell of it.
 #[derive(Debug, Clone)]
@@ -30,10 +24,11 @@ pub struct ImageLayer<'a> {
     pub record: &'a LayerRecord,
     /// Its key, if its NAR hashes were known.
     pub key: Option<LayerKey>,
-    /// The store paths in it, in the order in which they are packed.
-    pub paths: Vec<StorePath>,
-    /// What it holds, for people: the history's comment.
-    pub comment: String,
+    /// The store paths in it, in the order in which they are packed, with their
+    /// NAR sizes in bytes as far as they are known.
+    pub paths: Vec<(StorePath, Option<u64>)>,
+    /// What it holds, for people: the history says so. May be empty.
+    pub summary: String,
 }
 
 /// A manifest's exact bytes: what was hashed is what is written.
@@ -63,26 +58,26 @@ pub struct AssembledImage {
 /// Makes config and manifest of an image with these layers, bottom first.
 ///
 /// A function of its arguments: no clock, no environment. The history has one
-/// entry a layer. The descriptor of a layer says what a later build wants to
-/// know: [`annotation::LAYER_KEY`], [`annotation::STORE_PATHS`] and
-/// [`annotation::UNCOMPRESSED_SIZE`]. The store paths are left out of the whole
-/// image if the lists of all layers together exceed 2 MiB.
+/// entry a layer. What a later build wants to know of the layers is in one
+/// annotation of the manifest, [`annotation::LAYERS`]; it wins over one of that
+/// name in the config, and it is left out if it had more than 2 MiB.
 pub fn assemble(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Result<AssembledImage> {
     let config_blob = BytesBlob::new(
         MediaType::ImageConfig,
         canonical_json(&config_document(config, layers)),
     );
-    let lists = store_path_lists(layers);
+    let descriptors: Vec<Descriptor> = layers.iter().map(|l| l.record.descriptor()).collect();
+    let mut annotations = config.annotations.clone();
+    match ImageTable::of(layers).to_annotation(&descriptors) {
+        Some(table) => annotations.insert(annotation::LAYERS.to_owned(), table),
+        None => annotations.remove(annotation::LAYERS),
+    };
     let manifest = Manifest {
         schema_version: 2,
         media_type: MediaType::ImageManifest,
         config: config_blob.descriptor(),
-        layers: layers
-            .iter()
-            .zip(lists)
-            .map(|(layer, list)| layer_descriptor(layer, list))
-            .collect(),
-        annotations: &config.annotations,
+        layers: descriptors,
+        annotations,
     };
     let manifest = BytesBlob::new(MediaType::ImageManifest, canonical_json(&manifest))
         .with_platform(config.platform.clone());
@@ -101,49 +96,14 @@ struct Manifest<'a> {
     config: &'a Descriptor,
     layers: Vec<Descriptor>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-}
-
-/// Returns each layer's list of store paths; no list at all if together they
-/// have too many bytes. An image tells all of its paths or none: half of them
-/// would look like an image with fewer paths.
-fn store_path_lists(layers: &[ImageLayer<'_>]) -> Vec<Option<String>> {
-    let lists: Vec<String> = layers
-        .iter()
-        .map(|layer| {
-            let names: Vec<&str> = layer.paths.iter().map(StorePath::as_str).collect();
-            names.join(" ")
-        })
-        .collect();
-    let fit = lists.iter().map(String::len).sum::<usize>() <= MAX_STORE_PATHS_BYTES;
-    lists
-        .into_iter()
-        .map(|list| Some(list).filter(|list| fit && !list.is_empty()))
-        .collect()
-}
-
-fn layer_descriptor(layer: &ImageLayer<'_>, store_paths: Option<String>) -> Descriptor {
-    let uncompressed_size = Some(layer.record.uncompressed_size.to_string());
-    let annotations: HashMap<String, String> = [
-        (annotation::LAYER_KEY, layer.key.map(|key| key.to_string())),
-        (annotation::STORE_PATHS, store_paths),
-        (annotation::UNCOMPRESSED_SIZE, uncompressed_size),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-    .collect();
-    let mut descriptor = layer.record.descriptor();
-    descriptor.set_annotations(Some(annotations));
-    descriptor
+    annotations: BTreeMap<String, String>,
 }
 
 /// An entry of the config's history.
 #[derive(Serialize)]
-struct History<'a> {
+struct History {
     created: Timestamp,
-    created_by: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    comment: &'a str,
+    created_by: String,
 }
 
 /// Returns the config document: what the user decided, then what follows from
@@ -153,8 +113,9 @@ fn config_document(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Map<Strin
     let diff_ids = layers.iter().map(|layer| layer.record.diff_id);
     let history = layers.iter().map(|layer| History {
         created: config.created.unwrap_or_default(),
-        created_by: CREATED_BY,
-        comment: &layer.comment,
+        created_by: format!("{CREATED_BY} {}", layer.summary)
+            .trim_end()
+            .to_owned(),
     });
     let fields = [
         ("created", Some(json!(config.created.unwrap_or_default()))),
@@ -213,6 +174,12 @@ mod tests {
         format!("{hash}-{name}").parse().unwrap()
     }
 
+    /// The table of the golden image's layers; `table_bytes` has the form.
+    const TABLE: &str = concat!(
+        "ARHMQr3QpH0XLNXpohVQzFUCBe7u7u7u7u7u7u7u7u7u7u7u7u7uBAAEfQAgUpSlKUpSlKUpSlKU",
+        "pSlKUpSlKUoAAAAAAAAAAAAAAAAAAAAAAAAAAEvPyUxK1jXSMzHgSiwo4AIA",
+    );
+
     /// The exact bytes: a change here is a change of every image's digest and
     /// gets its own line in the changelog.
     #[test]
@@ -223,6 +190,9 @@ mod tests {
         config.set_env("PATH=/bin").unwrap();
         config.set_annotation("org.example.b=2").unwrap();
         config.set_annotation("org.example.a=1").unwrap();
+        config
+            .set_annotation(&format!("{}=not this one", annotation::LAYERS))
+            .unwrap();
         config.other.insert("rootfs".into(), json!("not this one"));
         config
             .other
@@ -238,14 +208,17 @@ mod tests {
                 ImageLayer {
                     record: &bottom,
                     key: Some(key),
-                    paths: vec![path('a', "glibc-2.40"), path('0', "app")],
-                    comment: "glibc".into(),
+                    paths: vec![
+                        (path('a', "glibc-2.40"), Some(1000)),
+                        (path('0', "app"), None),
+                    ],
+                    summary: "glibc-2.40 and 1 more".into(),
                 },
                 ImageLayer {
                     record: &top,
                     key: None,
                     paths: Vec::new(),
-                    comment: String::new(),
+                    summary: String::new(),
                 },
             ],
         )
@@ -258,7 +231,7 @@ mod tests {
                     r#"{{"architecture":"arm","author":"somebody","#,
                     r#""config":{{"Entrypoint":["/bin/app"],"Env":["PATH=/bin"]}},"#,
                     r#""created":"1970-01-01T00:00:01Z","#,
-                    r#""history":[{{"comment":"glibc","created":"1970-01-01T00:00:01Z","created_by":"nix2oci"}},"#,
+                    r#""history":[{{"created":"1970-01-01T00:00:01Z","created_by":"nix2oci glibc-2.40 and 1 more"}},"#,
                     r#"{{"created":"1970-01-01T00:00:01Z","created_by":"nix2oci"}}],"#,
                     r#""os":"linux","rootfs":{{"diff_ids":["sha256:{}","sha256:{}"],"type":"layers"}},"#,
                     r#""variant":"v7","x-other":{{"a":2,"b":1}}}}"#,
@@ -271,21 +244,17 @@ mod tests {
             from_utf8(image.manifest.blob.bytes()).unwrap(),
             format!(
                 concat!(
-                    r#"{{"annotations":{{"org.example.a":"1","org.example.b":"2"}},"#,
+                    r#"{{"annotations":{{"dev.nix2oci.layers":"{}","org.example.a":"1","org.example.b":"2"}},"#,
                     r#""config":{{"digest":"{}","mediaType":"application/vnd.oci.image.config.v1+json","size":{}}},"#,
-                    r#""layers":[{{"annotations":{{"dev.nix2oci.layer-key":"sha256:{}","#,
-                    r#""dev.nix2oci.store-paths":"{}-glibc-2.40 {}-app","#,
-                    r#""dev.nix2oci.uncompressed-size":"2048"}},"digest":"sha256:{}","#,
+                    r#""layers":[{{"digest":"sha256:{}","#,
                     r#""mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":101}},"#,
-                    r#"{{"annotations":{{"dev.nix2oci.uncompressed-size":"2048"}},"digest":"sha256:{}","#,
+                    r#"{{"digest":"sha256:{}","#,
                     r#""mediaType":"application/vnd.oci.image.layer.v1.tar","size":102}}],"#,
                     r#""mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}}"#,
                 ),
+                TABLE,
                 image.config.digest(),
                 image.config.bytes().len(),
-                hex("ee"),
-                "a".repeat(32),
-                "0".repeat(32),
                 hex("11"),
                 hex("12"),
             )
@@ -302,34 +271,32 @@ mod tests {
         assert_eq!(descriptor.platform().as_ref(), Some(&config.platform));
         let document: Value = serde_json::from_slice(manifest.blob.bytes()).unwrap();
         assert_eq!(document["layers"], json!([]));
-        assert_eq!(document.get("annotations"), None);
+        // Even of no layer there is a table, which is not that of others.
+        assert!(document["annotations"][annotation::LAYERS].is_string());
     }
 
     #[test]
-    fn an_image_tells_all_of_its_store_paths_or_none() {
+    fn an_image_with_too_many_store_paths_tells_none() {
         let record = record(1, MediaType::ImageLayerGzip);
-        let config = ImageConfig::new(parse_platform("linux/arm64").unwrap());
-        // Of 244 bytes each, which is 245 with the space to the next.
-        let paths = |count| vec![path('x', &"n".repeat(211)); count];
-        let lengths = |last: StorePath| {
-            let layers =
-                [paths(4000), [paths(4559), vec![last]].concat()].map(|paths| ImageLayer {
-                    record: &record,
-                    key: None,
-                    paths,
-                    comment: String::new(),
-                });
+        let mut config = ImageConfig::new(parse_platform("linux/arm64").unwrap());
+        config
+            .set_annotation(&format!("{}=of another image", annotation::LAYERS))
+            .unwrap();
+        let annotations = |count: u32| {
+            let path = |n: u32| (path('x', &n.to_string()), None);
+            let layers = [ImageLayer {
+                record: &record,
+                key: None,
+                paths: (0..count).map(path).collect(),
+                summary: String::new(),
+            }];
             let manifest = assemble(&config, &layers).unwrap().manifest;
-            let document: Value = serde_json::from_slice(manifest.blob.bytes()).unwrap();
-            [0, 1].map(|layer| {
-                let annotations = &document["layers"][layer]["annotations"];
-                assert_eq!(annotations[annotation::UNCOMPRESSED_SIZE], "2048");
-                annotations[annotation::STORE_PATHS].as_str().map(str::len)
-            })
+            let mut manifest: Value = serde_json::from_slice(manifest.blob.bytes()).unwrap();
+            manifest["annotations"].take()
         };
-        let fills = [4000 * 245 - 1, 4559 * 245 + 33 + 165];
-        assert_eq!(fills.iter().sum::<usize>(), 2 << 20);
-        assert_eq!(lengths(path('y', &"n".repeat(165))), fills.map(Some));
-        assert_eq!(lengths(path('y', &"n".repeat(166))), [None, None]);
+        assert_eq!(annotations(65_537), Value::Null);
+        let table = annotations(65_536);
+        let table = table[annotation::LAYERS].as_str().unwrap();
+        assert!((500_000..2 << 20).contains(&table.len()), "{}", table.len());
     }
 }

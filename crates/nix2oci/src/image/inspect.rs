@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layer::survey;
-use crate::oci::{Platform, annotation, descriptor_digest};
+use crate::oci::{Platform, descriptor_digest};
 use crate::parallel;
 use crate::store::StoreDir;
 
@@ -17,6 +17,7 @@ use super::document::parse;
 use super::efficiency::efficiency;
 use super::select::platform_text;
 use super::{ImageReader, LayerEfficiency, StoredImage, StoredLayer};
+use super::{ImageReader, ImageTable, StoredImage, StoredLayer, TablePath};
 
 /// The version of [`ImageSummary`] as JSON. A field that changes its meaning
 /// or goes is a new version; a new field is not.
@@ -104,8 +105,15 @@ pub struct LayerSummary {
     /// The digest of the tar.
     #[serde(serialize_with = "text")]
     pub diff_id: DiffId,
-    /// The layer's key, if an annotation tells it.
+    /// The beginning of the layer's key, if the image tells it:
+    /// `sha256:<40 digits>…`.
     pub key: Option<String>,
+    /// The store paths in it, in the order in which they are packed, if the
+    /// image tells them: in full, or `abcdefgh…-name` if only the beginning of
+    /// the hash is told.
+    pub paths: Option<Vec<String>>,
+    /// The NAR sizes of [`paths`](Self::paths) in bytes.
+    pub nar_sizes: Option<Vec<Option<u64>>>,
     /// The comment of its history entry.
     pub comment: Option<String>,
     /// The command of its history entry.
@@ -170,7 +178,7 @@ pub fn inspect(
         .then(|| efficiency(cx, reader, &image, &options.store_dir))
         .transpose()?;
     let raw: serde_json::Value = parse(reader.name(), image.raw_config.bytes())?;
-    let layers = layers(&image, &contents);
+    let layers = layers(&image, &options.store_dir, &contents);
     let sizes = layers.iter().map(|layer| layer.size);
     let documents = image.raw_manifest.blob.bytes().len() + image.raw_config.bytes().len();
     let mut platform = Platform::default();
@@ -220,26 +228,37 @@ fn image_media_type(image: &StoredImage) -> String {
         .to_string()
 }
 
-fn layers(image: &StoredImage, contents: &[Option<LayerContents>]) -> Vec<LayerSummary> {
+fn layers(
+    image: &StoredImage,
+    store_dir: &StoreDir,
+    contents: &[Option<LayerContents>],
+) -> Vec<LayerSummary> {
     let history = image.config.history().as_deref().unwrap_or_default();
     let mut history = history
         .iter()
         .filter(|entry| entry.empty_layer() != Some(true));
+    let table = ImageTable::read(&image.manifest).unwrap_or_default();
+    let full = |told: &TablePath| match told.path.whole() {
+        Some(path) => store_dir.join(&path),
+        None => told.path.to_string(),
+    };
     image
         .layers
         .iter()
         .zip(contents)
-        .map(|(layer, contents)| {
+        .enumerate()
+        .map(|(at, (layer, contents))| {
             let entry = history.next();
-            let annotations = layer.descriptor.annotations().as_ref();
+            let told = table.layers.get(at);
+            let paths = told.map(|told| &told.paths);
             LayerSummary {
                 digest: layer.descriptor.digest().to_string(),
                 size: layer.descriptor.size(),
                 media_type: layer.descriptor.media_type().to_string(),
                 diff_id: layer.diff_id,
-                key: annotations
-                    .and_then(|a| a.get(annotation::LAYER_KEY))
-                    .cloned(),
+                key: told.and_then(|told| told.key).map(|key| key.to_string()),
+                paths: paths.map(|paths| paths.iter().map(full).collect()),
+                nar_sizes: paths.map(|paths| paths.iter().map(|path| path.nar_size).collect()),
                 comment: entry.and_then(|entry| entry.comment().clone()),
                 created_by: entry.and_then(|entry| entry.created_by().clone()),
                 contents: contents.clone(),

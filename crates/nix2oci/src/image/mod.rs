@@ -2,7 +2,7 @@
 //!
 //! - [`ImageConfig`]: what an image's config says besides its layers
 //! - [`assemble`]: config and manifest from layer records; no I/O
-//! - [`layer_records`], [`layer_store_paths`]: what a manifest says of layers
+//! - [`ImageTable`], [`layer_records`]: what a manifest says of its layers
 //! - [`ImageSource`] and [`recognise`]: where an image is read from
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
 //!   it, and its blobs through a [`VerifyingReader`]
@@ -35,6 +35,8 @@ mod reference_scanner;
 mod references;
 mod select;
 mod source;
+mod table;
+mod table_bytes;
 mod tree;
 mod verify;
 mod walk;
@@ -57,7 +59,9 @@ pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use records::{layer_records, layer_store_paths};
 pub use references::{ImageClosure, RootReason, image_closure};
+pub use records::layer_records;
 pub(crate) use select::is_manifest;
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
+pub use table::{ImageTable, TableLayer, TablePath};
 pub use tree::{ImageTree, TreeDocument};
 pub use verify::VerifyingReader;

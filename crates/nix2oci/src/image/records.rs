@@ -3,20 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::layer::{LayerKey, LayerRecord};
-use crate::oci::{Descriptor, ImageConfiguration, ImageManifest, annotation, descriptor_digest};
-use crate::store::StorePath;
+use crate::layer::{LayerKeyPrefix, LayerRecord};
+use crate::oci::{Descriptor, ImageConfiguration, ImageManifest, descriptor_digest};
 
-/// Returns the records of an image's layers by their keys, as
+use super::table::{ImageTable, TableLayer};
+
+/// Returns the records of an image's layers by the beginnings of their keys, as
 /// [`assemble`](super::assemble) put them into manifest and config.
 ///
-/// A layer is left out, and is no error, if it says nothing of itself or
-/// something that this library does not write: a key, digest or size that is
-/// malformed, a media type that is not one of our three, a blob that lies
-/// elsewhere (`urls`), a tar that is not compressed and yet has another digest
-/// or size than its blob. Layers that have one key and are not the same are
-/// all left out, and all of the image are if config and manifest do not have
-/// the same number of layers.
+/// None if the image has no [`ImageTable`], or one of other layers. A layer is
+/// left out, and is no error, if it says nothing of itself or something that
+/// this library does not write: a digest that is malformed, a media type that
+/// is not one of our three, a blob that lies elsewhere (`urls`), a tar that is
+/// not compressed and yet has another digest or size than its blob. Layers that
+/// have one key and are not the same are all left out, and all of the image are
+/// if config and manifest do not have the same number of layers.
 ///
 /// # What may be believed
 ///
@@ -25,22 +26,23 @@ use crate::store::StorePath;
 /// ask only images that lie where the new one goes, or that the user named. The
 /// blob may be gone; a registry says so when it takes a manifest with it.
 ///
-/// A program that copied the image may have compressed its layers anew.
-/// skopeo 1.9 drops the annotations then; for programs that keep them, compare
-/// the record's media type with that of the compression that is wanted.
+/// A program that copied the image may have compressed its layers anew. skopeo
+/// 1.9 drops the annotations then; where they are kept, the table is not that
+/// of these layers.
 pub fn layer_records(
     manifest: &ImageManifest,
     config: &ImageConfiguration,
-) -> BTreeMap<LayerKey, LayerRecord> {
+) -> BTreeMap<LayerKeyPrefix, LayerRecord> {
     let layers = manifest.layers();
     let diff_ids = config.rootfs().diff_ids();
-    if layers.len() != diff_ids.len() {
-        return BTreeMap::new();
-    }
     let mut records = BTreeMap::new();
+    let table = match ImageTable::read(manifest) {
+        Some(table) if layers.len() == diff_ids.len() => table,
+        _ => return records,
+    };
     let mut contradicted = BTreeSet::new();
-    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
-        let Some((key, record)) = layer_record(descriptor, diff_id) else {
+    for ((descriptor, diff_id), said) in layers.iter().zip(diff_ids).zip(&table.layers) {
+        let Some((key, record)) = layer_record(descriptor, diff_id, said) else {
             continue;
         };
         if *records.entry(key).or_insert_with(|| record.clone()) != record {
@@ -51,63 +53,34 @@ pub fn layer_records(
     records
 }
 
-fn layer_record(descriptor: &Descriptor, diff_id: &str) -> Option<(LayerKey, LayerRecord)> {
-    let key = text(descriptor, annotation::LAYER_KEY)?.parse().ok()?;
+fn layer_record(
+    descriptor: &Descriptor,
+    diff_id: &str,
+    said: &TableLayer,
+) -> Option<(LayerKeyPrefix, LayerRecord)> {
     let record = LayerRecord {
         diff_id: diff_id.parse().ok()?,
-        uncompressed_size: decimal(text(descriptor, annotation::UNCOMPRESSED_SIZE)?)?,
+        uncompressed_size: said.uncompressed_size,
         digest: descriptor_digest(descriptor)?,
         size: descriptor.size(),
         media_type: descriptor.media_type().clone(),
     };
     let lies_elsewhere = descriptor.urls().as_ref().is_some_and(|u| !u.is_empty());
-    (record.is_plausible() && !lies_elsewhere).then_some((key, record))
-}
-
-/// Returns the store paths in a layer, in the order in which they are packed,
-/// as its descriptor tells them: [`annotation::STORE_PATHS`].
-///
-/// `None` if it tells none, or something that is no list of different store
-/// paths. What is in the layer may be another matter; see [`layer_records`].
-pub fn layer_store_paths(descriptor: &Descriptor) -> Option<Vec<StorePath>> {
-    let list = text(descriptor, annotation::STORE_PATHS)?;
-    let paths: Vec<StorePath> = list
-        .split(' ')
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .ok()?;
-    let different: BTreeSet<&StorePath> = paths.iter().collect();
-    (different.len() == paths.len()).then_some(paths)
-}
-
-fn text<'a>(descriptor: &'a Descriptor, annotation: &str) -> Option<&'a str> {
-    let annotations = descriptor.annotations().as_ref()?;
-    annotations.get(annotation).map(String::as_str)
-}
-
-/// Reads a number that is written as we write it: no sign, no zero in front.
-fn decimal(text: &str) -> Option<u64> {
-    let number: u64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
+    (record.is_plausible() && !lies_elsewhere).then_some((said.key?, record))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use crate::digest::{DiffId, Digest};
     use crate::image::{ImageConfig, ImageLayer, assemble};
-    use crate::layer::Codec;
-    use crate::oci::parse_platform;
+    use crate::layer::{Codec, LayerKey};
+    use crate::oci::{annotation, parse_platform};
+    use crate::store::{StorePath, nix32};
 
     use super::*;
-
-    const KEY: &str = annotation::LAYER_KEY;
-    const SIZE: &str = annotation::UNCOMPRESSED_SIZE;
-    const PATHS: &str = annotation::STORE_PATHS;
 
     fn record(n: u8, codec: Codec) -> LayerRecord {
         let diff_id = DiffId::new(Digest::from([n; 32]));
@@ -128,9 +101,12 @@ mod tests {
         Digest::from([n; 32]).to_string().parse().unwrap()
     }
 
-    fn paths(names: &[&str]) -> Vec<StorePath> {
-        let path = |name| format!("{}-{name}", "0".repeat(32)).parse().unwrap();
-        names.iter().map(path).collect()
+    /// Returns store paths whose hashes are the beginning of `digest`.
+    fn paths(digest: u8, names: &[&str]) -> Vec<(StorePath, Option<u64>)> {
+        let path = |name| format!("{}-{name}", nix32::encode(&[digest; 20]));
+        let sized = |(name, size)| (path(name).parse().unwrap(), size);
+        let sizes = [Some(120), None, Some(5), Some(u64::MAX)];
+        names.iter().copied().zip(sizes).map(sized).collect()
     }
 
     /// Returns manifest and config of an image as they come back from a
@@ -159,53 +135,46 @@ mod tests {
             ImageLayer {
                 record: &below,
                 key: Some(key(7)),
-                paths: paths(&["a", "b"]),
-                comment: String::new(),
+                paths: paths(1, &["a", "b"]),
+                summary: String::new(),
             },
             ImageLayer {
                 record: &above,
                 key: Some(key(8)),
                 paths: Vec::new(),
-                comment: String::new(),
+                summary: String::new(),
             },
         ])
     }
 
     /// Returns the keys that are left after a change of manifest or config.
-    fn keys_after(change: impl FnOnce(&mut Value, &mut Value)) -> Vec<LayerKey> {
+    fn keys_after(change: impl FnOnce(&mut Value, &mut Value)) -> Vec<LayerKeyPrefix> {
         let (mut manifest, mut config) = two_layers();
         change(&mut manifest, &mut config);
         let (manifest, config) = read((manifest, config));
         layer_records(&manifest, &config).into_keys().collect()
     }
 
+    /// Writes the table anew for the layers that the manifest has now, as
+    /// somebody does who wants to be believed.
+    fn tell(manifest: &mut Value, change: impl FnOnce(&mut ImageTable)) {
+        let mut table = ImageTable::read(&read(two_layers()).0).unwrap();
+        change(&mut table);
+        let layers: Vec<Descriptor> = serde_json::from_value(manifest["layers"].clone()).unwrap();
+        manifest["annotations"][annotation::LAYERS] = json!(table.to_annotation(&layers).unwrap());
+    }
+
+    const BOTH: [u8; 2] = [7, 8];
+
+    fn prefixes(keys: &[u8]) -> Vec<LayerKeyPrefix> {
+        keys.iter().map(|n| key(*n).prefix()).collect()
+    }
+
     #[test]
     fn a_layer_that_says_odd_things_is_left_out() {
-        assert_eq!(keys_after(|_, _| ()), [key(7), key(8)]);
-        let upper = key(7).to_string().to_uppercase();
-        let long = "9".repeat(40);
+        assert_eq!(keys_after(|_, _| ()), prefixes(&BOTH));
         let digest = |n: u8| Digest::from([n; 32]).to_string();
-        for (field, value) in [
-            (KEY, json!("")),
-            (KEY, json!("sha256:07")),
-            (KEY, json!(upper)),
-            (KEY, json!(format!("{} ", key(7)))),
-            (KEY, json!(format!("sha512:{}", "7".repeat(128)))),
-            (SIZE, json!("")),
-            (SIZE, json!("-1")),
-            (SIZE, json!("+4096")),
-            (SIZE, json!("04096")),
-            (SIZE, json!("4096 ")),
-            (SIZE, json!("4e3")),
-            (SIZE, json!("\u{664}")),
-            (SIZE, json!(long)),
-        ] {
-            let left = keys_after(|m, _| m["layers"][0]["annotations"][field] = value.clone());
-            assert_eq!(left, [key(8)], "{field} {value}");
-        }
         for (layer, field, value) in [
-            (0, "annotations", json!({})),
-            (0, "annotations", Value::Null),
             (0, "mediaType", json!("application/octet-stream")),
             (
                 0,
@@ -236,29 +205,75 @@ mod tests {
                 json!("application/vnd.oci.image.layer.v1.tar+zstd"),
             ),
         ] {
-            let left = keys_after(|m, _| m["layers"][layer][field] = value.clone());
-            assert_eq!(left, [key(8 - layer as u8)], "{field} {value}");
+            let left = keys_after(|m, _| {
+                m["layers"][layer][field] = value.clone();
+                tell(m, |_| ());
+            });
+            assert_eq!(left, prefixes(&[8 - layer as u8]), "{field} {value}");
         }
         for diff_id in ["", "sha256:00", "no digest at all", &"x".repeat(10_000)] {
             let left = keys_after(|_, c| c["rootfs"]["diff_ids"][0] = json!(diff_id));
-            assert_eq!(left, [key(8)], "{diff_id}");
+            assert_eq!(left, prefixes(&[8]), "{diff_id}");
         }
+        let left = keys_after(|m, _| tell(m, |table| table.layers[0].key = None));
+        assert_eq!(left, prefixes(&[8]));
+        let left = keys_after(|m, _| tell(m, |table| table.layers[1].uncompressed_size += 512));
+        assert_eq!(left, prefixes(&[7]), "it is not compressed");
     }
 
     #[test]
     fn layers_that_contradict_each_other_are_left_out() {
-        let both = |size: &'static str| {
+        let both = |size: u64| {
             move |manifest: &mut Value, config: &mut Value| {
-                let mut copy = manifest["layers"][0].clone();
-                copy["annotations"][SIZE] = json!(size);
+                let copy = manifest["layers"][0].clone();
                 let diff_id = config["rootfs"]["diff_ids"][0].clone();
                 manifest["layers"].as_array_mut().unwrap().push(copy);
                 let diff_ids = config["rootfs"]["diff_ids"].as_array_mut().unwrap();
                 diff_ids.push(diff_id);
+                tell(manifest, |table| {
+                    let mut copy = table.layers[0].clone();
+                    copy.paths.clear();
+                    copy.uncompressed_size = size;
+                    table.layers.push(copy);
+                });
             }
         };
-        assert_eq!(keys_after(both("4096")), [key(7), key(8)]);
-        assert_eq!(keys_after(both("4608")), [key(8)]);
+        assert_eq!(keys_after(both(4096)), prefixes(&BOTH));
+        assert_eq!(keys_after(both(4608)), prefixes(&[8]));
+    }
+
+    #[test]
+    fn the_table_of_other_layers_is_not_believed() {
+        type Change = fn(&mut Value);
+        let changes: [(&str, Change); 6] = [
+            ("no annotation", |m| m["annotations"] = Value::Null),
+            ("rebased", |m| {
+                m["layers"][0]["digest"] = json!(Digest::from([9; 32]).to_string());
+            }),
+            ("appended", |m| {
+                let copy = m["layers"][1].clone();
+                m["layers"].as_array_mut().unwrap().push(copy);
+            }),
+            ("reordered", |m| {
+                m["layers"].as_array_mut().unwrap().reverse();
+            }),
+            ("cut", |m| {
+                m["layers"].as_array_mut().unwrap().pop();
+            }),
+            ("no text", |m| {
+                m["annotations"][annotation::LAYERS] = json!("");
+            }),
+        ];
+        for (what, change) in changes {
+            let changed = |manifest: &mut Value, config: &mut Value| {
+                change(manifest);
+                // So that only the table knows.
+                let layers = manifest["layers"].as_array().unwrap().len();
+                let id = config["rootfs"]["diff_ids"][0].clone();
+                config["rootfs"]["diff_ids"] = json!(vec![id; layers]);
+            };
+            assert_eq!(keys_after(changed), [], "{what}");
+        }
     }
 
     #[test]
@@ -269,45 +284,14 @@ mod tests {
         let longer = |manifest: &mut Value, _: &mut Value| {
             let copy = manifest["layers"][0].clone();
             manifest["layers"].as_array_mut().unwrap().push(copy);
+            tell(manifest, |table| {
+                let mut copy = table.layers[0].clone();
+                copy.paths.clear();
+                table.layers.push(copy);
+            });
         };
         assert_eq!(keys_after(shorter), []);
         assert_eq!(keys_after(longer), []);
-    }
-
-    #[test]
-    fn only_a_list_of_store_paths_is_one() {
-        let (manifest, _) = two_layers();
-        let descriptor = |list: Option<&str>| -> Descriptor {
-            let mut layer = manifest["layers"][0].clone();
-            let annotations = layer["annotations"].as_object_mut().unwrap();
-            annotations.remove(PATHS);
-            annotations.extend(list.map(|list| (PATHS.to_owned(), json!(list))));
-            serde_json::from_value(layer).unwrap()
-        };
-        let good = format!("{0}-b {0}-a", "0".repeat(32));
-        let read = layer_store_paths(&descriptor(Some(&good)));
-        assert_eq!(read, Some(paths(&["b", "a"])));
-        assert_eq!(layer_store_paths(&descriptor(None)), None);
-        for list in [
-            "".to_owned(),
-            " ".to_owned(),
-            format!("{good} "),
-            format!(" {good}"),
-            good.replace(' ', "  "),
-            good.replace(' ', "\n"),
-            good.replace(' ', ","),
-            format!("/nix/store/{good}"),
-            format!("{good} {0}-..", "0".repeat(32)),
-            format!("{good} {0}-a/../b", "0".repeat(32)),
-            format!("{good} {0}-a", "0".repeat(32)),
-            format!("{good} \0"),
-        ] {
-            assert_eq!(
-                layer_store_paths(&descriptor(Some(&list))),
-                None,
-                "{list:?}"
-            );
-        }
     }
 
     proptest! {
@@ -330,30 +314,14 @@ mod tests {
                 .map(|(((_, has_key, count), record), n)| ImageLayer {
                     record,
                     key: has_key.then(|| key(n)),
-                    paths: paths(&["d", "b", "c", "a"][..*count]),
-                    comment: String::new(),
+                    paths: paths(n, &["d", "b", "c", "a"][..*count]),
+                    summary: String::new(),
                 })
                 .collect();
             let (manifest, config) = read(documents(&given));
-            let with_key = given.iter().filter_map(|l| Some((l.key?, l.record.clone())));
+            let with_key = given.iter().filter_map(|l| Some((l.key?.prefix(), l.record.clone())));
             prop_assert_eq!(layer_records(&manifest, &config), with_key.collect());
-            for (descriptor, layer) in manifest.layers().iter().zip(&given) {
-                let told = layer_store_paths(descriptor).unwrap_or_default();
-                prop_assert_eq!(&told, &layer.paths);
-            }
-        }
-
-        #[test]
-        fn a_list_of_anything_is_a_list_or_not(list in "(0{31}[0u]-[ab/]{1,2} {0,2}){0,3}") {
-            let (manifest, _) = two_layers();
-            let mut layer = manifest["layers"][0].clone();
-            layer["annotations"][PATHS] = json!(list);
-            let descriptor: Descriptor = serde_json::from_value(layer).unwrap();
-            if let Some(paths) = layer_store_paths(&descriptor) {
-                let names: Vec<&str> = paths.iter().map(StorePath::as_str).collect();
-                prop_assert_eq!(names.join(" "), list);
-                prop_assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
-            }
+            prop_assert_eq!(ImageTable::read(&manifest), Some(ImageTable::of(&given)));
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use entries::{EntryVisitor, read_entries};
 pub(crate) use pack::LayerStore;
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
 pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
-pub use record::{LayerContent, LayerKey, LayerRecord, LayerSpec};
+pub use record::{LayerContent, LayerKey, LayerKeyPrefix, LayerRecord, LayerSpec};
 #[cfg(feature = "registry")]
 pub(crate) use spool::Spool;
 pub(crate) use spool::{SpoolPlace, SpooledBlob};

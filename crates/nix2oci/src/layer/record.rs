@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
+
 use crate::digest::{DiffId, Digest, Hasher, ParseDigestError};
 use crate::oci::{Descriptor, MediaType};
 use crate::plan::{RootNode, RootTree};
@@ -81,6 +83,14 @@ impl LayerSpec {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerKey(Digest);
 
+impl LayerKey {
+    /// Returns the beginning of the key.
+    pub fn prefix(&self) -> LayerKeyPrefix {
+        let (prefix, _) = self.0.as_bytes().split_at(LayerKeyPrefix::BYTES);
+        LayerKeyPrefix(prefix.try_into().expect("it was split after so many bytes"))
+    }
+}
+
 impl fmt::Display for LayerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -98,6 +108,41 @@ impl FromStr for LayerKey {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
+    }
+}
+
+/// The beginning of a [`LayerKey`], as images tell it: 20 bytes, the 160 bits
+/// that the hash of a Nix store path has. Two keys that begin so are one.
+///
+/// Shown as `sha256:<40 hexadecimal digits>…`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerKeyPrefix([u8; Self::BYTES]);
+
+impl LayerKeyPrefix {
+    /// Bytes that it has.
+    pub const BYTES: usize = 20;
+
+    /// Returns the bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+impl From<[u8; LayerKeyPrefix::BYTES]> for LayerKeyPrefix {
+    fn from(bytes: [u8; LayerKeyPrefix::BYTES]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for LayerKeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}…", HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for LayerKeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

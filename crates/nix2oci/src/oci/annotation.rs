@@ -9,18 +9,11 @@ pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// image that has no name in it.
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// The [`LayerKey`](crate::layer::LayerKey) of a layer, on its descriptor in
-/// the manifest. A later build finds the layer by it and packs nothing.
-pub const LAYER_KEY: &str = "dev.nix2oci.layer-key";
-
-/// The store paths in a layer, on its descriptor: base names (`HASH-NAME`) in
-/// the order in which they are packed, one space between two. Who asks what is
-/// in an image, or which of its paths changed, need not fetch its layers.
+/// What is in each layer, on the manifest: an
+/// [`ImageTable`](crate::image::ImageTable) as short text. A later build finds
+/// its layers by it and packs nothing; who asks what is in an image, or which
+/// of its paths changed, need not fetch a layer.
 ///
-/// It is missing on a layer without store paths, and on all layers of an image
-/// whose lists would make its manifest too large for a registry.
-pub const STORE_PATHS: &str = "dev.nix2oci.store-paths";
-
-/// The bytes of a layer's tar in decimal, on its descriptor. A runtime can tell
-/// from it how much room the layer takes, a later build what it need not pack.
-pub const UNCOMPRESSED_SIZE: &str = "dev.nix2oci.uncompressed-size";
+/// It is missing on an image whose table would make its manifest too large for
+/// a registry.
+pub const LAYERS: &str = "dev.nix2oci.layers";

@@ -18,6 +18,7 @@ mod quoted;
 
 pub use nar_hash::{NarHash, ParseNarHashError};
 pub use package_name::PackageName;
+pub(crate) use path::MAX_NAME_LEN;
 pub use path::{ParseStoreDirError, ParseStorePathError, StoreDir, StorePath};
 pub use path_info::PathInfo;
 pub use path_prefix::StorePathPrefix;

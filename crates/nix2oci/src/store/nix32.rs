@@ -4,7 +4,8 @@
 //! Source: `printHash32` and `parseHash32` in NixOS/nix,
 //! `src/libutil/hash.cc` (2.8).
 
-const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+/// The digits by their values.
+pub(crate) const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 /// Returns the number of digits for `bytes` bytes.
 pub const fn encoded_len(bytes: usize) -> usize {

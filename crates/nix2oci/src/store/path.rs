@@ -10,7 +10,7 @@ use super::{Quoted, nix32};
 /// Digits of the hash part of a store path.
 const HASH_LEN: usize = 32;
 /// Longest name part that Nix accepts.
-const MAX_NAME_LEN: usize = 211;
+pub(crate) const MAX_NAME_LEN: usize = 211;
 
 /// The base name of a store object: 32 digits of hash, `-`, and a name.
 ///

@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorClass, ErrorKind, Result};
-use crate::image::layer_records;
-use crate::layer::{LayerKey, LayerRecord};
+use crate::image::{ImageTable, layer_records};
+use crate::layer::{LayerKey, LayerKeyPrefix, LayerRecord};
 use crate::oci::{
     Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform, Reference,
-    annotation, descriptor_digest,
+    descriptor_digest,
 };
 use crate::registry::{FetchedManifest, Repository};
 
@@ -30,8 +30,8 @@ pub(super) struct Earlier {
     tags: BTreeMap<String, Digest>,
     /// Blobs of images that the repository has.
     blobs: BTreeSet<Digest>,
-    /// Layers by their keys.
-    records: BTreeMap<LayerKey, Known>,
+    /// Layers by the beginnings of their keys.
+    records: BTreeMap<LayerKeyPrefix, Known>,
     /// The repository has no tag at all.
     is_new: bool,
     /// The repository's own image said which keys its layers have.
@@ -87,7 +87,7 @@ impl Earlier {
 
     /// Returns what a layer with this key was.
     pub(super) fn record(&self, key: &LayerKey) -> Option<&Known> {
-        self.records.get(key)
+        self.records.get(&key.prefix())
     }
 
     /// Returns whether a layer that is not known is a new one, in all
@@ -211,7 +211,7 @@ impl Earlier {
     }
 
     /// Takes records; those that came first stay.
-    fn take(&mut self, records: BTreeMap<LayerKey, LayerRecord>, mount_from: Option<String>) {
+    fn take(&mut self, records: BTreeMap<LayerKeyPrefix, LayerRecord>, mount_from: Option<String>) {
         for (key, record) in records {
             self.records.entry(key).or_insert_with(|| Known {
                 record,
@@ -306,13 +306,10 @@ fn records(
     target: &Target<'_>,
     repository: &Repository,
     manifest: &ImageManifest,
-) -> Result<BTreeMap<LayerKey, LayerRecord>> {
-    let has_key = |layer: &Descriptor| {
-        let annotations = layer.annotations().as_ref();
-        annotations.is_some_and(|all| all.contains_key(annotation::LAYER_KEY))
-    };
-    let can_be_read = descriptor_digest(manifest.config()).is_some();
-    if !can_be_read || !manifest.layers().iter().any(has_key) {
+) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
+    let table = ImageTable::read(manifest).unwrap_or_default();
+    let has_keys = table.layers.iter().any(|layer| layer.key.is_some());
+    if !has_keys || descriptor_digest(manifest.config()).is_none() {
         return Ok(BTreeMap::new());
     }
     let (repository, config) = (repository.clone(), manifest.config().clone());

@@ -213,7 +213,7 @@ fn push_image(
 ) -> Result<PushReport> {
     let plan = plan(cx, spec)?;
     let earlier = Earlier::read(cx, target, options, Some(&spec.config.platform))?;
-    let labels = labels(spec, &plan);
+    let labels = labels(&plan);
     let jobs = plan.layers.iter().zip(&labels).map(|(outline, label)| Job {
         spec: outline.spec.clone(),
         media_type: spec.packing.compression.media_type(),

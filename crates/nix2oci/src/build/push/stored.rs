@@ -1,13 +1,14 @@
 //! Images that are made already.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{ImageReader, ImageTree, TreeDocument, layer_store_paths};
+use crate::image::{ImageReader, ImageTable, ImageTree, TreeDocument};
 use crate::layer::BytesBlob;
-use crate::oci::{Descriptor, Platform, descriptor_digest};
+use crate::oci::{Descriptor, ImageManifest, Platform, descriptor_digest};
 use crate::registry::{Mounted, Replayable};
 
 use super::earlier::Earlier;
@@ -156,7 +157,7 @@ impl Copy<'_> {
 
     fn tell_planned(&self, tree: &ImageTree) {
         let sizes: Vec<u64> = layers(tree).iter().map(Descriptor::size).collect();
-        let labels: Vec<String> = layers(tree).iter().map(label).collect();
+        let labels = labels(tree);
         self.cx.observer.event(&Event::Planned {
             layers: &sizes,
             labels: &labels,
@@ -259,15 +260,27 @@ fn sha256_of(image: &ImageReader, descriptor: &Descriptor) -> Result<Digest> {
     })
 }
 
-/// Returns what is in a blob, for people: the last of its store paths, which
-/// needs those before it, or as much of its digest as people compare.
-fn label(blob: &Descriptor) -> String {
-    if let Some(path) = layer_store_paths(blob).and_then(|mut paths| paths.pop()) {
-        return path.name().to_owned();
+/// Returns what is in each of the blobs that are told of, for people: the name
+/// of its largest store path, or as much of its digest as people compare.
+fn labels(tree: &ImageTree) -> Vec<String> {
+    let mut names: HashMap<String, String> = HashMap::new();
+    for document in tree.documents.iter().filter(|d| d.config.is_some()) {
+        let Ok(manifest) = serde_json::from_slice::<ImageManifest>(&document.bytes) else {
+            continue;
+        };
+        let table = ImageTable::read(&manifest).unwrap_or_default();
+        for (blob, layer) in manifest.layers().iter().zip(&table.layers) {
+            if let Some(largest) = layer.largest() {
+                names.insert(blob.digest().to_string(), largest.path.name().to_owned());
+            }
+        }
     }
-    let digest = blob.digest().to_string();
-    let hex = digest
-        .split_once(':')
-        .map_or(digest.as_str(), |(_, hex)| hex);
-    hex.chars().take(12).collect()
+    let label = |blob: &Descriptor| {
+        let digest = blob.digest().to_string();
+        names.remove(&digest).unwrap_or_else(|| {
+            let hex = digest.split_once(':').map_or(&*digest, |(_, hex)| hex);
+            hex.chars().take(12).collect()
+        })
+    };
+    layers(tree).iter().map(label).collect()
 }

@@ -50,6 +50,7 @@ impl Sent {
             spec: self.spec.clone(),
             key: self.key,
             nar_size: self.nar_size,
+            nar_sizes: Vec::new(),
             strategy: "recipe".to_owned(),
             reason: "as the recipe says".to_owned(),
         }

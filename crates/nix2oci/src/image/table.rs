@@ -1,0 +1,118 @@
+//! What an image says of its layers, in one annotation of its manifest.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use crate::layer::LayerKeyPrefix;
+use crate::oci::{Descriptor, ImageManifest, annotation};
+use crate::plan::EarlierImage;
+use crate::store::StorePathPrefix;
+
+use super::assemble::ImageLayer;
+use super::table_bytes::{self, Cut};
+
+/// What is in each layer of an image, as the image itself tells it
+/// ([`annotation::LAYERS`]), so that nobody need fetch a layer to know.
+///
+/// Who wrote the image decides what it says; nothing was compared with a
+/// layer's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageTable {
+    /// The layers, bottom first.
+    pub layers: Vec<TableLayer>,
+}
+
+/// What is in a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableLayer {
+    /// The beginning of its key, if its NAR hashes were known.
+    pub key: Option<LayerKeyPrefix>,
+    /// Bytes of its tar.
+    pub uncompressed_size: u64,
+    /// The store paths in it, in the order in which they are packed. None in a
+    /// layer of files outside the store.
+    pub paths: Vec<TablePath>,
+}
+
+/// A store path in a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablePath {
+    /// The name and the hash: all of its digits in an image of at most 512 store
+    /// paths, or else the first eight.
+    pub path: StorePathPrefix,
+    /// The NAR size in bytes, if it is known. No NAR has none, and 0 is read
+    /// back as unknown.
+    pub nar_size: Option<u64>,
+}
+
+impl ImageTable {
+    /// Reads the table of an image.
+    ///
+    /// `None` if the image has none, or one that is not well-formed, of a
+    /// version that is not known, or of other layers: somebody changed the
+    /// image and kept the annotation, and then nothing of it is believed.
+    /// Memory is bounded by the annotation's length, whatever it says.
+    pub fn read(manifest: &ImageManifest) -> Option<Self> {
+        let text = manifest.annotations().as_ref()?.get(annotation::LAYERS)?;
+        let table = table_bytes::decode(text, manifest.layers())?;
+        table.paths_differ(Cut::WHOLE).then_some(table)
+    }
+
+    /// Returns the layers for the plan of the image that comes next.
+    pub fn earlier_image(&self) -> EarlierImage {
+        let paths = |layer: &TableLayer| layer.paths.iter().map(|p| p.path.clone()).collect();
+        EarlierImage {
+            layers: self.layers.iter().map(paths).collect(),
+        }
+    }
+
+    /// Returns what is to be said of these layers.
+    pub(super) fn of(layers: &[ImageLayer<'_>]) -> Self {
+        let layer = |layer: &ImageLayer<'_>| TableLayer {
+            key: layer.key.map(|key| key.prefix()),
+            uncompressed_size: layer.record.uncompressed_size,
+            paths: layer
+                .paths
+                .iter()
+                .map(|(path, nar_size)| TablePath {
+                    path: path.into(),
+                    nar_size: *nar_size,
+                })
+                .collect(),
+        };
+        Self {
+            layers: layers.iter().map(layer).collect(),
+        }
+    }
+
+    /// Returns the annotation of an image with these layers, or `None` if it
+    /// were too long. An image tells all of its paths or none: half of them
+    /// would look like an image with fewer paths.
+    pub(super) fn to_annotation(&self, layers: &[Descriptor]) -> Option<String> {
+        let is_cut = self.paths().count() > Cut::MAX_WHOLE && self.paths_differ(Cut::SHORT);
+        let cut = if is_cut { Cut::SHORT } else { Cut::WHOLE };
+        table_bytes::encode(self, cut, layers)
+    }
+
+    /// Returns the store paths of all layers.
+    fn paths(&self) -> impl Iterator<Item = &TablePath> {
+        self.layers.iter().flat_map(|layer| &layer.paths)
+    }
+
+    /// Returns whether no store path is there twice, going by so many digits.
+    fn paths_differ(&self, cut: Cut) -> bool {
+        let mut seen = HashSet::new();
+        self.paths().all(|TablePath { path, .. }| {
+            let hash = path.hash_prefix();
+            seen.insert((path.name(), hash.get(..cut.digits()).unwrap_or(hash)))
+        })
+    }
+}
+
+impl TableLayer {
+    /// Returns its largest path by NAR size; of several the first by name.
+    pub(crate) fn largest(&self) -> Option<&TablePath> {
+        let rank = |path: &&TablePath| (path.nar_size, Reverse(path.path.clone()));
+        self.paths.iter().max_by_key(rank)
+    }
+}
