@@ -235,7 +235,7 @@ impl<'a> Answer<'a> {
             "all chains go through these, so that it goes with any of them:",
             &self.only_through,
         );
-        let others: Vec<PathId> = self.removed.iter().copied().collect();
+        let others: Vec<PathId> = self.removed.to_vec();
         let others: Vec<PathId> = others.into_iter().filter(|id| *id != self.path).collect();
         section(
             "only because of it there are:",

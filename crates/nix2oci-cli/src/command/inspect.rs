@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 
 use nix2oci::image::{ImageSummary, InspectOptions, LayerEfficiency, LayerSummary};
-use nix2oci::oci::is_tag;
-use nix2oci::image::{ImageSummary, InspectOptions, LayerSummary};
 use nix2oci::oci::{annotation, is_tag};
 use serde_json::Value;
 

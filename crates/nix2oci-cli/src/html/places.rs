@@ -66,10 +66,7 @@ fn rules(layers: &[Layer], numbers: &[Vec<usize>], map: Shape, css: &mut String)
             height: place.h * map.height,
         });
         let closed = squarify(&sizes, shape);
-        for ((number, closed), open) in numbers[at]
-            .iter()
-            .zip(closed)
-            .zip(squarify(&sizes, opened))
+        for ((number, closed), open) in numbers[at].iter().zip(closed).zip(squarify(&sizes, opened))
         {
             let _ = write!(
                 css,
@@ -83,7 +80,8 @@ fn rules(layers: &[Layer], numbers: &[Vec<usize>], map: Shape, css: &mut String)
 
 /// Returns the shape of what is below a layer's head, if it has one.
 fn inside(layer: Shape) -> Shape {
-    let has_head = layer.width >= SMALLEST_WITH_HEAD.width && layer.height >= SMALLEST_WITH_HEAD.height;
+    let has_head =
+        layer.width >= SMALLEST_WITH_HEAD.width && layer.height >= SMALLEST_WITH_HEAD.height;
     Shape {
         height: layer.height - if has_head { HEAD } else { 0.0 },
         ..layer
@@ -195,7 +193,13 @@ mod tests {
 
     #[test]
     fn the_places_are_those_of_the_paper() {
-        let places = squarify(&[6, 6, 4, 3, 2, 2, 1], Shape { width: 6.0, height: 4.0 });
+        let places = squarify(
+            &[6, 6, 4, 3, 2, 2, 1],
+            Shape {
+                width: 6.0,
+                height: 4.0,
+            },
+        );
         assert_eq!(inset(places[0]), "inset:0 50% 50% 0");
         assert_eq!(inset(places[1]), "inset:50% 50% 0 0");
         assert_eq!(inset(places[2]), "inset:0 21.43% 41.67% 50%");

@@ -17,8 +17,8 @@
 
 mod config;
 mod explain;
-mod listing;
 mod history;
+mod listing;
 mod network;
 mod push;
 mod registry;
@@ -51,8 +51,8 @@ use crate::{host, signal, stdout};
 use roots::Store;
 
 pub(crate) use explain::{Explained, explained};
-pub(crate) use listing::listings;
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
+pub(crate) use listing::listings;
 pub(crate) use network::{Network, open_image};
 pub(crate) use push::{Pushed, against, any_image, destinations, push};
 pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};

@@ -40,7 +40,7 @@ fn id(closure: &Closure, name: &str) -> PathId {
     closure.find(&path(name)).unwrap()
 }
 
-fn names<'a>(closure: &'a Closure, ids: impl IntoIterator<Item = PathId>) -> Vec<&'a str> {
+fn names(closure: &Closure, ids: impl IntoIterator<Item = PathId>) -> Vec<&str> {
     ids.into_iter().map(|id| closure.path(id).name()).collect()
 }
 

@@ -184,7 +184,10 @@ fn hashes_that_are_cut_are_compared_as_far_as_they_go() {
         path: StorePathPrefix::new(hash, "a-1").unwrap(),
         nar_size: None,
     };
-    assert_eq!(packages(&[whole.clone()], &[cut("0000")]), [""; 0]);
+    assert_eq!(
+        packages(std::slice::from_ref(&whole), &[cut("0000")]),
+        [""; 0]
+    );
     assert_eq!(packages(&[whole], &[cut("0001")]), ["rebuilt a 1 → 1"]);
 }
 
@@ -194,7 +197,10 @@ fn what_is_not_known_is_not_told() {
         paths: None,
         ..layer(1, &[])
     };
-    let found = diff(&image(1, &[unknown.clone()]), &image(2, &[unknown]));
+    let found = diff(
+        &image(1, std::slice::from_ref(&unknown)),
+        &image(2, &[unknown]),
+    );
     assert_eq!(states(&found), ["kept 0 0"]);
     assert_eq!((found.packages, found.store_paths), (None, None));
     assert_eq!(found.from.store_paths, None);

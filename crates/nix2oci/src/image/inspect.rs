@@ -16,8 +16,7 @@ use crate::store::StoreDir;
 use super::document::parse;
 use super::efficiency::efficiency;
 use super::select::platform_text;
-use super::{ImageReader, LayerEfficiency, StoredImage, StoredLayer};
-use super::{ImageReader, ImageTable, StoredImage, StoredLayer, TablePath};
+use super::{ImageReader, ImageTable, LayerEfficiency, StoredImage, StoredLayer, TablePath};
 
 /// The version of [`ImageSummary`] as JSON. A field that changes its meaning
 /// or goes is a new version; a new field is not.

@@ -11,14 +11,13 @@ use crate::digest::{DiffId, Digest};
 use crate::error::Result;
 use crate::layer::tar_read::{Member, MemberKind};
 use crate::layer::{EntryVisitor, read_entries};
-use crate::oci::{Platform, annotation, descriptor_digest};
+use crate::oci::{Platform, descriptor_digest};
 use crate::parallel;
 use crate::store::{StoreDir, StorePath, StorePathPrefix};
 
 use super::document::parse;
-use super::records::layer_store_paths;
 use super::select::platform_text;
-use super::{ImageReader, StoredImage, StoredLayer};
+use super::{ImageReader, ImageTable, StoredImage, StoredLayer, TablePath};
 
 /// The layers of an image and the store paths in them, as far as they are
 /// known: those of an image that exists, of a recipe, or of a plan.
@@ -151,29 +150,19 @@ fn platform_of(image: &StoredImage) -> String {
     platform_text(&platform)
 }
 
-/// Returns the store paths of each layer, as the manifest tells them. A layer
-/// that it says something else of and no paths has none.
+/// Returns the store paths of each layer, as the manifest tells them.
 fn told_paths(image: &StoredImage) -> Vec<Option<Vec<ListedPath>>> {
-    let told = image.layers.iter().map(|layer| {
-        let paths = layer_store_paths(&layer.descriptor)?;
-        let listed = paths.iter().map(|path| ListedPath {
-            path: path.into(),
-            nar_size: None,
-        });
-        Some(listed.collect::<Vec<_>>())
-    });
-    let mut told: Vec<_> = told.collect();
-    // The lists of an image that has too many are left out all together.
-    if told.iter().any(Option::is_some) {
-        for (layer, told) in image.layers.iter().zip(&mut told) {
-            let annotations = layer.descriptor.annotations().as_ref();
-            let is_ours = annotations.is_some_and(|a| a.contains_key(annotation::LAYER_KEY));
-            if told.is_none() && is_ours {
-                *told = Some(Vec::new());
-            }
-        }
-    }
-    told
+    let Some(table) = ImageTable::read(&image.manifest) else {
+        return vec![None; image.layers.len()];
+    };
+    let listed = |path: TablePath| ListedPath {
+        path: path.path,
+        nar_size: path.nar_size,
+    };
+    let layers = table.layers.into_iter();
+    layers
+        .map(|layer| Some(layer.paths.into_iter().map(listed).collect()))
+        .collect()
 }
 
 /// Finds the store paths in a layer's tar, with their NAR sizes.

@@ -57,9 +57,8 @@ pub use problem::{Place, Problem, ProblemKind, Severity};
 #[cfg(feature = "registry")]
 pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
-pub use records::{layer_records, layer_store_paths};
-pub use references::{ImageClosure, RootReason, image_closure};
 pub use records::layer_records;
+pub use references::{ImageClosure, RootReason, image_closure};
 pub(crate) use select::is_manifest;
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 pub use table::{ImageTable, TableLayer, TablePath};
