@@ -112,6 +112,13 @@ let
       maxLayers ? 100,
       # Layers of their own: a name and the store paths in it.
       layers ? { },
+      # The image that this one replaces, as a file: its recipe, or what
+      # `nix2oci plan --json` printed. Layers of it stay where they can.
+      keepLayers ? null,
+      # The same of other images, whose layers are preferred.
+      shareLayers ? [ ],
+      # Store paths that change with every release; null: they are found.
+      volatile ? null,
       # How the layers are compressed: "gz", "zstd" or "none".
       compressor ? "gz",
       # null: the compressor's default.
@@ -171,6 +178,9 @@ let
         ++ flags "--layer" (
           map (layer: "${layer}=${concatStringsSep "," (map toString (listOf layers.${layer}))}") (attrNames layers)
         )
+        ++ optional (keepLayers != null) (flag "--keep-layers" "${keepLayers}")
+        ++ flags "--share-layers" (map (file: "${file}") (listOf shareLayers))
+        ++ flags "--volatile" (listOf volatile)
         ++ flags "--annotation" (map (key: "${key}=${annotations.${key}}") (attrNames annotations))
         ++ optional (!includeStorePaths) [ "--no-store-paths" ]
         ++ flag "--max-layers" maxLayers

@@ -30,7 +30,8 @@ pub(crate) enum Status {
     Denied,
     /// A registry or a binary cache failed or could not be reached.
     Remote,
-    /// `check` found problems, or `diff` what it was asked to look out for.
+    /// `check` found problems, `diff` what it was asked to look out for, or a
+    /// plan is larger than allowed.
     Problems,
     /// Stopped by a signal.
     Interrupted,
@@ -120,6 +121,11 @@ impl Failure {
             failure.status = Status::Usage;
         }
         failure
+    }
+
+    /// Makes one about a limit that the user set and that is exceeded.
+    pub(crate) fn gate(message: impl Into<String>) -> Self {
+        Self::new(Status::Problems, message)
     }
 
     /// Makes one about text that could not be written to standard output.

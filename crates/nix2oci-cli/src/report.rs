@@ -65,6 +65,8 @@ struct Layer {
     nar_size: u64,
     strategy: String,
     reason: String,
+    /// The name of a `LayerOrigin`; `null` of a layer that is not known.
+    origin: Option<&'static str>,
     digest: Option<String>,
     diff_id: Option<String>,
     /// The bytes of the blob.
@@ -99,6 +101,7 @@ impl Layer {
             nar_size: outline.nar_size,
             strategy: outline.strategy.clone(),
             reason: outline.reason.clone(),
+            origin: Some(outline.origin.name()),
             digest: None,
             diff_id: None,
             size: None,

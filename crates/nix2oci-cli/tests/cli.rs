@@ -3,6 +3,8 @@
 
 #[path = "cli/load.rs"]
 mod load;
+#[path = "cli/plan.rs"]
+mod plan;
 #[path = "cli/refused.rs"]
 mod refused;
 #[path = "cli/simulate.rs"]

@@ -26,6 +26,8 @@ use tempfile::TempDir;
 pub(super) struct Workload {
     folder: TempDir,
     libraries: usize,
+    /// As in `--layers`.
+    strategy: &'static str,
 }
 
 /// Bytes that gzip makes no smaller, the same for the same seed: a mebibyte
@@ -68,7 +70,13 @@ impl Workload {
         size: &dyn Fn(usize) -> usize,
     ) -> Self {
         let folder = tempfile::tempdir().expect("the temporary folder can be written");
-        let workload = Self { folder, libraries };
+        // Every path a layer of its own, however small.
+        let strategy = "largest";
+        let workload = Self {
+            folder,
+            libraries,
+            strategy,
+        };
         let mut store = MemoryStore::default();
         let mut entries = Vec::new();
         let mut add = |path: StorePath, number: usize, references: &[StorePath]| {
@@ -104,6 +112,11 @@ impl Workload {
     /// Three small layers.
     pub(super) fn small() -> Self {
         Self::new(2, 40_000)
+    }
+
+    /// Groups the paths otherwise than each by itself.
+    pub(super) fn planned(self, strategy: &'static str) -> Self {
+        Self { strategy, ..self }
     }
 
     /// How many layers an image has.
@@ -148,6 +161,8 @@ impl Workload {
             self.store_root().display().to_string(),
             "--platform".to_owned(),
             "linux/amd64".to_owned(),
+            "--layers".to_owned(),
+            self.strategy.to_owned(),
         ]
     }
 

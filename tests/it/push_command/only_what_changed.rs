@@ -229,3 +229,74 @@ fn who_trusts_nothing_reads_everything() {
     push().args(&["--no-reuse"]).fail(3, &["lib"]);
     push().args(&["--verify-reused"]).fail(3, &["lib"]);
 }
+
+/// What a release would move that has room for more layers than the one before,
+/// and whether `plan --against` said so.
+#[test]
+fn layers_of_the_image_that_is_replaced_are_kept() {
+    let registry = DockerRegistry::start();
+    let workload = Workload::new(12, 200_000).planned("cost");
+    let name = format!("{}/app:v1", registry.localhost());
+    let narrow = ["--max-layers", "4"];
+    let first = workload.push(1, &name).args(&narrow).report();
+    let wide = ["--max-layers", "7"];
+    let origins = |report: &Value| -> Vec<String> {
+        let layers = report["layers"].as_array().unwrap().iter();
+        layers
+            .map(|layer| text(&layer["origin"]).to_owned())
+            .collect()
+    };
+    let paths = |report: &Value| -> Vec<Value> {
+        let layers = report["layers"].as_array().unwrap().iter();
+        layers.map(|layer| layer["paths"].clone()).collect()
+    };
+    let plan = |arguments: &[&str]| {
+        let mut plan = Push::verb("plan");
+        plan.command.args(workload.image(2));
+        plan.args(&["--against", &docker(&name)])
+            .args(arguments)
+            .report()
+    };
+    let anew = ["--max-layers", "7", "--keep-layers", "none"];
+    let (kept, fresh) = (plan(&wide), plan(&anew));
+    assert_eq!(origins(&kept), ["kept", "kept", "kept", "new"]);
+    assert_eq!(paths(&kept)[..3], paths(&first)[..3]);
+    assert_eq!(states(&kept), ["reused", "reused", "reused", "new"]);
+    assert_eq!(paths(&fresh).len(), 7);
+    assert!(states(&fresh).iter().filter(|s| **s == "new").count() > 1);
+
+    // Another tag goes on from the repository's `latest`, or what is named.
+    let other = format!("{}/app:v2", registry.localhost());
+    let push = workload.push(2, &other).args(&wide);
+    let report = push.args(&["--reuse-from", &docker(&name)]).report();
+    assert_eq!(paths(&report), paths(&kept));
+    let latest = format!("{}/app:latest", registry.localhost());
+    assert_eq!(
+        workload.push(1, &latest).args(&wide).report()["layers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        7
+    );
+
+    // Without it the plan is that of a build.
+    let report = workload.push(2, &name).args(&anew).report();
+    assert_eq!(paths(&report), paths(&fresh));
+    let built = format!("oci:{}/anew", workload.folder().display());
+    let mut build = Push::verb("build");
+    build.command.args(workload.image(2));
+    let build = build.args(&wide).args(&["-o", &built]).report();
+    assert_eq!(build["digest"], report["digest"]);
+    // And a layout goes on from an image in the registry as well.
+    let built = format!("oci:{}/kept", workload.folder().display());
+    let mut build = Push::verb("build");
+    build.command.args(workload.image(2));
+    let build = build
+        .args(&wide)
+        .args(&["--keep-layers", &docker(&other), "-o", &built])
+        .report();
+    assert_eq!(paths(&build), paths(&kept));
+    let again = workload.push(2, &other).args(&wide).report();
+    assert_eq!(again["changedTags"], Value::Array(Vec::new()));
+    assert_eq!(build["digest"], again["digest"]);
+}

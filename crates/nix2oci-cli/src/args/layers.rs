@@ -1,6 +1,8 @@
 //! Which store paths share a layer, and how layers are packed.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
 use nix2oci::Compression;
 use nix2oci::build::DEFAULT_MAX_LAYERS;
 use nix2oci::layer::Owner;
@@ -30,6 +32,29 @@ pub(crate) struct LayerArgs {
     /// A layer of its own for these store paths, without what they refer to
     #[arg(long, value_name = "NAME=PATH,PATH…")]
     pub(crate) layer: Vec<NamedLayer>,
+    /// Plan on from this earlier image: its layers stay where they can
+    ///
+    /// A layer whose store paths are all still wanted is kept as it is, unless
+    /// that costs more than it saves, so that registries and nodes have it
+    /// already. IMAGE is an image as `inspect` takes it, a recipe, or what
+    /// `plan --json` printed: the last two are files that a derivation can
+    /// read. `push` and `plan --against` plan on from the image that they
+    /// replace by themselves; `none` stops that.
+    #[arg(long, value_name = "IMAGE|none")]
+    pub(crate) keep_layers: Option<String>,
+    /// Prefer layers that this other image has, such as one of the same fleet
+    ///
+    /// A node that has that image need not fetch them. May be given more than
+    /// once; IMAGE is as for --keep-layers.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) share_layers: Vec<String>,
+    /// A store path that changes with every release
+    ///
+    /// All of them share the top layer. Without this option they are found:
+    /// those that need nearly all others, as an application and its
+    /// configuration do.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) volatile: Vec<PathBuf>,
     /// Leave the store paths out, for containers that mount the host's store
     #[arg(long)]
     pub(crate) no_store_paths: bool,

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use clap::error::{Error, ErrorKind};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{ImageArgs, help_table};
+use super::{ImageArgs, RegistryArgs, help_table};
 
 /// What `load` takes, with the runtime told from the ROOTs.
 #[derive(Debug)]
 pub(crate) struct LoadArgs {
     pub(crate) image: ImageArgs,
+    pub(crate) registry: RegistryArgs,
     /// The last argument.
     pub(crate) runtime: Runtime,
 }
@@ -38,6 +39,8 @@ Examples:
 struct Typed {
     #[command(flatten)]
     image: ImageArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
 }
 
 impl Args for LoadArgs {
@@ -59,7 +62,10 @@ impl Args for LoadArgs {
 
 impl FromArgMatches for LoadArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let Typed { mut image } = Typed::from_arg_matches(matches)?;
+        let Typed {
+            mut image,
+            registry,
+        } = Typed::from_arg_matches(matches)?;
         let expected = "expected podman, docker, containerd[:NAMESPACE] or k3s[:DIR] as the last \
                         argument";
         let Some(last) = image.roots.pop() else {
@@ -72,7 +78,11 @@ impl FromArgMatches for LoadArgs {
                 format!("{last:?} is no runtime{problem}: {expected}"),
             )
         })?;
-        Ok(Self { image, runtime })
+        Ok(Self {
+            image,
+            registry,
+            runtime,
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {

@@ -46,7 +46,7 @@ Exit codes:
     5  an integrity check failed
     6  a registry refused the sign-in
     7  a registry failed or could not be reached
-    8  `check` found problems, or `diff --exit-code` differences
+    8  `check` found problems, `diff --exit-code` differences, or a gate of `plan` is closed
   130  interrupted";
 
 /// Turn Nix store closures into OCI images: layered, reproducible, without a daemon.
@@ -146,6 +146,8 @@ pub(crate) struct BuildArgs {
 pub(crate) struct ResolveArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
     /// Where the recipe goes; standard output by default
     #[arg(
         short,
@@ -178,8 +180,19 @@ pub(crate) struct PlanArgs {
     ///
     /// The size of a layer that was never packed is not known before it is: it
     /// is estimated from the layers that are there.
-    #[arg(long, value_name = "docker://IMAGE", help_heading = "Output")]
+    /// For an image that is not in a registry it tells what a node would fetch
+    /// that has it.
+    #[arg(long, value_name = "IMAGE", help_heading = "Output")]
     pub(crate) against: Option<String>,
+    /// Exit with 8 if more bytes of layers would be sent or fetched than this, such as 50MB
+    ///
+    /// Needs --against. The number is the one that the plan tells: an estimate
+    /// where a layer was never packed.
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes, requires = "against", help_heading = "Output")]
+    pub(crate) max_upload: Option<u64>,
+    /// Exit with 8 if the store paths have more bytes than this before compression
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes, help_heading = "Output")]
+    pub(crate) max_size: Option<u64>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]

@@ -227,6 +227,11 @@ pub(crate) fn chunk_size(text: &str) -> Result<NonZeroU64, String> {
     }
 }
 
+/// Reads a number of bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    size(text).ok_or_else(|| "expected a number of bytes such as 50MB or 52428800".to_owned())
+}
+
 /// Reads a number of bytes: `K`, `M`, `G` and `KiB`, `MiB`, `GiB` count by
 /// 1024, `kB`, `MB`, `GB` by 1000.
 fn size(text: &str) -> Option<u64> {

@@ -3,17 +3,14 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use nix2oci::ImageSpec;
-use nix2oci::StorePath;
-use nix2oci::build::{
-    ImagePlan, LayerForecast, LayerOutline, LayerState, PushForecast, UploadEstimate as Upload,
-};
+use nix2oci::build::{ImagePlan, LayerOutline, LayerState, PushForecast, UploadEstimate};
 use nix2oci::oci::Reference;
+use nix2oci::{Context, ImageSpec, StorePath};
 
 use crate::args::PlanArgs;
 use crate::display::{Talk, Verbosity, measure};
-use crate::exit::{Outcome, Status};
-use crate::html::{self, PageFile};
+use crate::exit::{Failure, Outcome, Status};
+use crate::html::{self, PageFile, State};
 use crate::report::Report;
 use crate::{output, select};
 
@@ -22,89 +19,167 @@ use super::push::network;
 /// Prints which store paths would share a layer.
 pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let page = PageFile::new(args.page.html.as_ref())?;
-    let against = args.against.as_deref().map(select::against).transpose()?;
+    let against = args.against.as_deref().map(Against::new).transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
-    let network = match &against {
-        Some(name) => {
-            let names = std::slice::from_ref(name);
-            Some(network(
-                &cx,
-                &args.registry,
-                &args.reuse,
-                &args.image,
-                names,
-            )?)
-        }
-        None => None,
+    let layers = &args.image.layers;
+    let mut spec = select::image(&cx, &args.image, talk)?;
+    select::keep_layers(&cx, &mut spec, layers, &args.registry)?;
+    let forecast = against
+        .as_ref()
+        .map(|against| against.forecast(&cx, &spec, args))
+        .transpose()?;
+    let plan = match &forecast {
+        Some(forecast) => forecast.plan.clone(),
+        None => nix2oci::build::plan(&cx, &spec)?,
     };
-    let spec = select::image(&cx, &args.image, talk)?;
-    let all_paths = talk.verbosity() >= Verbosity::Detailed;
-    let text = if let (Some(name), Some(network)) = (against, network) {
-        let forecast = network.forecast(&cx, &spec, std::slice::from_ref(&name))?;
-        let outcome = outcome(&forecast, &name);
-        page.finish(|| html::plan(&spec, &forecast.plan, Some((&forecast.layers, &outcome))))?;
-        if args.json {
-            output::json(&Report::forecast(&spec, &forecast))
-        } else {
-            let mut text = table(&spec, &forecast.plan, Some(&forecast.layers), all_paths);
-            text.push_str(&outcome);
-            text.into_bytes()
-        }
-    } else {
-        let plan = nix2oci::build::plan(&cx, &spec)?;
-        page.finish(|| html::plan(&spec, &plan, None))?;
-        if args.json {
-            output::json(&Report::planned(&spec, &plan))
-        } else {
-            table(&spec, &plan, None, all_paths).into_bytes()
-        }
-    };
-    output::print(&text)?;
-    Ok(Status::Done)
-}
-
-/// Returns the last line about a push: what it would send.
-fn outcome(forecast: &PushForecast, name: &Reference) -> String {
-    let there = forecast
-        .layers
-        .iter()
-        .filter(|l| l.state != LayerState::New);
-    let new = forecast.layers.len() - there.clone().count();
-    let there_size: u64 = there
-        .filter_map(|layer| layer.record.as_ref())
-        .map(|record| record.size)
-        .sum();
-    let upload = match forecast.upload_estimate() {
-        Upload::Nothing => "nothing to send".to_owned(),
-        Upload::Exactly(bytes) => format!("{} to send", measure::bytes(bytes)),
-        Upload::About(bytes) => format!("about {} to send", measure::bytes(bytes)),
-        Upload::AtMost(bytes) => format!("at most {} to send", measure::bytes(bytes)),
+    let states = states(&plan, &spec, forecast.as_ref());
+    let outcome = match (&forecast, &against) {
+        (Some(forecast), Some(against)) => against.outcome(forecast),
         _ => String::new(),
     };
-    format!(
-        "against docker://{}: {} there already, {}; {} new, {upload}\n",
-        name.whole(),
-        measure::count(forecast.layers.len() - new, "layer"),
-        measure::bytes(there_size),
-        measure::count(new, "layer"),
-    )
+    page.finish(|| html::plan(&spec, &plan, states.as_deref(), &outcome))?;
+    let text = if args.json {
+        output::json(&match &forecast {
+            Some(forecast) => Report::forecast(&spec, forecast),
+            None => Report::planned(&spec, &plan),
+        })
+    } else {
+        let all_paths = talk.verbosity() >= Verbosity::Detailed;
+        let mut text = table(&spec, &plan, states.as_deref(), all_paths);
+        text.push_str(&outcome);
+        text.into_bytes()
+    };
+    output::print(&text)?;
+    check_limits(args, &plan, forecast.as_ref())
+}
+
+/// Fails if the plan is larger than the user allows.
+fn check_limits(args: &PlanArgs, plan: &ImagePlan, forecast: Option<&PushForecast>) -> Outcome {
+    let exceeds = |size: u64, limit: Option<u64>| limit.is_some_and(|limit| size > limit);
+    let upload = forecast.map(PushForecast::upload_estimate);
+    let mut problems = Vec::new();
+    if let (Some(limit), true) = (args.max_size, exceeds(plan.nar_size, args.max_size)) {
+        let (size, limit) = told_apart(measure::bytes, plan.nar_size, limit);
+        problems.push(format!(
+            "the store paths have {size} before compression, --max-size allows {limit}"
+        ));
+    }
+    if let (Some(limit), Some(upload)) = (args.max_upload, upload)
+        && exceeds(upload.bytes(), args.max_upload)
+    {
+        let about = |_| about(upload);
+        let (size, limit) = told_apart(about, upload.bytes(), limit);
+        problems.push(format!(
+            "{size} of layers would move, --max-upload allows {limit}"
+        ));
+    }
+    match problems.is_empty() {
+        true => Ok(Status::Done),
+        false => Err(Failure::gate(problems.join("; "))),
+    }
+}
+
+/// Returns a size and the limit that it exceeds: to the byte, if they look the
+/// same otherwise.
+fn told_apart(show: impl Fn(u64) -> String, size: u64, limit: u64) -> (String, String) {
+    let shown = (show(size), measure::bytes(limit));
+    if shown.0.ends_with(&shown.1) {
+        (format!("{size} bytes"), format!("{limit} bytes"))
+    } else {
+        shown
+    }
+}
+
+/// The image that the plan is compared with.
+enum Against {
+    /// It would be pushed over.
+    Registry(Reference),
+    /// It is somewhere else, under this name.
+    Other(String),
+}
+
+impl Against {
+    /// Reads `--against`.
+    fn new(text: &str) -> Outcome<Self> {
+        Ok(match select::destinations(text)? {
+            Some(mut names) => Self::Registry(names.pop().expect("one was given")),
+            None => Self::Other(text.to_owned()),
+        })
+    }
+
+    fn forecast(&self, cx: &Context, spec: &ImageSpec, args: &PlanArgs) -> Outcome<PushForecast> {
+        match self {
+            Self::Registry(name) => {
+                let names = std::slice::from_ref(name);
+                let network = network(cx, &args.registry, &args.reuse, &args.image, names)?;
+                Ok(network.forecast(cx, spec, names)?)
+            }
+            Self::Other(text) => {
+                let known = select::known_image(cx, spec, text, &args.registry)?;
+                let keep = select::is_kept_by_itself(&args.image.layers);
+                Ok(nix2oci::build::forecast_over(cx, spec, &known, keep)?)
+            }
+        }
+    }
+
+    /// Returns the last lines: what would move.
+    fn outcome(&self, forecast: &PushForecast) -> String {
+        let pull = match forecast.pull_estimate() {
+            UploadEstimate::Nothing => "nothing".to_owned(),
+            estimate => about(estimate),
+        };
+        match self {
+            Self::Registry(name) => {
+                let new = count(forecast, |state| state == LayerState::New);
+                let upload = match forecast.upload_estimate() {
+                    UploadEstimate::Nothing => "nothing".to_owned(),
+                    estimate => format!("{}, {}", about(estimate), measure::count(new, "layer")),
+                };
+                format!(
+                    "a push to docker://{} sends {upload}\n\
+                     a node that has the image that is there fetches {pull}\n",
+                    name.whole()
+                )
+            }
+            Self::Other(text) => format!("a node that has {text} fetches {pull}\n"),
+        }
+    }
+}
+
+fn about(estimate: UploadEstimate) -> String {
+    let bytes = measure::bytes(estimate.bytes());
+    match estimate {
+        UploadEstimate::About(_) => format!("about {bytes}"),
+        UploadEstimate::AtMost(_) => format!("at most {bytes}"),
+        _ => bytes,
+    }
+}
+
+fn count(forecast: &PushForecast, is_counted: impl Fn(LayerState) -> bool) -> usize {
+    let states = forecast.layers.iter().map(|layer| layer.state);
+    states.filter(|state| is_counted(*state)).count()
+}
+
+/// Returns what becomes of each layer, if that is known.
+fn states(
+    plan: &ImagePlan,
+    spec: &ImageSpec,
+    forecast: Option<&PushForecast>,
+) -> Option<Vec<State>> {
+    if let Some(forecast) = forecast {
+        let states = forecast.layers.iter().map(|layer| layer.state.into());
+        return Some(states.collect());
+    }
+    let is_compared = spec.keep_layers.is_some() || !spec.share_layers.is_empty();
+    let states = plan.layers.iter().map(|layer| layer.origin.into());
+    is_compared.then(|| states.collect())
 }
 
 /// Returns the plan for people: a line for each layer, bottom first, and the
-/// sums. With `forecast`, what a push would find; with `all_paths`, every store
-/// path has a line of its own below.
-fn table(
-    spec: &ImageSpec,
-    plan: &ImagePlan,
-    forecast: Option<&[LayerForecast]>,
-    all_paths: bool,
-) -> String {
-    let state = |at: usize| {
-        forecast.map_or_else(String::new, |layers| {
-            format!("{:<9}", layers[at].state.name())
-        })
-    };
-    let heading = forecast.map_or_else(String::new, |_| format!("{:<9}", "state"));
+/// sums. With `all_paths`, every store path has a line of its own below.
+fn table(spec: &ImageSpec, plan: &ImagePlan, states: Option<&[State]>, all_paths: bool) -> String {
+    let state = |at: usize| states.map_or_else(String::new, |all| format!("{:<9}", all[at].name()));
+    let heading = states.map_or_else(String::new, |_| format!("{:<9}", "state"));
     let mut text = format!(
         "{:>5}  {:>9}  {:>5}  {heading}why\n",
         "layer", "size", "paths"
@@ -134,7 +209,30 @@ fn table(
         measure::count(plan.paths, "store path"),
         measure::bytes(plan.nar_size),
     );
+    if let Some(states) = states {
+        let _ = writeln!(text, "{}", sums(plan, states));
+    }
     text
+}
+
+/// Returns how many layers have each state, and their sizes.
+fn sums(plan: &ImagePlan, states: &[State]) -> String {
+    let mut sums: Vec<(State, usize, u64)> = Vec::new();
+    for (state, layer) in states.iter().zip(&plan.layers) {
+        match sums.iter_mut().find(|(name, ..)| name == state) {
+            Some((_, layers, size)) => {
+                *layers += 1;
+                *size += layer.nar_size;
+            }
+            None => sums.push((*state, 1, layer.nar_size)),
+        }
+    }
+    let sum = |(state, layers, size): &(State, usize, u64)| {
+        let layers = measure::count(*layers, "layer");
+        format!("{layers} {}, {}", state.name(), measure::bytes(*size))
+    };
+    let sums: Vec<String> = sums.iter().map(sum).collect();
+    sums.join("; ")
 }
 
 fn largest_first(spec: &ImageSpec, layer: &LayerOutline) -> Vec<(StorePath, u64)> {

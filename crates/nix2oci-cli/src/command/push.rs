@@ -76,7 +76,8 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
     let mut platform = None;
     let pushed = match args.what {
         Pushed::Roots(roots) => {
-            let spec = select::image_of(&cx, args.image, roots, talk)?;
+            let mut spec = select::image_of(&cx, args.image, roots, talk)?;
+            select::keep_layers(&cx, &mut spec, &args.image.layers, args.registry)?;
             let store_root = args.image.closure.store_root.as_deref();
             select::warn(&cx, &spec, store_root, Loaders::None);
             platform = Some(spec.config.platform.clone());
@@ -153,7 +154,9 @@ pub(super) fn network(
 ) -> Outcome<Network> {
     let stdin_taken = select::claim_stdin(image)?;
     let host = names.first().map_or("", Reference::registry);
-    Network::new(cx, registry, Some(reuse), host, stdin_taken.as_deref())
+    let keep_layers = select::is_kept_by_itself(&image.layers);
+    let stdin_taken = stdin_taken.as_deref();
+    Network::new(cx, registry, Some(reuse), keep_layers, host, stdin_taken)
 }
 
 /// Returns the store that the recipe's paths are in.

@@ -23,6 +23,7 @@ mod words;
 use std::path::{Path as FilePath, PathBuf};
 
 use nix2oci::build::LayerState;
+use nix2oci::plan::LayerOrigin;
 
 use crate::exit::Failure;
 use crate::output::PendingFile;
@@ -115,6 +116,8 @@ pub(crate) enum State {
     Again,
     /// A layer of the image that is replaced.
     Kept,
+    /// A layer of another image.
+    Shared,
     /// See [`LayerState::Reused`].
     Reused,
     /// See [`LayerState::Cached`].
@@ -129,10 +132,11 @@ pub(crate) enum State {
 
 impl State {
     /// All of them, in the order of the legend.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::New,
         Self::Again,
         Self::Kept,
+        Self::Shared,
         Self::Reused,
         Self::Cached,
         Self::Exists,
@@ -141,11 +145,12 @@ impl State {
     ];
 
     /// Returns its name, which is also that of its colour.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Again => "again",
             Self::Kept => "kept",
+            Self::Shared => "shared",
             Self::Reused => "reused",
             Self::Cached => "cached",
             Self::Exists => "exists",
@@ -160,11 +165,22 @@ impl State {
             Self::New => "not there yet",
             Self::Again => "unchanged, but in a new layer",
             Self::Kept => "as in the image before",
+            Self::Shared => "as in another image",
             Self::Reused => "in an earlier image there",
             Self::Cached => "packed before, and there",
             Self::Exists => "there already",
             Self::Mounted => "in another repository there",
             Self::Gone => "only in the image before",
+        }
+    }
+}
+
+impl From<LayerOrigin> for State {
+    fn from(origin: LayerOrigin) -> Self {
+        match origin {
+            LayerOrigin::New => Self::New,
+            LayerOrigin::Kept => Self::Kept,
+            LayerOrigin::Shared => Self::Shared,
         }
     }
 }

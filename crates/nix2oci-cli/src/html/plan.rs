@@ -1,19 +1,20 @@
 //! The page of a plan.
 
-use nix2oci::build::{ImagePlan, LayerForecast, LayerOutline};
+use nix2oci::build::{ImagePlan, LayerOutline};
 use nix2oci::oci::{Reference, display_platform};
 use nix2oci::{ImageSpec, StorePath};
 
 use crate::display::measure;
 
-use super::{Kind, Layer, Page, Path};
+use super::{Kind, Layer, Page, Path, State};
 
-/// Makes the page of a plan. With `against`, what a push there would find, and
-/// the totals of it as a sentence.
+/// Makes the page of a plan. `states` are what becomes of the layers, if that
+/// is known; `outcome` says what moves, and may be empty.
 pub(crate) fn plan(
     spec: &ImageSpec,
     plan: &ImagePlan,
-    against: Option<(&[LayerForecast], &str)>,
+    states: Option<&[State]>,
+    outcome: &str,
 ) -> Page {
     let path = |store_path: &StorePath| Path {
         path: spec.closure.store_dir().join(store_path),
@@ -27,7 +28,7 @@ pub(crate) fn plan(
         label: (at + 1).to_string(),
         size: layer.nar_size,
         why: layer.reason.clone(),
-        state: against.map(|(forecast, _)| forecast[at].state.into()),
+        state: states.map(|states| states[at]),
         paths: layer.paths().iter().map(path).collect(),
     };
     let layers: Vec<Layer> = plan.layers.iter().enumerate().map(layer).collect();
@@ -39,7 +40,7 @@ pub(crate) fn plan(
             .cloned()
             .or_else(|| last_root(spec))
             .unwrap_or_else(|| "image".to_owned()),
-        summary: against.map_or_else(String::new, |(_, sentence)| sentence.trim_end().to_owned()),
+        summary: outcome.trim_end().replace('\n', "; "),
         figures: vec![
             (
                 measure::bytes(plan.nar_size),

@@ -19,11 +19,19 @@ use super::push::{AnyImage, any_image};
 
 /// What is compared.
 #[derive(Debug)]
-enum Listed {
+pub(super) enum Listed {
     /// A recipe or a plan.
     Document(PathBuf),
     /// An image that is there.
     Image(AnyImage),
+}
+
+/// What a JSON file says.
+pub(super) enum Document {
+    /// An image that was resolved.
+    Recipe(Box<Recipe>),
+    /// An image that was planned, or built.
+    Plan(ImageListing),
 }
 
 /// The version of the plans that are read.
@@ -67,7 +75,7 @@ pub(crate) fn listings(cx: &Context, args: &DiffArgs) -> Outcome<[ImageListing; 
         .hint("`podman login` or `docker login` at both does without"));
     }
     let network = first
-        .map(|host| Network::new(cx, &args.registry, None, host, None))
+        .map(|host| Network::new(cx, &args.registry, None, false, host, None))
         .transpose()?;
     let [from, to] = &images;
     Ok([
@@ -76,7 +84,8 @@ pub(crate) fn listings(cx: &Context, args: &DiffArgs) -> Outcome<[ImageListing; 
     ])
 }
 
-fn listed(text: &str) -> Outcome<Listed> {
+/// Finds out what is meant.
+pub(super) fn listed(text: &str) -> Outcome<Listed> {
     Ok(match any_image(text)? {
         AnyImage::Stored(ImageSource::Path(path))
             if matches!(recognise(&path), Ok(ImageForm::Recipe)) =>
@@ -95,7 +104,10 @@ fn listing(
 ) -> Outcome<ImageListing> {
     let image = match image {
         Listed::Document(path) => {
-            let listing = document(path, &args.store_dir)?;
+            let listing = match document(path, &args.store_dir)? {
+                Document::Recipe(recipe) => recipe.listing(&path.display().to_string())?,
+                Document::Plan(listing) => listing,
+            };
             check_platform(&listing, args.platform.as_ref())?;
             return Ok(listing);
         }
@@ -120,15 +132,15 @@ fn listing(
 }
 
 /// Reads a recipe or a plan.
-fn document(path: &Path, store_dir: &StoreDir) -> Outcome<ImageListing> {
+pub(super) fn document(path: &Path, store_dir: &StoreDir) -> Outcome<Document> {
     let name = path.display().to_string();
     let bytes = fs::read(path).map_err(Error::reading(path))?;
     let is_recipe = serde_json::from_slice::<serde_json::Value>(&bytes)
         .is_ok_and(|value| value.get("manifest").is_some());
-    if is_recipe {
-        return Ok(Recipe::parse(&bytes, &name)?.listing(&name)?);
-    }
-    plan(&bytes, &name, store_dir)
+    Ok(match is_recipe {
+        true => Document::Recipe(Box::new(Recipe::parse(&bytes, &name)?)),
+        false => Document::Plan(plan(&bytes, &name, store_dir)?),
+    })
 }
 
 fn plan(bytes: &[u8], name: &str, store_dir: &StoreDir) -> Outcome<ImageListing> {

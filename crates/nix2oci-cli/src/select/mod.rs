@@ -5,6 +5,7 @@
 //!
 //! - [`image`]: the arguments of `build`, `resolve`, `plan` and `load`
 //! - `config`: the image's config and names
+//! - `earlier`: the layers of images that exist
 //! - `explain`: the closure that is explained
 //! - `listing`: which store paths are in the layers that are compared
 //! - `history`: past releases, each told by a file
@@ -16,6 +17,7 @@
 //! - `warnings`: what is no error and still not what people mean
 
 mod config;
+mod earlier;
 mod explain;
 mod history;
 mod listing;
@@ -50,11 +52,12 @@ use crate::{host, signal, stdout};
 
 use roots::Store;
 
+pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
 pub(crate) use listing::listings;
 pub(crate) use network::{Network, open_image};
-pub(crate) use push::{Pushed, against, any_image, destinations, push};
+pub(crate) use push::{Pushed, any_image, destinations, push};
 pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};
 pub(crate) use warnings::{Loaders, warn, warn_of_loaders};
 
@@ -185,6 +188,7 @@ pub(crate) fn image_of(
         .map(|layer| explicit_layer(&store, layer))
         .collect::<Outcome<_>>()?;
 
+    let volatile = find("--volatile", &args.layers.volatile)?;
     let strategy = plan::strategy(args.layers.layers.as_deref().unwrap_or(DEFAULT_STRATEGY))
         .map_err(Failure::misuse)?;
     let config = config::config(&args.config)?;
@@ -213,6 +217,7 @@ pub(crate) fn image_of(
     let mut spec = ImageSpec::new(closure, content, config);
     spec.strategy = strategy;
     spec.explicit_layers = explicit_layers;
+    spec.volatile = volatile;
     spec.max_layers = NonZeroUsize::new(args.layers.max_layers).expect("the option refuses 0");
     spec.packing = Packing {
         compression: args.layers.compression,

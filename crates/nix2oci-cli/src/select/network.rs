@@ -24,11 +24,13 @@ pub(crate) struct Network {
 
 impl Network {
     /// Finds out how registries are reached. `host` is the one that `--creds`
-    /// are for; without `reuse` nothing can be pushed.
+    /// are for; without `reuse` nothing can be pushed. `keep_layers` says whether
+    /// a push plans on from the image that it replaces.
     pub(crate) fn new(
         cx: &Context,
         registry: &RegistryArgs,
         reuse: Option<&ReuseArgs>,
+        keep_layers: bool,
         host: &str,
         stdin_taken: Option<&str>,
     ) -> Outcome<Self> {
@@ -36,6 +38,7 @@ impl Network {
         options.mount_from.clone_from(&registry.mount_from);
         if let Some(reuse) = reuse {
             options.reuse = !reuse.no_reuse;
+            options.keep_layers = keep_layers;
             options.verify_reused = reuse.verify_reused;
             let named = reuse.reuse_from.iter().map(|text| reuse_from(text));
             options.reuse_from = named.collect::<Outcome<_>>()?;
@@ -88,7 +91,7 @@ pub(crate) fn open_image(
     match image {
         AnyImage::Stored(source) => Ok(ImageReader::open(cx, source)?),
         AnyImage::Remote(reference) => {
-            Network::new(cx, registry, None, reference.registry(), None)?.open(cx, image)
+            Network::new(cx, registry, None, false, reference.registry(), None)?.open(cx, image)
         }
     }
 }

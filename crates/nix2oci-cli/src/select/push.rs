@@ -110,16 +110,6 @@ pub(crate) fn destinations(text: &str) -> Outcome<Option<Vec<Reference>>> {
     }
 }
 
-/// Reads `--against`.
-pub(crate) fn against(text: &str) -> Outcome<Reference> {
-    destinations(text)?
-        .and_then(|mut names| names.pop())
-        .ok_or_else(|| {
-            Failure::usage(format!("--against {text}: expected an image in a registry"))
-                .hint(format!("is {REGISTRY}{text} meant?"))
-        })
-}
-
 /// Finds out what is meant by arguments that are store paths, a recipe or an
 /// image. `config` is as in [`push`].
 pub(crate) fn source(source: &[PathBuf], config: Option<&Path>) -> Outcome<Pushed> {

@@ -25,8 +25,8 @@ pub use copy::copy;
 pub use plan::{ImagePlan, LayerOutline, plan};
 #[cfg(feature = "registry")]
 pub use push::{
-    LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource, PushedLayer,
-    UploadEstimate, forecast, push,
+    KnownImage, LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource,
+    PushedLayer, UploadEstimate, forecast, forecast_over, push,
 };
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipeNode, RecipePacking, RecipePath};
 pub use recipe_parts::RecipeParts;

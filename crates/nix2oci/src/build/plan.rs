@@ -9,7 +9,7 @@ use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::{LayerContent, LayerKey, LayerSpec};
-use crate::plan::{LayerPlan, PlanOptions, RootNode};
+use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode};
 use crate::store::StorePath;
 
 use super::ImageSpec;
@@ -44,6 +44,9 @@ pub struct LayerOutline {
     pub strategy: String,
     /// Why these paths are together, in a few words.
     pub reason: String,
+    /// Whether an image that was named to keep or share layers of has such a
+    /// layer, by its store paths.
+    pub origin: LayerOrigin,
 }
 
 impl LayerOutline {
@@ -87,6 +90,15 @@ impl LayerOutline {
 /// [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput)
 /// if the root tree leaves no layer for the store paths or would hide them.
 pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
+    plan_on(cx, spec, spec.keep_layers.as_ref())
+}
+
+/// The same, with another image to plan on from than the spec's.
+pub(super) fn plan_on(
+    cx: &Context,
+    spec: &ImageSpec,
+    keep: Option<&EarlierImage>,
+) -> Result<ImagePlan> {
     spec.packing.check()?;
     check_root_tree(spec)?;
     let closure = sized(cx, spec)?;
@@ -105,7 +117,7 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
             &PlanOptions {
                 budget,
                 explicit: &spec.explicit_layers,
-                keep: spec.keep_layers.as_ref(),
+                keep,
                 share: &spec.share_layers,
                 volatile: &spec.volatile,
             },
@@ -127,6 +139,7 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
                 nar_sizes,
                 strategy: layer.strategy.clone(),
                 reason: layer.reason.clone(),
+                origin: layer.origin,
             }
         }));
     }
@@ -143,6 +156,7 @@ pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
             nar_sizes: Vec::new(),
             strategy: "root-tree".to_owned(),
             reason: "files outside the store".to_owned(),
+            origin: LayerOrigin::New,
         });
     }
     Ok(ImagePlan {
@@ -205,6 +219,7 @@ mod tests {
             nar_sizes: paths.iter().map(|(_, size)| *size).collect(),
             strategy: String::new(),
             reason: String::new(),
+            origin: LayerOrigin::New,
         }
     }
 

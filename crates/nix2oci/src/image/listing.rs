@@ -13,6 +13,7 @@ use crate::layer::tar_read::{Member, MemberKind};
 use crate::layer::{EntryVisitor, read_entries};
 use crate::oci::{Platform, descriptor_digest};
 use crate::parallel;
+use crate::plan::EarlierImage;
 use crate::store::{StoreDir, StorePath, StorePathPrefix};
 
 use super::document::parse;
@@ -92,6 +93,18 @@ impl ImageListing {
         self.layers
             .iter()
             .flat_map(|layer| layer.paths.iter().flatten())
+    }
+
+    /// Returns which store paths share a layer, for a plan that goes on from
+    /// this image. A layer of which nothing is known has none.
+    pub fn earlier_image(&self) -> EarlierImage {
+        let layer = |layer: &ListedLayer| {
+            let paths = layer.paths.iter().flatten();
+            paths.map(|listed| listed.path.clone()).collect()
+        };
+        EarlierImage {
+            layers: self.layers.iter().map(layer).collect(),
+        }
     }
 
     /// Lists an image: what its manifest tells of its layers, and where that

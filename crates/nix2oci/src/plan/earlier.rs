@@ -15,6 +15,29 @@ pub struct EarlierImage {
     pub layers: Vec<Vec<StorePathPrefix>>,
 }
 
+/// Whether an image that exists has a layer of the same store paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LayerOrigin {
+    /// None that was named has one.
+    #[default]
+    New,
+    /// The image that is replaced has one.
+    Kept,
+    /// Another image has one.
+    Shared,
+}
+
+impl LayerOrigin {
+    /// Returns its name, as reports have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Kept => "kept",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 impl EarlierImage {
     /// Takes the layers of an image of which every store path is known.
     pub fn of_paths<'a, L>(layers: impl IntoIterator<Item = L>) -> Self
@@ -25,6 +48,24 @@ impl EarlierImage {
         Self {
             layers: layers.into_iter().map(layer).collect(),
         }
+    }
+}
+
+impl EarlierImage {
+    /// Returns whether there is a layer of these store paths and no others.
+    /// Costs O(layers), and a comparison with each that has as many paths.
+    pub fn has_layer(&self, paths: &[StorePath]) -> bool {
+        let mut by_name: Vec<&StorePath> = paths.iter().collect();
+        by_name.sort_by_key(|path| (path.name(), path.hash_part()));
+        let mut as_large = self.layers.iter().filter(|l| l.len() == paths.len());
+        as_large.any(|layer| {
+            let mut layer: Vec<&StorePathPrefix> = layer.iter().collect();
+            layer.sort_unstable();
+            layer
+                .iter()
+                .zip(&by_name)
+                .all(|(prefix, path)| prefix.matches(path))
+        })
     }
 }
 

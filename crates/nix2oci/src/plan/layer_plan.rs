@@ -1,6 +1,6 @@
 //! The layers of an image, decided and checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 
 use crate::closure::{Closure, PathId};
@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::StorePath;
 
 use super::earlier::Lookup;
-use super::{EarlierImage, Group, LayerRequest, LayerStrategy};
+use super::{EarlierImage, Group, LayerOrigin, LayerRequest, LayerStrategy};
 
 /// A layer that the user asked for by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct PlannedLayer {
     pub strategy: String,
     /// Why these paths are together, in a few words for people.
     pub reason: String,
+    /// Whether an image of [`PlanOptions`] has such a layer.
+    pub origin: LayerOrigin,
 }
 
 /// The layers of store paths in image order, bottom first.
@@ -116,6 +118,7 @@ impl LayerPlan {
             )?;
         }
         layers.append(&mut named);
+        find_origins(closure, options, &mut layers);
         Ok(Self { layers })
     }
 
@@ -183,9 +186,34 @@ fn place_named(
             paths: in_order(closure, paths),
             strategy: "named".to_owned(),
             reason: layer.name.clone(),
+            origin: LayerOrigin::New,
         });
     }
     Ok(layers)
+}
+
+/// Finds out which layers other images have, whatever the strategy knew of them.
+fn find_origins(closure: &Closure, options: &PlanOptions<'_>, layers: &mut [PlannedLayer]) {
+    let shared = options
+        .share
+        .iter()
+        .map(|image| (image, LayerOrigin::Shared));
+    let kept = options.keep.map(|image| (image, LayerOrigin::Kept));
+    let images: Vec<_> = shared.chain(kept).collect();
+    if images.is_empty() {
+        return;
+    }
+    let lookup = Lookup::new(closure);
+    let mut origins = HashMap::new();
+    for (image, origin) in images {
+        let there = lookup.layers(image, |_| true);
+        origins.extend(there.into_iter().map(|paths| (paths, origin)));
+    }
+    for layer in layers {
+        let mut paths = layer.paths.clone();
+        paths.sort_unstable();
+        layer.origin = origins.get(&paths).copied().unwrap_or_default();
+    }
 }
 
 fn find_volatile(closure: &Closure, volatile: &[StorePath]) -> Result<Vec<PathId>> {
@@ -251,6 +279,7 @@ fn ask(
             paths: in_order(closure, group.paths),
             strategy: strategy.name(),
             reason: group.reason,
+            origin: LayerOrigin::New,
         })
         .collect())
 }

@@ -34,7 +34,7 @@ mod strategy;
 mod test_closure;
 
 pub use cost::Cost;
-pub use earlier::EarlierImage;
+pub use earlier::{EarlierImage, LayerOrigin};
 pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 pub use popularity::Popularity;

@@ -50,7 +50,7 @@ pub const STRATEGIES: &[StrategyEntry] = &[
 ];
 
 /// The strategy to take if none is asked for: its name in [`STRATEGIES`].
-pub const DEFAULT_STRATEGY: &str = "largest";
+pub const DEFAULT_STRATEGY: &str = "cost";
 
 /// Returns the strategy that `spec` names, `NAME` or `NAME:ARGUMENT`.
 ///

@@ -30,6 +30,18 @@ impl Registries {
     /// [`ErrorKind::Image`](crate::ErrorKind::Image) if there is none of this
     /// name; those of the registry.
     pub fn open(self: &Arc<Self>, reference: &Reference) -> Result<ImageReader> {
+        self.find(reference)?.ok_or_else(|| {
+            let name = format!("docker://{}", reference.whole());
+            Error::image(name, "is not there")
+        })
+    }
+
+    /// Opens an image of a registry, if there is one of this name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry.
+    pub fn find(self: &Arc<Self>, reference: &Reference) -> Result<Option<ImageReader>> {
         let name = format!("docker://{}", reference.whole());
         let files = RegistryFiles {
             registries: Arc::clone(self),
@@ -37,8 +49,10 @@ impl Registries {
             documents: Mutex::default(),
             sizes: Mutex::default(),
         };
-        let index = files.index(&name, reference)?;
-        ImageReader::from_index(name, index, Box::new(files))
+        match files.index(reference)? {
+            Some(index) => ImageReader::from_index(name, index, Box::new(files)).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -55,10 +69,10 @@ struct RegistryFiles {
 
 impl RegistryFiles {
     /// Returns an index with the one entry that the reference names.
-    fn index(&self, name: &str, reference: &Reference) -> Result<Vec<u8>> {
+    fn index(&self, reference: &Reference) -> Result<Option<Vec<u8>>> {
         let which = reference.digest().or(reference.tag()).unwrap_or("latest");
         let Some((descriptor, bytes)) = self.fetch(which)? else {
-            return Err(Error::image(name, "is not there"));
+            return Ok(None);
         };
         let mut entry = serde_json::to_value(&descriptor).expect("a descriptor has text keys only");
         if let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) {
@@ -67,9 +81,9 @@ impl RegistryFiles {
         if let Some(digest) = descriptor_digest(&descriptor) {
             self.learn(digest, bytes);
         }
-        Ok(canonical_json(
+        Ok(Some(canonical_json(
             &json!({ "schemaVersion": 2, "manifests": [entry] }),
-        ))
+        )))
     }
 
     fn fetch(&self, which: &str) -> Result<Option<(Descriptor, Bytes)>> {

@@ -13,6 +13,7 @@ use crate::oci::{
     Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform, Reference,
     descriptor_digest,
 };
+use crate::plan::EarlierImage;
 use crate::registry::{FetchedManifest, Repository};
 
 use super::{PushOptions, Target};
@@ -36,6 +37,20 @@ pub(super) struct Earlier {
     is_new: bool,
     /// The repository's own image said which keys its layers have.
     has_keys: bool,
+    /// What the next image is planned on from.
+    replaced: Option<(Claim, EarlierImage)>,
+}
+
+/// Why an image is the one that the next one is planned on from; the first
+/// reason wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// One of the next image's own tags points to it.
+    Tag,
+    /// The user named it.
+    Named,
+    /// It is the repository's newest, where none of the tags is there yet.
+    Fallback,
 }
 
 /// A layer of an earlier image.
@@ -90,6 +105,11 @@ impl Earlier {
         self.records.get(&key.prefix())
     }
 
+    /// Returns the layers of the image that is replaced, if it tells them.
+    pub(super) fn replaced(&self) -> Option<&EarlierImage> {
+        self.replaced.as_ref().map(|(_, image)| image)
+    }
+
     /// Returns whether a layer that is not known is a new one, in all
     /// likelihood, so that it need not be asked for before it is sent.
     pub(super) fn tells_what_is_new(&self) -> bool {
@@ -124,7 +144,7 @@ impl Earlier {
         for tag in &target.tags {
             if let Some(found) = fetch(target, &target.repository, tag)? {
                 self.tags.insert(tag.clone(), digest_of(&found.descriptor)?);
-                self.take_own(target, &found, platform)?;
+                self.take_own(target, &found, platform, Claim::Tag)?;
             }
         }
         if !self.tags.is_empty() {
@@ -133,7 +153,7 @@ impl Earlier {
         if !target.tags.iter().any(|tag| tag == FALLBACK_TAG)
             && let Some(found) = fetch(target, &target.repository, FALLBACK_TAG)?
         {
-            return self.take_own(target, &found, platform);
+            return self.take_own(target, &found, platform, Claim::Fallback);
         }
         let repository = target.repository.clone();
         let has_none = async move { repository.has_no_tags().await };
@@ -147,11 +167,13 @@ impl Earlier {
         target: &Target<'_>,
         found: &FetchedManifest,
         platform: Option<&Platform>,
+        claim: Claim,
     ) -> Result<()> {
         let Some(image) = image_for(target, &target.repository, found, platform)? else {
             return Ok(());
         };
         let manifest = &image.manifest;
+        self.replace(claim, manifest);
         if self.blobs.contains(&image.digest) {
             return Ok(());
         }
@@ -194,13 +216,14 @@ impl Earlier {
         let is_own = repository.host() == target.repository.host()
             && repository.name() == target.repository.name();
         if is_own {
-            return self.take_own(target, &found, Some(platform));
+            return self.take_own(target, &found, Some(platform), Claim::Named);
         }
         let Some(image) = image_for(target, &repository, &found, Some(platform))? else {
             let platform = crate::oci::display_platform(platform);
             nothing(&format!("has no image for {platform}"));
             return Ok(());
         };
+        self.replace(Claim::Named, &image.manifest);
         let records = records(target, &repository, &image.manifest)?;
         let is_same_registry = repository.host() == target.repository.host();
         self.take(
@@ -208,6 +231,21 @@ impl Earlier {
             is_same_registry.then(|| repository.name().to_owned()),
         );
         Ok(())
+    }
+
+    /// Remembers an image to plan on from, unless there is one with a better
+    /// claim, or as good a one and earlier.
+    fn replace(&mut self, claim: Claim, manifest: &ImageManifest) {
+        if self
+            .replaced
+            .as_ref()
+            .is_some_and(|(best, _)| *best <= claim)
+        {
+            return;
+        }
+        if let Some(table) = ImageTable::read(manifest) {
+            self.replaced = Some((claim, table.earlier_image()));
+        }
     }
 
     /// Takes records; those that came first stay.

@@ -12,6 +12,7 @@
 mod cache;
 mod earlier;
 mod finish;
+mod known;
 mod outlook;
 mod report;
 mod stored;
@@ -28,13 +29,15 @@ use crate::oci::{Platform, Reference};
 use crate::registry::{Registries, Repository};
 
 use super::build::{assemble_image, labels, verified_content};
-use super::{ImageSpec, Recipe, plan};
+use super::plan::plan_on;
+use super::{ImagePlan, ImageSpec, Recipe};
 
 use cache::Cache;
 use earlier::Earlier;
 use outlook::{Job, Outlook};
 use transfer::Transfer;
 
+pub use known::{KnownImage, forecast_over};
 pub use outlook::{LayerForecast, PushForecast, UploadEstimate, forecast};
 pub use report::{LayerState, PushReport, PushedLayer};
 
@@ -62,7 +65,8 @@ pub enum PushSource<'a> {
     },
 }
 
-/// How an image is pushed. None of it changes a byte of it.
+/// How an image is pushed. But for `keep_layers`, none of it changes a byte of
+/// the image.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct PushOptions {
@@ -70,6 +74,13 @@ pub struct PushOptions {
     /// has the same key is not read, packed or asked for. Whoever may write to
     /// the repository could have put another layer under a key.
     pub reuse: bool,
+    /// Whether an image to be made is planned on from the one that it replaces:
+    /// that which its first tag has now, else the first of `reuse_from`, else
+    /// the repository's `latest`. Layers that hold what they held stay as they
+    /// are, so that fewer bytes move. Has no effect without `reuse`, if the
+    /// [`ImageSpec`] names an image to plan on from itself, or if the strategy
+    /// keeps no layers. Of these options it is the one that shapes the image.
+    pub keep_layers: bool,
     /// Further images whose layers are taken over. Those of another repository
     /// of the same registry are mounted from there. One that is not there is
     /// warned of, and no error: the first push to a repository has none.
@@ -84,10 +95,11 @@ pub struct PushOptions {
 }
 
 impl Default for PushOptions {
-    /// The image's own names are looked at, nothing else.
+    /// The image's own names are looked at, and its layers kept; nothing else.
     fn default() -> Self {
         Self {
             reuse: true,
+            keep_layers: true,
             reuse_from: Vec::new(),
             verify_reused: false,
             cache: None,
@@ -100,6 +112,7 @@ impl std::fmt::Debug for PushOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PushOptions")
             .field("reuse", &self.reuse)
+            .field("keep_layers", &self.keep_layers)
             .field("reuse_from", &self.reuse_from)
             .field("verify_reused", &self.verify_reused)
             .field("cache", &self.cache.is_some())
@@ -211,8 +224,8 @@ fn push_image(
     target: &Target<'_>,
     options: &PushOptions,
 ) -> Result<PushReport> {
-    let plan = plan(cx, spec)?;
     let earlier = Earlier::read(cx, target, options, Some(&spec.config.platform))?;
+    let plan = plan_push(cx, spec, options, &earlier)?;
     let labels = labels(&plan);
     let jobs = plan.layers.iter().zip(&labels).map(|(outline, label)| Job {
         spec: outline.spec.clone(),
@@ -239,6 +252,17 @@ fn push_image(
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
     Ok(layers.report(target, tags, &image, Some(plan)))
+}
+
+/// Plans an image on from the one that it replaces.
+fn plan_push(
+    cx: &Context,
+    spec: &ImageSpec,
+    options: &PushOptions,
+    earlier: &Earlier,
+) -> Result<ImagePlan> {
+    let replaced = earlier.replaced().filter(|_| options.keep_layers);
+    plan_on(cx, spec, spec.keep_layers.as_ref().or(replaced))
 }
 
 /// Returns what is in a layer of a recipe, which has no sizes of its paths: the

@@ -8,8 +8,8 @@ use crate::registry::{Mounted, Registries, UploadSession};
 
 use super::cache::Cache;
 use super::earlier::Earlier;
-use super::{LayerState, PushOptions, Target};
-use crate::build::{ImagePlan, ImageSpec, LayerOutline, plan};
+use super::{LayerState, PushOptions, Target, plan_push};
+use crate::build::{ImagePlan, ImageSpec};
 
 /// A layer that has to be in the registry.
 pub(super) struct Job {
@@ -177,7 +177,7 @@ pub struct PushForecast {
     pub layers: Vec<LayerForecast>,
 }
 
-/// How many bytes of layers a push would send.
+/// How many bytes of layers move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UploadEstimate {
@@ -192,38 +192,55 @@ pub enum UploadEstimate {
     AtMost(u64),
 }
 
+impl UploadEstimate {
+    /// Returns the number, whatever it is worth.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Exactly(bytes) | Self::About(bytes) | Self::AtMost(bytes) => bytes,
+        }
+    }
+}
+
 impl PushForecast {
     /// Returns how many bytes of layers a push would send, as far as that is
     /// known. Config and manifest come to some kilobytes more.
     pub fn upload_estimate(&self) -> UploadEstimate {
+        self.estimate(|state| state == LayerState::New)
+    }
+
+    /// Returns how many bytes of layers a node would fetch that has the image
+    /// that is replaced: what the registry has of other images, the node lacks.
+    pub fn pull_estimate(&self) -> UploadEstimate {
+        self.estimate(|state| state != LayerState::Reused)
+    }
+
+    /// Adds up the layers that move.
+    fn estimate(&self, moves: impl Fn(LayerState) -> bool) -> UploadEstimate {
         let known = || self.layers.iter().filter_map(|layer| layer.record.as_ref());
         let sizes: u64 = known().map(|record| record.size).sum();
         let uncompressed: u64 = known().map(|record| record.uncompressed_size).sum();
         let layers = self.plan.layers.iter().zip(&self.layers);
-        let new: Vec<_> = layers
-            .filter(|(_, layer)| layer.state == LayerState::New)
-            .collect();
-        let exact: Option<u64> = new
-            .iter()
-            .map(|(_, layer)| layer.record.as_ref().map(|record| record.size))
-            .sum();
-        let nar_size = |(outline, layer): &(&LayerOutline, &LayerForecast)| match &layer.record {
-            Some(_) => 0,
-            None => outline.nar_size,
-        };
-        let packed: u64 = new
+        let moving: Vec<_> = layers.filter(|(_, layer)| moves(layer.state)).collect();
+        let packed: u64 = moving
             .iter()
             .filter_map(|(_, layer)| layer.record.as_ref())
             .map(|record| record.size)
             .sum();
-        let unpacked: u64 = new.iter().map(nar_size).sum();
-        match exact {
-            Some(0) if new.is_empty() => UploadEstimate::Nothing,
-            Some(bytes) => UploadEstimate::Exactly(bytes),
-            None if uncompressed == 0 => UploadEstimate::AtMost(unpacked),
-            None => {
-                let ratio = u128::from(unpacked) * u128::from(sizes) / u128::from(uncompressed);
-                UploadEstimate::About(packed + u64::try_from(ratio).unwrap_or(unpacked))
+        let unpacked: Vec<u64> = moving
+            .iter()
+            .filter(|(_, layer)| layer.record.is_none())
+            .map(|(outline, _)| outline.nar_size)
+            .collect();
+        let unpacked_size: u64 = unpacked.iter().sum();
+        match (moving.is_empty(), unpacked.is_empty()) {
+            (true, _) => UploadEstimate::Nothing,
+            (false, true) => UploadEstimate::Exactly(packed),
+            (false, false) if uncompressed == 0 => UploadEstimate::AtMost(unpacked_size),
+            (false, false) => {
+                let ratio =
+                    u128::from(unpacked_size) * u128::from(sizes) / u128::from(uncompressed);
+                UploadEstimate::About(packed + u64::try_from(ratio).unwrap_or(unpacked_size))
             }
         }
     }
@@ -259,8 +276,8 @@ pub fn forecast(
         is_read_only: true,
         ..Target::new(cx, registries, names)?
     };
-    let plan = plan(cx, spec)?;
     let earlier = Earlier::read(cx, &target, options, Some(&spec.config.platform))?;
+    let plan = plan_push(cx, spec, options, &earlier)?;
     let jobs = plan.layers.iter().map(|outline| Job {
         spec: outline.spec.clone(),
         media_type: spec.packing.compression.media_type(),

@@ -18,6 +18,7 @@ use super::outlook::{Job, Outlook, Prospect};
 use super::{LayerState, PushOptions, Target};
 use crate::build::LayerOutline;
 use crate::build::build::packing_order;
+use crate::plan::LayerOrigin;
 use crate::sink::BlobOrder;
 
 /// What all steps of a push need.
@@ -53,6 +54,7 @@ impl Sent {
             nar_sizes: Vec::new(),
             strategy: "recipe".to_owned(),
             reason: "as the recipe says".to_owned(),
+            origin: LayerOrigin::New,
         }
     }
 }

@@ -1,0 +1,132 @@
+//! The layers of images that exist, for the plan of another one.
+
+use nix2oci::build::KnownImage;
+use nix2oci::image::{ImageListing, ImageReader, ListingOptions};
+use nix2oci::oci::display_platform;
+use nix2oci::plan::{self, DEFAULT_STRATEGY, EarlierImage};
+use nix2oci::{Context, Event, ImageSpec};
+
+use crate::args::{LayerArgs, RegistryArgs};
+use crate::exit::{Failure, Outcome};
+
+use super::listing::{Document, Listed, document, listed};
+use super::network::Network;
+use super::push::AnyImage;
+
+/// What stands for no image.
+const NONE: &str = "none";
+
+/// Returns whether a push plans on from the image that it replaces.
+pub(crate) fn is_kept_by_itself(args: &LayerArgs) -> bool {
+    args.keep_layers.as_deref() != Some(NONE)
+}
+
+/// Reads the images whose layers are kept or shared into the spec.
+pub(crate) fn keep_layers(
+    cx: &Context,
+    spec: &mut ImageSpec,
+    args: &LayerArgs,
+    registry: &RegistryArgs,
+) -> Outcome<()> {
+    let named = args.keep_layers.as_deref().filter(|text| *text != NONE);
+    let given = [
+        ("--keep-layers", named.is_some()),
+        ("--share-layers", !args.share_layers.is_empty()),
+        ("--volatile", !args.volatile.is_empty()),
+    ];
+    if !spec.strategy.keeps_layers()
+        && let Some((option, _)) = given.iter().find(|(_, is_given)| *is_given)
+    {
+        let name = spec.strategy.name();
+        let mut failure = Failure::usage(format!("--layers {name} does not look at {option}"));
+        if plan::strategy(DEFAULT_STRATEGY).is_ok_and(|default| default.keeps_layers()) {
+            failure = failure.hint(format!("{DEFAULT_STRATEGY} does, the default"));
+        }
+        return Err(failure);
+    }
+    let read = |option: &str, text: &str| earlier_image(cx, spec, option, text, registry);
+    let kept = named.map(|text| read("--keep-layers", text)).transpose()?;
+    let shared = args.share_layers.iter();
+    let shared = shared.filter_map(|text| read("--share-layers", text).transpose());
+    spec.share_layers = shared.collect::<Outcome<_>>()?;
+    spec.keep_layers = kept.flatten();
+    Ok(())
+}
+
+/// Reads which store paths share a layer in an image that exists, or would.
+/// Nothing, with a warning, if a registry does not have it: the first release
+/// has none to go on from.
+fn earlier_image(
+    cx: &Context,
+    spec: &ImageSpec,
+    option: &str,
+    text: &str,
+    registry: &RegistryArgs,
+) -> Outcome<Option<EarlierImage>> {
+    let known = read(cx, spec, option, text, registry)?;
+    if known.is_none() {
+        let message = format!("{option} {text} is not there: its layers are not looked at");
+        cx.observer.event(&Event::Warning { message: &message });
+    }
+    Ok(known.map(|known| known.layers().clone()))
+}
+
+/// Reads `--against` an image that is not pushed over.
+pub(crate) fn known_image(
+    cx: &Context,
+    spec: &ImageSpec,
+    text: &str,
+    registry: &RegistryArgs,
+) -> Outcome<KnownImage> {
+    let known = read(cx, spec, "--against", text, registry)?;
+    known.ok_or_else(|| Failure::input(format!("--against {text} is not there")))
+}
+
+/// Reads what an image says of its layers; nothing if a registry has no such
+/// image.
+fn read(
+    cx: &Context,
+    spec: &ImageSpec,
+    option: &str,
+    text: &str,
+    registry: &RegistryArgs,
+) -> Outcome<Option<KnownImage>> {
+    let store_dir = spec.closure.store_dir();
+    let reader = match listed(text)? {
+        Listed::Document(path) => {
+            return Ok(Some(match document(&path, store_dir)? {
+                Document::Recipe(recipe) => {
+                    KnownImage::of_recipe(&recipe, &path.display().to_string())?
+                }
+                Document::Plan(listing) => KnownImage::of_plan(listing.earlier_image()),
+            }));
+        }
+        Listed::Image(AnyImage::Remote(reference)) => {
+            let network = Network::new(cx, registry, None, false, reference.registry(), None)?;
+            match network.registries.find(&reference)? {
+                Some(reader) => reader,
+                None => return Ok(None),
+            }
+        }
+        Listed::Image(AnyImage::Stored(source)) => ImageReader::open(cx, &source)?,
+    };
+    let platform = &spec.config.platform;
+    let stored = reader.image(cx, Some(platform))?;
+    if let Some(known) = KnownImage::of_image(&stored) {
+        return Ok(Some(known));
+    }
+    if reader.registry_repository().is_some() {
+        return Err(Failure::input(format!(
+            "{option} {text}: the image for {} does not tell which store paths are in its layers",
+            display_platform(platform)
+        ))
+        .hint("images of nix2oci do, unless another program changed them")
+        .hint("`skopeo copy` it to an oci: layout, and its layers are read"));
+    }
+    let options = ListingOptions {
+        read_layers: true,
+        store_dir: store_dir.clone(),
+    };
+    let listing = ImageListing::read(cx, &reader, Some(platform), &options)?;
+    Ok(Some(KnownImage::of_listing(&listing)))
+}

@@ -1,0 +1,121 @@
+//! A plan beside an image that is not in the registry that it is pushed to.
+
+use std::collections::BTreeMap;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::image::{ImageListing, ImageTable, StoredImage, layer_records};
+use crate::layer::{LayerKeyPrefix, LayerRecord};
+use crate::plan::EarlierImage;
+
+use super::{LayerForecast, LayerState, PushForecast};
+use crate::build::plan::plan_on;
+use crate::build::{ImageSpec, Recipe};
+
+/// What is known of the layers of an image that exists, or would.
+#[derive(Debug, Clone)]
+pub struct KnownImage {
+    layers: EarlierImage,
+    evidence: Evidence,
+}
+
+/// How it is known that a layer is the same.
+#[derive(Debug, Clone)]
+enum Evidence {
+    /// It has the same key.
+    Keys(BTreeMap<LayerKeyPrefix, LayerRecord>),
+    /// It has the same store paths: of a plan no more can be known.
+    Paths,
+}
+
+impl KnownImage {
+    /// Takes what the documents of an image say; `None` if they do not tell its
+    /// store paths. See [`layer_records`] for what may be believed.
+    pub fn of_image(image: &StoredImage) -> Option<Self> {
+        let records = layer_records(&image.manifest, &image.config);
+        Some(Self {
+            layers: ImageTable::read(&image.manifest)?.earlier_image(),
+            evidence: Evidence::Keys(records),
+        })
+    }
+
+    /// Takes which store paths were found in an image that was made by another
+    /// program. None of its layers is the same, but it can be planned on from.
+    pub fn of_listing(listing: &ImageListing) -> Self {
+        Self {
+            layers: listing.earlier_image(),
+            evidence: Evidence::Keys(BTreeMap::new()),
+        }
+    }
+
+    /// Takes what a recipe says; errors name it `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Recipe::parts`].
+    pub fn of_recipe(recipe: &Recipe, name: &str) -> Result<Self> {
+        let parts = recipe.parts(name)?;
+        let records = parts.layers.iter().filter_map(|(spec, record)| {
+            let key = spec.key(&parts.packing)?;
+            Some((key.prefix(), record.clone()))
+        });
+        Ok(Self {
+            layers: recipe.listing(name)?.earlier_image(),
+            evidence: Evidence::Keys(records.collect()),
+        })
+    }
+
+    /// Takes the layers of a plan.
+    pub fn of_plan(layers: EarlierImage) -> Self {
+        Self {
+            layers,
+            evidence: Evidence::Paths,
+        }
+    }
+
+    /// Returns which store paths share a layer.
+    pub fn layers(&self) -> &EarlierImage {
+        &self.layers
+    }
+}
+
+/// Finds out what a node that has `known` would fetch of an image. With `keep`
+/// the image is planned on from it, as a push over it would do, unless the spec
+/// names another one.
+///
+/// # Errors
+///
+/// As [`plan`](crate::build::plan()).
+pub fn forecast_over(
+    cx: &Context,
+    spec: &ImageSpec,
+    known: &KnownImage,
+    keep: bool,
+) -> Result<PushForecast> {
+    let replaced = keep.then_some(&known.layers);
+    let plan = plan_on(cx, spec, spec.keep_layers.as_ref().or(replaced))?;
+    let media_type = spec.packing.compression.media_type();
+    let layers = plan.layers.iter().map(|outline| {
+        let mut record = None;
+        let is_there = match &known.evidence {
+            Evidence::Keys(records) => {
+                let key = outline.key.map(|key| key.prefix());
+                record = key.and_then(|key| records.get(&key));
+                record = record.filter(|record| record.media_type == media_type);
+                record.is_some()
+            }
+            Evidence::Paths => known.layers.has_layer(&outline.paths()),
+        };
+        LayerForecast {
+            state: match is_there {
+                true => LayerState::Reused,
+                false => LayerState::New,
+            },
+            record: record.cloned(),
+        }
+    });
+    Ok(PushForecast {
+        layers: layers.collect(),
+        plan,
+    })
+}
