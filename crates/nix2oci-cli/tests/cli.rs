@@ -276,9 +276,19 @@ fn options_end_up_in_the_config() {
     assert_eq!(image["created"], "1970-01-02T00:00:00Z");
     assert_eq!(image["author"], "me");
     assert_eq!(image["annotations"]["x"], "y");
+    // What the image tells is what its layers have.
+    let layers = image["layers"].as_array().unwrap();
+    for layer in layers {
+        assert_eq!(layer["paths"], layer["contents"]["storePaths"]);
+        assert!(layer["narSizes"][0].as_u64().unwrap() > 0, "{layer}");
+    }
+    let made_by: Vec<_> = layers.iter().map(|layer| &layer["createdBy"]).collect();
+    assert_eq!(made_by, ["nix2oci lib", "nix2oci app"]);
 
     let (code, stdout, _) = run(fixture.path(), &["inspect", "app.tar"]);
     assert_eq!(code, 0);
+    assert!(stdout.lines().any(|l| l == "annotation x=y"), "{stdout}");
+    assert!(!stdout.contains("dev.nix2oci.layers"), "{stdout}");
     for line in [
         "name       docker.io/library/app:latest",
         "  Env            B=2",
