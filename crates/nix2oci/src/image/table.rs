@@ -111,7 +111,7 @@ impl ImageTable {
 
 impl TableLayer {
     /// Returns its largest path by NAR size; of several the first by name.
-    pub(crate) fn largest(&self) -> Option<&TablePath> {
+    pub fn largest(&self) -> Option<&TablePath> {
         let rank = |path: &&TablePath| (path.nar_size, Reverse(path.path.clone()));
         self.paths.iter().max_by_key(rank)
     }
