@@ -8,6 +8,7 @@ mod faults;
 mod floors;
 mod image_check;
 mod image_read;
+mod image_store_paths;
 mod image_tree;
 mod layer_cache;
 mod limits;

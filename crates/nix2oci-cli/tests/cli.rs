@@ -1,6 +1,8 @@
 //! The command as users and scripts see it: help, messages, exit codes, and
 //! documents. What is in an image is tested by the library.
 
+#[path = "cli/diff.rs"]
+mod diff;
 #[path = "cli/load.rs"]
 mod load;
 #[path = "cli/plan.rs"]
@@ -113,6 +115,8 @@ fn help_of_every_verb() {
         "push",
         "load",
         "inspect",
+        "diff",
+        "explain",
         "check",
         "cache",
         "cache info",

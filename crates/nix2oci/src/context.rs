@@ -203,6 +203,13 @@ pub enum Event<'a> {
         /// Which.
         layer: usize,
     },
+    /// A layer of a stored image was read to see what is in it.
+    LayerScanned {
+        /// Which.
+        layer: usize,
+        /// How many there are.
+        layers: usize,
+    },
     /// The image has its final name.
     Committed {
         /// The digest of its manifest.

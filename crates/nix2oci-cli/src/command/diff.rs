@@ -72,9 +72,13 @@ fn side(side: &DiffSide) -> String {
 fn summary(diff: &ImageDiff, text: &mut String) {
     let count = |state| diff.layers.iter().filter(|l| l.state == state).count();
     let (new, gone) = (count(LayerDifference::New), count(LayerDifference::Gone));
+    let recompressed = match diff.recompressed {
+        0 => String::new(),
+        n => format!(" ({n} only compressed otherwise)"),
+    };
     let _ = writeln!(
         text,
-        "layers  {} kept, {new} new, {gone} gone; {} the same from the bottom on",
+        "layers  {} kept, {new} new{recompressed}, {gone} gone; {} the same from the bottom on",
         count(LayerDifference::Kept),
         match diff.common_prefix {
             0 => "none".to_owned(),

@@ -237,6 +237,8 @@ impl<'a> Answer<'a> {
         );
         let others: Vec<PathId> = self.removed.to_vec();
         let others: Vec<PathId> = others.into_iter().filter(|id| *id != self.path).collect();
+        let others = self.removed.iter().copied();
+        let others: Vec<PathId> = others.filter(|id| *id != self.path).collect();
         section(
             "only because of it there are:",
             &self.largest_first(&others),
@@ -245,17 +247,17 @@ impl<'a> Answer<'a> {
     }
 
     fn chains_to_text(&self, all: bool, all_lines: bool, text: &mut String) {
-        let chains = match self.chains {
-            1 => "the only chain".to_owned(),
-            u64::MAX => "more chains than can be counted".to_owned(),
-            n if all => format!("all {n} chains"),
-            n => format!("a shortest of {n} chains"),
+        let heading = match self.chains {
+            _ if self.chain.len() == 1 && !all => "it is a root itself:".to_owned(),
+            1 => "the only chain from a root to it:".to_owned(),
+            u64::MAX if all => "all chains from roots to it, more than can be counted:".to_owned(),
+            u64::MAX => {
+                "a shortest chain from a root to it, of more than can be counted:".to_owned()
+            }
+            n if all => format!("all chains from roots to it, {n} of them:"),
+            n => format!("a shortest of {n} chains from a root to it:"),
         };
-        let chains = match (self.chains, all) {
-            (u64::MAX, false) => format!("a shortest chain, of {chains}"),
-            _ => chains,
-        };
-        let _ = writeln!(text, "\n{chains} from a root to it:");
+        let _ = writeln!(text, "\n{heading}");
         let tree = if all {
             self.closure().chain_tree(self.path)
         } else {

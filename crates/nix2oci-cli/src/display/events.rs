@@ -87,6 +87,8 @@ enum EventLine<'a> {
     },
     /// A layer's blob is where the image goes.
     LayerWritten { layer: usize },
+    /// A layer was looked through.
+    LayerScanned { layer: usize, layers: usize },
     /// The image has its final name.
     Committed { digest: String },
     /// Something the user should know.
@@ -272,6 +274,7 @@ impl<W: Write + Send> Observer for Events<W> {
                 attempts,
             },
             Event::LayerWritten { layer } => return self.written(layer),
+            Event::LayerScanned { layer, layers } => EventLine::LayerScanned { layer, layers },
             Event::Committed { manifest } => EventLine::Committed {
                 digest: manifest.to_string(),
             },

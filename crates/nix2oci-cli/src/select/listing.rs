@@ -51,6 +51,7 @@ struct Plan {
 #[serde(rename_all = "camelCase")]
 struct PlannedLayer {
     paths: Vec<String>,
+    nar_size: Option<u64>,
     digest: Option<String>,
     diff_id: Option<String>,
     size: Option<u64>,
@@ -170,6 +171,7 @@ fn plan(bytes: &[u8], name: &str, store_dir: &StoreDir) -> Outcome<ImageListing>
             size: layer.size,
             media_type: None,
             diff_id: diff_id.transpose().map_err(|error| refuse(&error))?,
+            nar_size: layer.nar_size,
             paths: Some(paths.collect::<Outcome<_>>()?),
         });
     }

@@ -92,6 +92,7 @@ impl Recipe {
             size: Some(record.size),
             media_type: Some(record.media_type.to_string()),
             diff_id: Some(record.diff_id),
+            nar_size: None,
             paths: Some(listed_paths(spec)),
         });
         Ok(ImageListing {

@@ -38,6 +38,9 @@ pub struct ImageDiff {
     /// How many layers, from the bottom, are the same in both: what a
     /// snapshotter reuses unpacked.
     pub common_prefix: usize,
+    /// How many of the layers that only the second image has are the same as
+    /// one of the first but for their compression.
+    pub recompressed: usize,
     /// What a node that has the first image pulls for the second.
     pub pull: Transfer,
     /// What a node that has the second image pulls for the first.
@@ -199,6 +202,7 @@ pub fn diff(from: &ImageListing, to: &ImageListing) -> ImageDiff {
         from: side(from),
         to: side(to),
         common_prefix,
+        recompressed: recompressed(from, &layers),
         pull: transfer(&layers, LayerDifference::New),
         pull_back: transfer(&layers, LayerDifference::Gone),
         layers,
@@ -258,6 +262,13 @@ fn common_prefix(from: &ImageListing, to: &ImageListing) -> usize {
             _ => is_same_layer(a, b),
         })
         .count()
+}
+
+fn recompressed(from: &ImageListing, layers: &[LayerChange]) -> usize {
+    let tars: BTreeSet<DiffId> = from.layers.iter().filter_map(|l| l.diff_id).collect();
+    let is_known = |layer: &&LayerChange| layer.diff_id.is_some_and(|id| tars.contains(&id));
+    let new = layers.iter().filter(|l| l.state == LayerDifference::New);
+    new.filter(is_known).count()
 }
 
 fn is_same_layer(a: &ListedLayer, b: &ListedLayer) -> bool {
@@ -336,7 +347,9 @@ fn change(
         digest: layer.digest,
         diff_id: layer.diff_id,
         size: layer.size,
-        nar_size: paths.and_then(|paths| paths.iter().map(|path| path.nar_size).sum()),
+        nar_size: paths
+            .and_then(|paths| paths.iter().map(|path| path.nar_size).sum())
+            .or(layer.nar_size),
         store_paths: paths.map(|paths| paths.iter().map(SizedPath::from).collect()),
     }
 }

@@ -23,6 +23,7 @@ fn layer(n: u8, paths: &[ListedPath]) -> ListedLayer {
         size: Some(10),
         media_type: Some("application/vnd.oci.image.layer.v1.tar+gzip".to_owned()),
         diff_id: Some(DiffId::new(digest)),
+        nar_size: None,
         paths: Some(paths.to_vec()),
     }
 }
@@ -86,7 +87,7 @@ fn layers_are_kept_new_or_gone() {
     );
     assert_eq!(found.common_prefix, 1);
     assert_eq!(found.pull.size, Some(10), "a blob is pulled once");
-    assert_eq!(found.pull.layers, 2);
+    assert_eq!((found.pull.layers, found.recompressed), (2, 0));
     assert_eq!(found.pull_back.size, Some(10));
     assert_eq!(found.to.size, Some(30));
     assert!(!found.is_same);
@@ -135,7 +136,7 @@ fn a_recompressed_layer_is_pulled_and_not_unpacked() {
     };
     let found = diff(&image(1, &[a]), &image(2, &[again]));
     assert_eq!(states(&found), ["new - 0", "gone 0 -"]);
-    assert_eq!(found.common_prefix, 1);
+    assert_eq!((found.common_prefix, found.recompressed), (1, 1));
 }
 
 #[test]

@@ -48,6 +48,9 @@ pub struct ListedLayer {
     pub media_type: Option<String>,
     /// The digest of the tar, if it was made.
     pub diff_id: Option<DiffId>,
+    /// The sum of its paths' NAR sizes, if it is known and those of the paths
+    /// are not.
+    pub nar_size: Option<u64>,
     /// The store paths in it; none if nobody tells and it was not read.
     pub paths: Option<Vec<ListedPath>>,
 }
@@ -140,6 +143,7 @@ impl ImageListing {
                 size: Some(layer.descriptor.size()),
                 media_type: Some(layer.descriptor.media_type().to_string()),
                 diff_id: Some(layer.diff_id),
+                nar_size: None,
                 paths,
             })
         })?;

@@ -5,7 +5,6 @@
 //! the store paths there are and once for the hashes in them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
 
 use serde_json::Value;
 
@@ -81,12 +80,6 @@ pub fn image_closure(
 ) -> Result<ImageClosure> {
     let image = reader.image(cx, platform)?;
     let config: Value = parse(reader.name(), image.raw_config.bytes())?;
-    let sizes: Vec<u64> = image.layers.iter().map(|l| l.descriptor.size()).collect();
-    let labels: Vec<String> = image.layers.iter().map(label).collect();
-    cx.observer.event(&Event::Planned {
-        layers: &sizes,
-        labels: &labels,
-    });
     let listed = parallel::for_each(cx, &image.layers, |layer| {
         tar_paths(cx, reader, store_dir, layer)
     })?;
@@ -100,7 +93,12 @@ pub fn image_closure(
     let hashes = Hashes::new(&paths);
     let numbered: Vec<_> = image.layers.iter().enumerate().collect();
     let found = parallel::for_each(cx, &numbered, |(number, layer)| {
-        scan(cx, reader, store_dir, &paths, &hashes, *number, layer)
+        let found = scan(cx, reader, store_dir, &paths, &hashes, layer)?;
+        cx.observer.event(&Event::LayerScanned {
+            layer: *number,
+            layers: image.layers.len(),
+        });
+        Ok(found)
     })?;
 
     let mut references: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
@@ -150,12 +148,6 @@ impl ImageClosure {
         let roots = named.map(|at| (paths[at as usize].clone(), RootReason::Config));
         rooted(name, store_dir, infos, roots.collect())
     }
-}
-
-/// Returns as much of a layer's digest as tells it from others.
-fn label(layer: &StoredLayer) -> String {
-    let digest = layer.descriptor.digest().digest();
-    digest.chars().take(12).collect()
 }
 
 /// Makes the closure of all paths, with more roots where some would be left
@@ -224,16 +216,9 @@ fn scan(
     store_dir: &StoreDir,
     paths: &[StorePath],
     hashes: &Hashes,
-    number: usize,
     layer: &StoredLayer,
 ) -> Result<Found> {
     let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
-    let watched = Watched {
-        inner: reader.open_blob(&layer.descriptor)?,
-        layer: number,
-        cx,
-    };
-    cx.observer.event(&Event::LayerStarted { layer: number });
     let mut scan = Scan {
         prefix: StorePrefix::new(store_dir),
         paths,
@@ -242,8 +227,8 @@ fn scan(
         current: None,
         found: Found::default(),
     };
-    read_entries(cx, &place, watched, &mut scan)?;
-    cx.observer.event(&Event::LayerWritten { layer: number });
+    let blob = reader.open_blob(&layer.descriptor)?;
+    read_entries(cx, &place, blob, &mut scan)?;
     Ok(scan.found)
 }
 
@@ -301,25 +286,5 @@ impl EntryVisitor for Scan<'_> {
         if let Some(from) = self.current {
             self.take(from, bytes);
         }
-    }
-}
-
-/// A blob of which the observer hears how far it was read.
-struct Watched<'a> {
-    inner: Box<dyn Read + Send>,
-    layer: usize,
-    cx: &'a Context,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        if n > 0 {
-            self.cx.observer.event(&Event::LayerProgress {
-                layer: self.layer,
-                bytes: n as u64,
-            });
-        }
-        Ok(n)
     }
 }
