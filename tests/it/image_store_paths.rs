@@ -171,8 +171,8 @@ fn roots_are_what_config_and_symlinks_name_and_what_is_left() {
     assert_eq!(
         roots,
         [
-            ("other", "unreferenced"),
             ("app", "config"),
+            ("other", "unreferenced"),
             ("tool", "symlink")
         ]
     );

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix2oci::image::{
-    ImageForm, ImageListing, ImageSource, ListedLayer, ListedPath, ListingOptions, recognise,
+    ImageForm, ImageListing, ImageSource, ListedLayer, ListingOptions, TablePath, recognise,
 };
 use nix2oci::oci::Platform;
 use nix2oci::store::StorePathPrefix;
@@ -159,7 +159,7 @@ fn plan(bytes: &[u8], name: &str, store_dir: &StoreDir) -> Outcome<ImageListing>
     for layer in plan.layers {
         let paths = layer.paths.iter().map(|path| {
             let path = store_dir.parse_path(path).map_err(|error| refuse(&error))?;
-            Ok(ListedPath {
+            Ok(TablePath {
                 path: StorePathPrefix::from(&path),
                 nar_size: None,
             })

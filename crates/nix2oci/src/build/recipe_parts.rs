@@ -2,7 +2,7 @@
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
-use crate::image::{ImageListing, ListedLayer, ListedPath, RawManifest};
+use crate::image::{ImageListing, ListedLayer, RawManifest, TablePath};
 use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing};
 use crate::oci::MediaType;
 use crate::plan::{RootNode, RootTree};
@@ -105,11 +105,11 @@ impl Recipe {
     }
 }
 
-fn listed_paths(spec: &LayerSpec) -> Vec<ListedPath> {
+fn listed_paths(spec: &LayerSpec) -> Vec<TablePath> {
     let LayerContent::StorePaths(paths) = &spec.content else {
         return Vec::new();
     };
-    let listed = paths.iter().map(|(path, _)| ListedPath {
+    let listed = paths.iter().map(|(path, _)| TablePath {
         path: StorePathPrefix::from(path),
         nar_size: None,
     });

@@ -11,7 +11,7 @@ use crate::store::StorePathPrefix;
 
 use super::diff_config::config_changes;
 use super::diff_packages::package_changes;
-use super::{ConfigChange, ImageListing, ListedLayer, ListedPath, PackageChange};
+use super::{ConfigChange, ImageListing, ListedLayer, PackageChange, TablePath};
 
 /// The version of [`ImageDiff`] as JSON. A field that changes its meaning or
 /// goes is a new version; a new field is not.
@@ -153,8 +153,8 @@ pub struct SizedPath {
     pub nar_size: Option<u64>,
 }
 
-impl From<&ListedPath> for SizedPath {
-    fn from(listed: &ListedPath) -> Self {
+impl From<&TablePath> for SizedPath {
+    fn from(listed: &TablePath) -> Self {
         Self {
             path: listed.path.clone(),
             nar_size: listed.nar_size,
@@ -363,11 +363,11 @@ pub(super) struct PathPairs<'a> {
 #[derive(Default)]
 pub(super) struct PathPair<'a> {
     /// What both have, as the second tells it.
-    pub(super) kept: Vec<&'a ListedPath>,
+    pub(super) kept: Vec<&'a TablePath>,
     /// What only the first has.
-    pub(super) removed: Vec<&'a ListedPath>,
+    pub(super) removed: Vec<&'a TablePath>,
     /// What only the second has.
-    pub(super) added: Vec<&'a ListedPath>,
+    pub(super) added: Vec<&'a TablePath>,
 }
 
 impl<'a> PathPairs<'a> {
@@ -383,7 +383,7 @@ impl<'a> PathPairs<'a> {
         }
         for path in different(to) {
             let pair = by_name.entry(path.path.name()).or_default();
-            let agrees = |other: &&ListedPath| other.path.agrees_with(&path.path);
+            let agrees = |other: &&TablePath| other.path.agrees_with(&path.path);
             if let Some(at) = pair.removed.iter().position(agrees) {
                 pair.removed.remove(at);
                 pair.kept.push(path);
@@ -396,7 +396,7 @@ impl<'a> PathPairs<'a> {
 
     fn changes(&self) -> StorePathChanges {
         let pairs = || self.by_name.values();
-        let sized = |path: &&ListedPath| SizedPath::from(*path);
+        let sized = |path: &&TablePath| SizedPath::from(*path);
         StorePathChanges {
             kept: pairs().map(|pair| pair.kept.len()).sum(),
             added: pairs().flat_map(|p| p.added.iter().map(sized)).collect(),

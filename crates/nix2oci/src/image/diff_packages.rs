@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::store::{PackageName, StorePathPrefix};
 
-use super::ListedPath;
+use super::TablePath;
 use super::diff::{PathPairs, SizedPath};
 
 /// A package that changed: all store paths of its name, whatever their version
@@ -53,9 +53,9 @@ pub enum PackageDifference {
 /// All store paths of a package.
 #[derive(Default)]
 struct Package<'a> {
-    kept: Vec<&'a ListedPath>,
-    removed: Vec<&'a ListedPath>,
-    added: Vec<&'a ListedPath>,
+    kept: Vec<&'a TablePath>,
+    removed: Vec<&'a TablePath>,
+    added: Vec<&'a TablePath>,
 }
 
 /// Compares packages; those of which nothing changed are left out. Ordered by
@@ -111,15 +111,15 @@ impl Package<'_> {
 }
 
 /// Returns the versions, each once.
-fn versions(paths: &[&ListedPath]) -> Vec<String> {
-    let version = |path: &&ListedPath| split(&path.path).version.to_owned();
+fn versions(paths: &[&TablePath]) -> Vec<String> {
+    let version = |path: &&TablePath| split(&path.path).version.to_owned();
     let versions: BTreeSet<String> = paths.iter().map(version).collect();
     versions.into_iter().collect()
 }
 
 /// Returns the versions with the outputs, as often as they are there.
-fn labels(paths: &[&ListedPath]) -> Vec<String> {
-    let label = |path: &&ListedPath| {
+fn labels(paths: &[&TablePath]) -> Vec<String> {
+    let label = |path: &&TablePath| {
         let PackageName {
             version, output, ..
         } = split(&path.path);

@@ -6,17 +6,17 @@ use crate::store::StorePath;
 use super::*;
 
 /// A store path of a name with a hash of its own.
-fn path(hash: char, name: &str) -> ListedPath {
+fn path(hash: char, name: &str) -> TablePath {
     let hash = hash.to_string().repeat(32);
     let path: StorePath = format!("{hash}-{name}").parse().unwrap();
-    ListedPath {
+    TablePath {
         path: (&path).into(),
         nar_size: Some(100),
     }
 }
 
 /// A layer that was made, of 10 bytes.
-fn layer(n: u8, paths: &[ListedPath]) -> ListedLayer {
+fn layer(n: u8, paths: &[TablePath]) -> ListedLayer {
     let digest = Digest::from([n; 32]);
     ListedLayer {
         digest: Some(digest),
@@ -65,7 +65,7 @@ fn states(diff: &ImageDiff) -> Vec<String> {
 }
 
 /// Packages as `changed openssl 3.0.11 → 3.0.13`.
-fn packages(from: &[ListedPath], to: &[ListedPath]) -> Vec<String> {
+fn packages(from: &[TablePath], to: &[TablePath]) -> Vec<String> {
     let diff = diff(&image(1, &[layer(1, from)]), &image(2, &[layer(2, to)]));
     let text = |p: &PackageChange| {
         let (from, to) = (p.from.join(", "), p.to.join(", "));
@@ -181,7 +181,7 @@ fn packages_are_told_with_their_versions() {
 #[test]
 fn hashes_that_are_cut_are_compared_as_far_as_they_go() {
     let whole = path('0', "a-1");
-    let cut = |hash: &str| ListedPath {
+    let cut = |hash: &str| TablePath {
         path: StorePathPrefix::new(hash, "a-1").unwrap(),
         nar_size: None,
     };
@@ -202,6 +202,8 @@ fn what_is_not_known_is_not_told() {
         &image(1, std::slice::from_ref(&unknown)),
         &image(2, &[unknown]),
     );
+    let layers = [unknown];
+    let found = diff(&image(1, &layers), &image(2, &layers));
     assert_eq!(states(&found), ["kept 0 0"]);
     assert_eq!((found.packages, found.store_paths), (None, None));
     assert_eq!(found.from.store_paths, None);

@@ -52,16 +52,7 @@ pub struct ListedLayer {
     /// are not.
     pub nar_size: Option<u64>,
     /// The store paths in it; none if nobody tells and it was not read.
-    pub paths: Option<Vec<ListedPath>>,
-}
-
-/// A store path in a layer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ListedPath {
-    /// Its name and as much of its hash as is known.
-    pub path: StorePathPrefix,
-    /// Its NAR size in bytes, if it is known.
-    pub nar_size: Option<u64>,
+    pub paths: Option<Vec<TablePath>>,
 }
 
 /// How an image is listed.
@@ -92,7 +83,7 @@ impl ImageListing {
 
     /// Returns the store paths in all layers, as far as they are known, in the
     /// order of the layers. A path in several layers comes as often.
-    pub fn paths(&self) -> impl Iterator<Item = &ListedPath> {
+    pub fn paths(&self) -> impl Iterator<Item = &TablePath> {
         self.layers
             .iter()
             .flat_map(|layer| layer.paths.iter().flatten())
@@ -180,6 +171,11 @@ fn told_paths(image: &StoredImage) -> Vec<Option<Vec<ListedPath>>> {
     layers
         .map(|layer| Some(layer.paths.into_iter().map(listed).collect()))
         .collect()
+fn told_paths(image: &StoredImage) -> Vec<Option<Vec<TablePath>>> {
+    match ImageTable::read(&image.manifest) {
+        Some(table) => table.layers.into_iter().map(|l| Some(l.paths)).collect(),
+        None => vec![None; image.layers.len()],
+    }
 }
 
 /// Finds the store paths in a layer's tar, with their NAR sizes.
@@ -188,7 +184,7 @@ pub(super) fn tar_paths(
     reader: &ImageReader,
     store_dir: &StoreDir,
     layer: &StoredLayer,
-) -> Result<Vec<ListedPath>> {
+) -> Result<Vec<TablePath>> {
     let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
     let mut paths = TarPaths {
         prefix: StorePrefix::new(store_dir),
@@ -196,7 +192,7 @@ pub(super) fn tar_paths(
     };
     let blob = reader.open_blob(&layer.descriptor)?;
     read_entries(cx, &place, blob, &mut paths)?;
-    let listed = paths.found.into_iter().map(|(path, found)| ListedPath {
+    let listed = paths.found.into_iter().map(|(path, found)| TablePath {
         path: StorePathPrefix::from(&path),
         nar_size: found.nar_size(),
     });

@@ -52,7 +52,7 @@ pub use diff_config::ConfigChange;
 pub use diff_packages::{PackageChange, PackageDifference};
 pub use efficiency::{LayerEfficiency, WastedPath};
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
-pub use listing::{ImageListing, ListedLayer, ListedPath, ListingOptions};
+pub use listing::{ImageListing, ListedLayer, ListingOptions};
 pub use problem::{Place, Problem, ProblemKind, Severity};
 #[cfg(feature = "registry")]
 pub(crate) use reader::{Files, Found, FoundFile};
