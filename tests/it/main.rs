@@ -6,6 +6,7 @@ mod copy;
 mod credentials;
 mod faults;
 mod floors;
+mod html;
 mod image_check;
 mod image_read;
 mod image_store_paths;

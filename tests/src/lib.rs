@@ -2,6 +2,7 @@
 //! readers that share no code with the library, and registries: a real one, one
 //! that fails on request, and a bad network in front of either.
 
+pub mod browser;
 pub mod certificates;
 pub mod chaos_proxy;
 pub mod command;
@@ -17,6 +18,7 @@ mod memory_store;
 pub mod request_log;
 mod tree;
 
+pub use browser::Browser;
 pub use chaos_proxy::ChaosProxy;
 pub use docker_registry::DockerRegistry;
 pub use fake_registry::FakeRegistry;

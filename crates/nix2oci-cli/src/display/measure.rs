@@ -19,6 +19,18 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Returns a number with commas: `1,123`.
+pub(crate) fn number(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|group| std::str::from_utf8(group).ok())
+        .collect();
+    groups.join(",")
+}
+
 /// Returns a number of things: `1 layer`, `2 layers`.
 pub(crate) fn count(n: usize, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
@@ -72,6 +84,9 @@ mod tests {
 
     #[test]
     fn counts_and_durations_read_well() {
+        assert_eq!(number(0), "0");
+        assert_eq!(number(1123), "1,123");
+        assert_eq!(number(100_000_000), "100,000,000");
         assert_eq!(count(1, "layer"), "1 layer");
         assert_eq!(count(0, "layer"), "0 layers");
         assert_eq!(seconds(Duration::from_millis(449)), "0.4 s");

@@ -16,7 +16,7 @@ pub(crate) fn image(image: &ImageSummary) -> Page {
         fact("image ID", &image.config_digest.to_string()),
         fact("platform", &image.platform),
     ];
-    facts.extend(image.names.iter().map(|name| fact("name", name)));
+    facts.extend(image.names.iter().skip(1).map(|name| fact("name", name)));
     facts.extend(image.created.iter().map(|time| fact("created", time)));
     facts.extend(image.author.iter().map(|author| fact("author", author)));
     let unpacked = image
@@ -24,8 +24,8 @@ pub(crate) fn image(image: &ImageSummary) -> Page {
         .map(|size| (measure::bytes(size), "unpacked".to_owned()));
     let mut figures = vec![(measure::bytes(image.size), "to pull".to_owned())];
     figures.extend(unpacked);
-    figures.push((layers.len().to_string(), "layers".to_owned()));
-    figures.push((paths.to_string(), "store paths".to_owned()));
+    figures.push((measure::number(layers.len()), "layers".to_owned()));
+    figures.push((measure::number(paths), "store paths".to_owned()));
     Page {
         kind: Kind::Image,
         heading: image.names.first().unwrap_or(&image.image).clone(),

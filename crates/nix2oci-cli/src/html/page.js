@@ -12,10 +12,12 @@
   const rowOf = (item) => (item.id[0] === "l" ? layerRows : pathRows)[item.id.slice(1)];
 
   // What a row says, by the name of the column.
-  const said = (row) => {
-    const names = [...row.closest("table").tHead.rows[0].cells].map((cell) => cell.textContent.trim().toLowerCase());
-    return Object.fromEntries(names.map((name, at) => [name, row.cells[at].textContent.trim()]));
-  };
+  const columns = new Map([...document.querySelectorAll("table")].map((table) =>
+    [table, [...table.tHead.rows[0].cells].map((cell) => cell.textContent.toLowerCase())]));
+  const said = (row) => Object.fromEntries(columns.get(row.closest("table"))
+    .map((name, at) => [name, row.cells[at].textContent.trim()]));
+  const sizeAt = columns.get($("paths")).indexOf("size");
+  const sizeOf = (row) => Number(row.cells[sizeAt].dataset.n);
   const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
   // As measure.rs.
   const bytes = (n) => {
@@ -86,7 +88,9 @@
   // The layer is in the address, so that it can be linked and gone back from.
   const fromAddress = () => {
     const [, at] = /^#l(\d+)$/.exec(location.hash) ?? [];
-    show(at === undefined ? null : layers[at] ?? null);
+    const layer = layers[at] ?? null;
+    show(layer);
+    if (layer) $("map-title").scrollIntoView();
     const [, words] = /^#find=(.*)$/.exec(location.hash) ?? [];
     if (words !== undefined) {
       try {
@@ -121,7 +125,6 @@
   map.addEventListener("click", (event) => {
     const item = event.target.closest(".cell, .layer");
     if (!item) return;
-    map.classList.add("used");
     select(opened() ? item : item.closest(".layer"), true);
     use(item);
   });
@@ -131,7 +134,7 @@
     if (!link) return;
     event.preventDefault();
     go($(link.hash.slice(1)));
-    map.scrollIntoView({ block: "center" });
+    $("map-title").scrollIntoView();
     current?.focus({ preventScroll: true });
   });
   addEventListener("popstate", fromAddress);
@@ -200,10 +203,6 @@
     return [row, [is.hash && `${is.hash}-${whole}`, ...Object.values(is)].join(" ").toLowerCase()];
   }));
   const total = pathRows.reduce((sum, row) => sum + Math.max(0, sizeOf(row)), 0);
-  function sizeOf(row) {
-    const at = [...$("paths").tHead.rows[0].cells].findIndex((cell) => cell.textContent.trim() === "Size");
-    return Number(row.cells[at].dataset.n);
-  }
   const mark = (rows, words) => {
     if (!CSS.highlights) return;
     const ranges = [];
@@ -272,8 +271,8 @@
       const value = (row) => row.cells[at].dataset.n;
       button.addEventListener("click", () => {
         const was = head.getAttribute("aria-sort");
-        // Sizes are most often wanted with the largest first.
-        const first = head.textContent === "Size" || head.textContent === "Growth" ? "descending" : "ascending";
+        // Of amounts the largest is most often wanted first.
+        const first = ["size", "growth", "paths"].includes(columns.get(table)[at]) ? "descending" : "ascending";
         const now = was ? (was === "ascending" ? "descending" : "ascending") : first;
         for (const other of heads) other.removeAttribute("aria-sort");
         head.setAttribute("aria-sort", now);

@@ -1,6 +1,7 @@
 //! The page of a plan.
 
 use nix2oci::build::{ImagePlan, LayerOutline};
+use nix2oci::build::{ImagePlan, LayerOutline, PushForecast, UploadEstimate};
 use nix2oci::oci::{Reference, display_platform};
 use nix2oci::{ImageSpec, StorePath};
 
@@ -15,6 +16,7 @@ pub(crate) fn plan(
     plan: &ImagePlan,
     states: Option<&[State]>,
     outcome: &str,
+    against: Option<(&PushForecast, &str)>,
 ) -> Page {
     let path = |store_path: &StorePath| Path {
         path: spec.closure.store_dir().join(store_path),
@@ -29,15 +31,28 @@ pub(crate) fn plan(
         size: layer.nar_size,
         why: layer.reason.clone(),
         state: states.map(|states| states[at]),
+        state: against.map(|(forecast, _)| forecast.layers[at].state.into()),
         paths: layer.paths().iter().map(path).collect(),
     };
     let layers: Vec<Layer> = plan.layers.iter().enumerate().map(layer).collect();
-    let names: Vec<String> = spec.names.iter().map(Reference::whole).collect();
+    let mut figures = vec![
+        (
+            measure::bytes(plan.nar_size),
+            "before compression".to_owned(),
+        ),
+        (
+            measure::number(plan.layers.len()),
+            format!("layers of at most {}", spec.max_layers),
+        ),
+        (measure::number(plan.paths), "store paths".to_owned()),
+    ];
+    figures.extend(against.and_then(|(forecast, _)| upload(forecast)));
+    let names = spec.names.iter().map(Reference::whole);
     Page {
         kind: Kind::Plan,
         heading: names
-            .first()
-            .cloned()
+            .clone()
+            .next()
             .or_else(|| last_root(spec))
             .unwrap_or_else(|| "image".to_owned()),
         summary: outcome.trim_end().replace('\n', "; "),
@@ -52,16 +67,30 @@ pub(crate) fn plan(
             ),
             (plan.paths.to_string(), "store paths".to_owned()),
         ],
+        summary: against.map_or_else(String::new, |(_, sentence)| sentence.trim_end().to_owned()),
+        figures,
         facts: std::iter::once((
             "platform".to_owned(),
             display_platform(&spec.config.platform),
         ))
-        .chain(names.iter().map(|name| ("name".to_owned(), name.clone())))
+        .chain(names.skip(1).map(|name| ("name".to_owned(), name)))
         .collect(),
         measure: "bytes before compression",
         layers,
         packages: Vec::new(),
     }
+}
+
+/// Returns what a push would send, if that can be told.
+fn upload(forecast: &PushForecast) -> Option<(String, String)> {
+    let (bytes, what) = match forecast.upload_estimate() {
+        UploadEstimate::Nothing => (0, "to send"),
+        UploadEstimate::Exactly(bytes) => (bytes, "to send"),
+        UploadEstimate::About(bytes) => (bytes, "to send, about"),
+        UploadEstimate::AtMost(bytes) => (bytes, "to send at most"),
+        _ => return None,
+    };
+    Some((measure::bytes(bytes), what.to_owned()))
 }
 
 /// Returns the name of the root that the image is most likely made for.

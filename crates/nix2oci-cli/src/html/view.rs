@@ -40,6 +40,7 @@ struct View<'a> {
     legend: Vec<LegendView>,
     layers: Vec<LayerView>,
     rows: Vec<RowView>,
+    count: String,
     is_difference: bool,
     packages: Vec<PackageView>,
 }
@@ -133,6 +134,7 @@ impl Page {
             has_versions: rows.iter().any(|row| !row.version.is_empty()),
             legend: self.legend(),
             layers: self.layer_views(&numbers),
+            count: measure::number(rows.len()),
             rows,
             is_difference: self.kind == Kind::Difference,
             packages: self.packages.iter().map(PackageView::new).collect(),
