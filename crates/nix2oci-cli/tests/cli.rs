@@ -3,6 +3,8 @@
 
 #[path = "cli/diff.rs"]
 mod diff;
+#[path = "cli/html.rs"]
+mod html;
 #[path = "cli/load.rs"]
 mod load;
 #[path = "cli/plan.rs"]

@@ -86,7 +86,7 @@ pub(crate) struct Layer {
 /// A store path of the page.
 #[derive(Debug, Clone)]
 pub(crate) struct Path {
-    /// All of it: `/nix/store/…`.
+    /// All of it, `/nix/store/…`, or its last part.
     pub(crate) path: String,
     /// Its NAR size in bytes, if that is known.
     pub(crate) size: Option<u64>,
@@ -99,12 +99,43 @@ pub(crate) struct Path {
 pub(crate) struct Package {
     /// Its name without a version.
     pub(crate) name: String,
+    /// What happened to it.
+    pub(crate) change: Change,
     /// Its versions in the first image; none if it is not there.
     pub(crate) before: Vec<String>,
     /// Its versions in the second.
     pub(crate) after: Vec<String>,
     /// Bytes of the second less bytes of the first, if both are known.
     pub(crate) growth: Option<i64>,
+}
+
+/// What happened to a package.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the verb that compares images is not here yet")
+)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Only the second image has it.
+    Added,
+    /// Both have it, in other versions.
+    Changed,
+    /// Both have it in the same versions and with other hashes.
+    Rebuilt,
+    /// Only the first image has it.
+    Removed,
+}
+
+impl Change {
+    /// Returns its name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Rebuilt => "rebuilt",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// What became of a layer or a store path.

@@ -8,6 +8,13 @@ fn page(name: &str) -> Page {
         size,
         state,
     };
+    let package = |name: &str, change, before: &[&str], after: &[&str]| Package {
+        name: name.to_owned(),
+        change,
+        before: before.iter().copied().map(str::to_owned).collect(),
+        after: after.iter().copied().map(str::to_owned).collect(),
+        growth: None,
+    };
     let glibc = Path {
         path: format!("/nix/store/{:032}-glibc-2.40", 1),
         size: Some(2000),
@@ -44,16 +51,14 @@ fn page(name: &str) -> Page {
         packages: vec![
             Package {
                 name: name.to_owned(),
+                change: Change::Changed,
                 before: vec!["1.0".to_owned()],
                 after: vec!["1.1".to_owned(), name.to_owned()],
                 growth: Some(-1_500_000),
             },
-            Package {
-                name: "new".to_owned(),
-                before: Vec::new(),
-                after: vec!["1".to_owned()],
-                growth: None,
-            },
+            package("new", Change::Added, &[], &["1"]),
+            package("old", Change::Removed, &["1"], &[]),
+            package("same", Change::Rebuilt, &["1"], &["1"]),
         ],
     }
 }
@@ -150,6 +155,8 @@ fn a_difference_tells_what_changed() {
     for text in [
         "<td class=\"changed\">changed</td><td>1.0</td><td>1.1, app</td><td class=\"number\" data-n=\"-1500000\">\u{2212}1.5 MB</td>",
         "<td class=\"added\">added</td><td></td><td>1</td>",
+        "<td class=\"removed\">removed</td><td>1</td><td></td>",
+        "<td class=\"rebuilt\">rebuilt</td><td>1</td><td>1</td>",
         "<b>new</b> not there yet <span>1 layer, 3.0 kB</span>",
         "<b>again</b> unchanged, but in a new layer <span>1 store path, 2.0 kB</span>",
         "<i class=\"swatch is-gone\"></i>gone</td>",

@@ -139,7 +139,9 @@ impl Page {
             is_difference: self.kind == Kind::Difference,
             packages: self.packages.iter().map(PackageView::new).collect(),
         };
-        view.render().expect("writing to memory does not fail")
+        let mut html = view.render().expect("writing to memory does not fail");
+        html.push('\n');
+        html
     }
 
     fn paths(&self) -> impl Iterator<Item = (&Layer, &Path)> + Clone {
@@ -241,11 +243,7 @@ impl CellView {
 impl PackageView {
     fn new(package: &Package) -> Self {
         Self {
-            change: match (package.before.is_empty(), package.after.is_empty()) {
-                (true, _) => "added",
-                (_, true) => "removed",
-                _ => "changed",
-            },
+            change: package.change.name(),
             name: visible(&package.name),
             before: visible(&package.before.join(", ")),
             after: visible(&package.after.join(", ")),

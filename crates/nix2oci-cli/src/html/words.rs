@@ -34,7 +34,7 @@ pub(super) struct Parts<'a> {
     pub(super) name: &'a str,
     /// The version, perhaps none.
     pub(super) version: &'a str,
-    /// The digits between the store directory and the name.
+    /// The digits before the name; their beginning and `…` if no more is known.
     pub(super) hash: &'a str,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn parts(path: &str) -> Parts<'_> {
     let base = path.rsplit('/').next().unwrap_or(path);
     let Some((hash, name)) = base
         .split_once('-')
-        .filter(|(hash, name)| hash.len() == 32 && !name.is_empty())
+        .filter(|(hash, name)| (hash.len() == 32 || hash.ends_with('…')) && !name.is_empty())
     else {
         return Parts {
             name: path,
@@ -96,6 +96,7 @@ mod tests {
             assert_eq!((parts.name, parts.version), want, "{name}");
             assert_eq!(parts.hash, hash);
         }
+        assert_eq!(parts("01ab…-hello-2.12").name, "hello");
         assert_eq!(parts("/etc/passwd").name, "/etc/passwd");
     }
 }
