@@ -13,7 +13,7 @@ const BUDGET: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not 0");
 pub(crate) fn plan(c: &mut Criterion) {
     let mut group = c.benchmark_group("plan");
     group.sample_size(10);
-    for paths in [1_123, 20_000] {
+    for paths in [1_000, 5_000, 20_000] {
         let closure = whole_closure(path_infos(paths));
         group.throughput(Throughput::Elements(paths as u64));
         for entry in STRATEGIES {

@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 use std::slice::from_ref;
 
 use nix2oci::closure::PathId;
-use nix2oci::plan::{ExplicitLayer, Group, LayerRequest, PlanOptions, STRATEGIES, strategy};
+use nix2oci::plan::{
+    EarlierImage, ExplicitLayer, Group, LayerRequest, PlanOptions, STRATEGIES, strategy,
+};
 use nix2oci::{
     Closure, ErrorClass, ErrorKind, LayerPlan, LayerStrategy, PathInfo, Result, StoreDir, StorePath,
 };
@@ -77,7 +79,11 @@ fn closure(infos: Vec<PathInfo>) -> Closure {
 }
 
 fn graphs() -> impl Strategy<Value = Graph> {
-    let size = prop_oneof![1 => Just(None), 9 => (0u64..12).prop_map(|n| Some(n * 1000))];
+    let sizes = prop_oneof![
+        (0u64..12).prop_map(|n| n * 1000),
+        (0u64..9).prop_map(|n| n << 20)
+    ];
+    let size = prop_oneof![1 => Just(None), 9 => sizes.prop_map(Some)];
     let path = (size, prop::collection::vec(any::<Index>(), 0..5));
     let paths = prop::collection::vec(path, 1..40).prop_map(|paths| {
         let paths = paths.into_iter().enumerate();
@@ -108,6 +114,76 @@ fn budgets() -> impl Strategy<Value = NonZeroUsize> {
 
 fn budget(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
+}
+
+/// What exists already and what is said to change, for plans of a graph.
+#[derive(Debug, Clone)]
+struct Before {
+    keep: EarlierImage,
+    share: Vec<EarlierImage>,
+    volatile: Vec<StorePath>,
+}
+
+impl Before {
+    fn options<'a>(
+        &'a self,
+        budget: NonZeroUsize,
+        explicit: &'a [ExplicitLayer],
+    ) -> PlanOptions<'a> {
+        PlanOptions {
+            keep: Some(&self.keep),
+            share: &self.share,
+            volatile: &self.volatile,
+            ..with(budget, explicit)
+        }
+    }
+}
+
+/// Layers with any of the graph's paths, each often in none, in several or
+/// twice in one; now and then with one that is not the graph's.
+fn earlier(graph: &Graph) -> impl Strategy<Value = EarlierImage> + use<> {
+    let graph = graph.clone();
+    let layer = (
+        prop::collection::vec(any::<Index>(), 0..5),
+        prop::bool::weighted(0.1),
+    );
+    prop::collection::vec(layer, 0..12).prop_map(move |layers| {
+        let foreign: StorePath = format!("{}-p0", "z".repeat(32)).parse().unwrap();
+        let layer = |(paths, has_foreign): (Vec<Index>, bool)| {
+            let paths = paths.iter().map(|n| graph.path(n.index(graph.paths.len())));
+            let mut paths: Vec<StorePath> = paths.collect();
+            paths.extend(has_foreign.then(|| foreign.clone()));
+            paths
+        };
+        let layers: Vec<_> = layers.into_iter().map(layer).collect();
+        EarlierImage::of_paths(&layers)
+    })
+}
+
+fn graphs_with_images() -> impl Strategy<Value = (Graph, Before)> {
+    graphs().prop_flat_map(|graph| {
+        let volatile = prop_oneof![
+            1 => Just(Vec::new()),
+            1 => prop::collection::vec(any::<Index>(), 0..4),
+        ];
+        let share = prop::collection::vec(earlier(&graph), 0..3);
+        (earlier(&graph), share, volatile).prop_map(move |(keep, share, volatile)| {
+            let volatile = volatile.iter().map(|n| n.index(graph.paths.len()));
+            let before = Before {
+                keep,
+                share,
+                volatile: volatile.map(|n| graph.path(n)).collect(),
+            };
+            (graph.clone(), before)
+        })
+    })
+}
+
+/// The image that a plan makes.
+fn image(closure: &Closure, plan: &LayerPlan) -> EarlierImage {
+    let paths = |ids: &Vec<PathId>| ids.iter().map(|id| closure.path(*id)).collect();
+    let layers: Vec<Vec<&StorePath>> = plan.layers().iter().map(|l| paths(&l.paths)).collect();
+    EarlierImage::of_paths(layers)
 }
 
 /// The plan in names, which do not depend on hashes.
@@ -217,6 +293,105 @@ proptest! {
             prop_assert_eq!(names(&before, &plan), names(&after, &again));
         }
     }
+
+    #[test]
+    fn whatever_exists_a_plan_has_every_path_once_in_no_more_layers_than_allowed(
+        (graph, before) in graphs_with_images(), budget in budgets(), turn: Index,
+    ) {
+        let closure = graph.closure();
+        let mut infos = graph.infos();
+        infos.reverse();
+        let turn = turn.index(infos.len());
+        infos.rotate_left(turn);
+        let other = self::closure(infos);
+        let explicit = graph.some_explicit();
+        let larger = budget.saturating_add(explicit.len());
+        for entry in STRATEGIES {
+            let strategy = strategy(entry.name).unwrap();
+            for (explicit, budget) in [(&[][..], budget), (&explicit, larger)] {
+                let options = before.options(budget, explicit);
+                let plan = LayerPlan::new(&closure, &*strategy, &options).unwrap();
+                prop_assert!(placed_once(&closure, &plan), "{}", entry.name);
+                prop_assert!(plan.layers().len() <= budget.get(), "{}", entry.name);
+                let again = LayerPlan::new(&closure, &*strategy, &options).unwrap();
+                prop_assert_eq!(&plan, &again);
+                let other = LayerPlan::new(&other, &*strategy, &options).unwrap();
+                prop_assert_eq!(&plan, &other);
+                if !strategy.keeps_layers() {
+                    let without = with(budget, explicit);
+                    let without = LayerPlan::new(&closure, &*strategy, &without).unwrap();
+                    prop_assert_eq!(&plan, &without);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn kept_layers_have_the_paths_that_they_had(
+        (graph, before) in graphs_with_images(), budget in budgets(),
+    ) {
+        let closure = graph.closure();
+        let ids = |image: &EarlierImage| -> Vec<BTreeSet<PathId>> {
+            let layer = |paths: &Vec<_>| {
+                let known = |prefix: &nix2oci::store::StorePathPrefix| {
+                    closure.find(&prefix.whole().unwrap())
+                };
+                paths.iter().filter_map(known).collect()
+            };
+            image.layers.iter().map(layer).collect()
+        };
+        let keep = ids(&before.keep);
+        let share: Vec<BTreeSet<PathId>> = before.share.iter().flat_map(ids).collect();
+        for entry in STRATEGIES {
+            let strategy = strategy(entry.name).unwrap();
+            let options = before.options(budget, &[]);
+            let plan = LayerPlan::new(&closure, &*strategy, &options).unwrap();
+            let mut last_kept = None;
+            for (place, layer) in plan.layers().iter().enumerate() {
+                let paths: BTreeSet<PathId> = layer.paths.iter().copied().collect();
+                match layer.reason.as_str() {
+                    "kept from the earlier image" => {
+                        let was = keep.iter().position(|layer| *layer == paths);
+                        prop_assert!(was.is_some());
+                        // At the bottom, in the image's order.
+                        prop_assert!(place == 0 || (last_kept.is_some() && last_kept < was));
+                        last_kept = was;
+                    }
+                    "shared with another image" => {
+                        last_kept = None;
+                        prop_assert!(share.contains(&paths));
+                    }
+                    _ => last_kept = None,
+                }
+            }
+        }
+    }
+
+    /// So a build that changes nothing sends nothing, again and again.
+    #[test]
+    fn a_plan_that_keeps_its_own_image_is_the_same_plan(
+        (graph, before) in graphs_with_images(), budget in budgets(),
+    ) {
+        let closure = graph.closure();
+        let explicit = graph.some_explicit();
+        let larger = budget.saturating_add(explicit.len());
+        for entry in STRATEGIES {
+            let strategy = strategy(entry.name).unwrap();
+            for (explicit, budget) in [(&[][..], budget), (&explicit, larger)] {
+                let without = PlanOptions {
+                    volatile: &before.volatile,
+                    ..with(budget, explicit)
+                };
+                for first in [before.options(budget, explicit), without] {
+                    let plan = LayerPlan::new(&closure, &*strategy, &first).unwrap();
+                    let keep = image(&closure, &plan);
+                    let own = PlanOptions { keep: Some(&keep), ..first };
+                    let again = LayerPlan::new(&closure, &*strategy, &own).unwrap();
+                    prop_assert_eq!(&image(&closure, &again), &keep, "{}", entry.name);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -284,27 +459,70 @@ fn real() -> (Closure, BTreeMap<String, StorePath>) {
 #[test]
 fn golden() {
     let (closure, _) = real();
+    for entry in STRATEGIES {
+        for layers in [5, 20, 100] {
+            let strategy = strategy(entry.name).unwrap();
+            let options = PlanOptions::new(budget(layers));
+            let plan = LayerPlan::new(&closure, &*strategy, &options).unwrap();
+            assert_golden(&format!("curl.{}.{layers}", entry.name), &closure, &plan);
+        }
+    }
+}
+
+/// The earlier image had another application, openssl and what needs it.
+#[test]
+fn golden_with_an_earlier_image() {
+    let (closure, _) = real();
+    let strategy = strategy("cost").unwrap();
+    let options = PlanOptions::new(budget(20));
+    let first = LayerPlan::new(&closure, &*strategy, &options).unwrap();
+    let openssl = closure.ids().find(|id| is_openssl(&closure, *id)).unwrap();
+    let mut is_new = vec![false; closure.len()];
+    for id in closure.ids() {
+        let references = closure.references(id);
+        is_new[id.index()] = id == openssl || references.iter().any(|r| is_new[r.index()]);
+    }
+    let earlier = |id: &PathId| -> StorePath {
+        let path = closure.path(*id);
+        if is_new[id.index()] {
+            format!("{}-{}", "z".repeat(32), path.name())
+                .parse()
+                .unwrap()
+        } else {
+            path.clone()
+        }
+    };
+    let layers = first.layers().iter();
+    let layers: Vec<Vec<StorePath>> = layers
+        .map(|layer| layer.paths.iter().map(earlier).collect())
+        .collect();
+    let image = EarlierImage::of_paths(&layers);
+    let options = PlanOptions {
+        keep: Some(&image),
+        ..options
+    };
+    let plan = LayerPlan::new(&closure, &*strategy, &options).unwrap();
+    assert_golden("curl.cost.20.earlier", &closure, &plan);
+}
+
+fn is_openssl(closure: &Closure, id: PathId) -> bool {
+    closure.path(id).name().starts_with("libssl")
+}
+
+fn assert_golden(name: &str, closure: &Closure, plan: &LayerPlan) {
+    let mut told = String::new();
+    for layer in plan.layers() {
+        let size: u64 = layer.paths.iter().map(|id| closure.nar_size(*id)).sum();
+        told += &format!("{size} {}: {}\n", layer.strategy, layer.reason);
+        for id in &layer.paths {
+            told += &format!("    {}\n", closure.path(*id).name());
+        }
+    }
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../../fixtures/plans");
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    for entry in STRATEGIES {
-        for layers in [5, 20, 100] {
-            let strategy = strategy(entry.name).unwrap();
-            let plan =
-                LayerPlan::new(&closure, &*strategy, &PlanOptions::new(budget(layers))).unwrap();
-            let mut told = String::new();
-            for layer in plan.layers() {
-                let size: u64 = layer.paths.iter().map(|id| closure.nar_size(*id)).sum();
-                told += &format!("{size} {}: {}\n", layer.strategy, layer.reason);
-                for id in &layer.paths {
-                    told += &format!("    {}\n", closure.path(*id).name());
-                }
-            }
-            let name = format!("curl.{}.{layers}", entry.name);
-            settings.bind(|| insta::assert_snapshot!(name, told));
-        }
-    }
+    settings.bind(|| insta::assert_snapshot!(name, told));
 }
 
 /// Returns what the function says.

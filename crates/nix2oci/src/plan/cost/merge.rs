@@ -11,8 +11,9 @@
 //! - A union has no smaller R than its upper group. What the pair would cost
 //!   with that R grows with the upper group's R, so a search can end early.
 //! - For each pair there is a largest R with which it would be better than the
-//!   best so far. Counting its R stops there, and most often does not begin:
-//!   see [`Sets::joined_len`].
+//!   best so far. Most pairs are seen to have more before their R is counted:
+//!   by [`Sets::folded`], then by [`Sets::least_joined_len`]. Counting stops
+//!   there.
 //!
 //! Rounding is the same on every machine, since there is only `+ - * /` in a
 //! fixed order. A cost is monotonous in R, rounded or not; where a bound is
@@ -88,8 +89,11 @@ struct Group {
     cost: f64,
     penalty: f64,
     changed_by: u32,
+    chance: f64,
     lead: u32,
     set: usize,
+    /// [`Sets::folded`] of the set, here because it is asked for most.
+    folded: u64,
 }
 
 impl Group {
@@ -159,13 +163,16 @@ impl Greedy {
             .map(|item| {
                 let size = item.size as f64;
                 let changed_by = sets.len(item.set);
+                let chance = chance(changed_by);
                 Group {
                     size,
-                    cost: (size + OVERHEAD) * chance(changed_by),
+                    cost: (size + OVERHEAD) * chance,
                     penalty: if item.is_kept { size / HORIZON } else { 0.0 },
                     changed_by,
+                    chance,
                     lead: item.lead,
                     set: item.set,
+                    folded: sets.folded(item.set),
                 }
             })
             .collect();
@@ -235,17 +242,22 @@ impl Greedy {
     /// Returns a pair if no other one is known, or if it is as good.
     fn better(&self, lower: u32, upper: u32, known: Option<&Pair>) -> Option<Pair> {
         let (a, b) = (&self.groups[lower as usize], &self.groups[upper as usize]);
-        let limit = known.map_or(u32::MAX, |known| most(a, b, known.delta));
-        if b.changed_by > limit {
+        let limit = known.map_or(f64::INFINITY, |known| known.delta);
+        // Where one folds to a bit and the other does not, it has a number that
+        // the other has not.
+        let least = b.changed_by + (a.folded & !b.folded).count_ones();
+        if delta(a, b, self.chances[least as usize]) > limit {
             return None;
         }
-        let changed_by = self.sets.joined_len(a.set, b.set, limit)?;
-        // The formula's a is the one with the smaller lead.
-        let (a, b) = if a.lead < b.lead { (a, b) } else { (b, a) };
-        let cost = (a.size + b.size + OVERHEAD) * self.chances[changed_by as usize];
+        let least = self.sets.least_joined_len(a.set, b.set);
+        if delta(a, b, self.chances[least as usize]) > limit {
+            return None;
+        }
+        let changed_by = self.sets.joined_len(a.set, b.set, most(a, b, limit))?;
+        let (first, second) = if a.lead < b.lead { (a, b) } else { (b, a) };
         let pair = Pair {
-            delta: cost - a.cost - b.cost + a.penalty + b.penalty,
-            leads: (a.lead, b.lead),
+            delta: delta(a, b, self.chances[changed_by as usize]),
+            leads: (first.lead, second.lead),
             lower,
             upper,
         };
@@ -262,14 +274,17 @@ impl Greedy {
         let (a, b) = (&self.groups[lower], &self.groups[upper]);
         self.sets.join(a.set, b.set);
         let changed_by = self.sets.len(a.set);
+        let chance = self.chances[changed_by as usize];
         let size = a.size + b.size;
         let group = Group {
             size,
-            cost: (size + OVERHEAD) * self.chances[changed_by as usize],
+            cost: (size + OVERHEAD) * chance,
             penalty: 0.0,
             changed_by,
+            chance,
             lead: pair.leads.0,
             set: a.set,
+            folded: a.folded | b.folded,
         };
         let mut items = std::mem::take(&mut self.items[lower]);
         items.append(&mut self.items[upper]);
@@ -315,17 +330,24 @@ impl Greedy {
     }
 }
 
+/// Returns what it costs to join two groups, if that is the chance that the
+/// union has changed. The same bits whichever comes first, and never less with
+/// a greater chance.
+fn delta(a: &Group, b: &Group, chance: f64) -> f64 {
+    (a.size + b.size + OVERHEAD) * chance - (a.cost + b.cost) + (a.penalty + b.penalty)
+}
+
 /// Returns an R that is no smaller than any with which it costs no more than
 /// `delta` to join two groups.
 fn most(a: &Group, b: &Group, delta: f64) -> u32 {
     let cost = delta + a.cost + b.cost - a.penalty - b.penalty;
-    // Rounding is less than a part in 10¹⁴ here and in the cost.
+    // Rounding is less than a part in 10¹⁴, here and in what a pair costs.
     let chance = cost / (a.size + b.size + OVERHEAD) + 1e-12;
     if chance >= 1.0 {
         return u32::MAX;
     }
     // Fewer than none become 0.
-    (EVEN * chance / (1.0 - chance)) as u32 + 1
+    (EVEN * chance / (1.0 - chance)) as u32
 }
 
 #[cfg(test)]

@@ -75,10 +75,8 @@ fn naive(told: &[Told], budget: usize) -> Vec<Union> {
             for (a, lower) in groups[..b].iter().enumerate() {
                 let all = &lower.changed_by | &upper.changed_by;
                 let delta = cost(lower.size + upper.size, &all)
-                    - cost(lower.size, &lower.changed_by)
-                    - cost(upper.size, &upper.changed_by)
-                    + lower.penalty
-                    + upper.penalty;
+                    - (cost(lower.size, &lower.changed_by) + cost(upper.size, &upper.changed_by))
+                    + (lower.penalty + upper.penalty);
                 if best.is_none_or(|best| (delta, a, b) < best) {
                     best = Some((delta, a, b));
                 }
@@ -123,7 +121,7 @@ fn items() -> impl Strategy<Value = Vec<Told>> {
     let more = prop::collection::vec(0usize..END, 0..4);
     let needs = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
     let item = (size, prop::bool::weighted(0.2), needs, more);
-    prop::collection::vec(item, 0..32).prop_map(|items| {
+    prop::collection::vec(item, 0..24).prop_map(|items| {
         let mut told: Vec<Told> = Vec::with_capacity(items.len());
         for (n, (size, is_kept, needs, more)) in items.into_iter().enumerate() {
             // Far apart, so that sets are of several blocks.

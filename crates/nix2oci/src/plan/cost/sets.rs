@@ -71,31 +71,35 @@ impl Sets {
         self.lens[set]
     }
 
+    /// Returns a set with all numbers modulo 64, as bits.
+    pub(super) fn folded(&self, set: usize) -> u64 {
+        self.block_words(set)
+            .flatten()
+            .fold(0, |all, word| all | word)
+    }
+
+    /// Returns a number that those in one set or the other are no fewer than.
+    pub(super) fn least_joined_len(&self, a: usize, b: usize) -> u32 {
+        let blocks = self.counts(a).iter().zip(self.counts(b));
+        blocks.map(|(a, b)| u32::from(*a.max(b))).sum()
+    }
+
     /// Returns how many numbers are in one set or the other; `None` if they
     /// are more than `limit`.
     pub(super) fn joined_len(&self, a: usize, b: usize, limit: u32) -> Option<u32> {
-        let (a_counts, b_counts) = (self.counts(a), self.counts(b));
-        let mut least: u32 = a_counts
-            .iter()
-            .zip(b_counts)
-            .map(|(a, b)| u32::from(*a.max(b)))
-            .sum();
-        if least > limit {
-            return None;
-        }
+        let mut least = self.least_joined_len(a, b);
+        let counts = self.counts(a).iter().zip(self.counts(b));
         let blocks = self.block_words(a).zip(self.block_words(b));
-        for ((a_count, b_count), (a, b)) in a_counts.iter().zip(b_counts).zip(blocks) {
-            let (fewer, more) = (a_count.min(b_count), a_count.max(b_count));
-            if *fewer == 0 {
-                continue;
-            }
-            let ones: u32 = a.iter().zip(b).map(|(a, b)| (a | b).count_ones()).sum();
-            least += ones - u32::from(*more);
+        for ((a_count, b_count), (a, b)) in counts.zip(blocks) {
             if least > limit {
                 return None;
             }
+            if *a_count.min(b_count) > 0 {
+                let ones: u32 = a.iter().zip(b).map(|(a, b)| (a | b).count_ones()).sum();
+                least += ones - u32::from(*a_count.max(b_count));
+            }
         }
-        Some(least)
+        (least <= limit).then_some(least)
     }
 
     fn counts(&self, set: usize) -> &[u16] {
@@ -157,6 +161,9 @@ mod tests {
             let expected = (joined <= limit).then_some(joined);
             prop_assert_eq!(sets.joined_len(0, 1, limit), expected);
             prop_assert_eq!(sets.joined_len(1, 0, limit), expected);
+            prop_assert!(sets.least_joined_len(0, 1) <= joined);
+            let folded = a.iter().fold(0, |all, number| all | 1 << (number % 64));
+            prop_assert_eq!(sets.folded(0), folded);
             sets.join(1, 0);
             prop_assert_eq!(sets.len(1), joined);
             prop_assert_eq!(sets.joined_len(0, 1, u32::MAX), Some(joined));
