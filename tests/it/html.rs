@@ -347,10 +347,12 @@ fn a_page_suits_those_who_read_it_otherwise() {
 fn what_an_image_says_is_only_text() {
     const HOSTILE: &str = "</script><script>document.title='taken'</script><img src=http://127.0.0.1/x onerror=alert(1)>\u{202e}\u{2028}";
     let folder = tempfile::tempdir().unwrap();
-    let mut image = HandmadeImage::default();
-    image.config = |config| {
-        config["author"] = HOSTILE.into();
-        config["history"][1]["comment"] = HOSTILE.into();
+    let image = HandmadeImage {
+        config: |config| {
+            config["author"] = HOSTILE.into();
+            config["history"][1]["comment"] = HOSTILE.into();
+        },
+        ..HandmadeImage::default()
     };
     let archive = in_file(&image.combined().archive());
     let page = folder.path().join("page.html");

@@ -68,7 +68,7 @@ impl Browser {
             last_id: 0,
             problems: Vec::new(),
             loaded: Value::Null,
-            profile: profile,
+            profile,
         };
         let targets = browser.call("Target.getTargets", json!({}));
         let pages = targets["targetInfos"].as_array().expect("a list of them");

@@ -235,8 +235,6 @@ impl<'a> Answer<'a> {
             "all chains go through these, so that it goes with any of them:",
             &self.only_through,
         );
-        let others: Vec<PathId> = self.removed.to_vec();
-        let others: Vec<PathId> = others.into_iter().filter(|id| *id != self.path).collect();
         let others = self.removed.iter().copied();
         let others: Vec<PathId> = others.filter(|id| *id != self.path).collect();
         section(

@@ -35,48 +35,12 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let states = states(&plan, &spec, forecast.as_ref());
     let outcome = match (&forecast, &against) {
         (Some(forecast), Some(against)) => against.outcome(forecast),
-    let spec = select::image(&cx, &args.image, talk)?;
-    let all_paths = talk.verbosity() >= Verbosity::Detailed;
-    let text = if let (Some(name), Some(network)) = (against, network) {
-        let forecast = network.forecast(&cx, &spec, std::slice::from_ref(&name))?;
-        let outcome = outcome(&forecast, &name);
-        page.finish(|| html::plan(&spec, &forecast.plan, Some((&forecast, &outcome))))?;
-        if args.json {
-            output::json(&Report::forecast(&spec, &forecast))
-        } else {
-            let mut text = table(&spec, &forecast.plan, Some(&forecast.layers), all_paths);
-            text.push_str(&outcome);
-            text.into_bytes()
-        }
-    } else {
-        let plan = nix2oci::build::plan(&cx, &spec)?;
-        page.finish(|| html::plan(&spec, &plan, None))?;
-            output::json(&Report::planned(&spec, &plan))
-            table(&spec, &plan, None, all_paths).into_bytes()
-    };
-    output::print(&text)?;
-    Ok(Status::Done)
-}
-
-/// Returns the last line about a push: what it would send.
-fn outcome(forecast: &PushForecast, name: &Reference) -> String {
-    let there = forecast
-        .layers
-        .iter()
-        .filter(|l| l.state != LayerState::New);
-    let new = forecast.layers.len() - there.clone().count();
-    let there_size: u64 = there
-        .filter_map(|layer| layer.record.as_ref())
-        .map(|record| record.size)
-        .sum();
-    let upload = match forecast.upload_estimate() {
-        Upload::Nothing => "nothing to send".to_owned(),
-        Upload::Exactly(bytes) => format!("{} to send", measure::bytes(bytes)),
-        Upload::About(bytes) => format!("about {} to send", measure::bytes(bytes)),
-        Upload::AtMost(bytes) => format!("at most {} to send", measure::bytes(bytes)),
         _ => String::new(),
     };
-    page.finish(|| html::plan(&spec, &plan, states.as_deref(), &outcome))?;
+    page.finish(|| {
+        let moved = forecast.as_ref().map(|forecast| (forecast, &*outcome));
+        html::plan(&spec, &plan, states.as_deref(), moved)
+    })?;
     let text = if args.json {
         output::json(&match &forecast {
             Some(forecast) => Report::forecast(&spec, forecast),

@@ -1,6 +1,5 @@
 //! The page of a plan.
 
-use nix2oci::build::{ImagePlan, LayerOutline};
 use nix2oci::build::{ImagePlan, LayerOutline, PushForecast, UploadEstimate};
 use nix2oci::oci::{Reference, display_platform};
 use nix2oci::{ImageSpec, StorePath};
@@ -10,13 +9,12 @@ use crate::display::measure;
 use super::{Kind, Layer, Page, Path, State};
 
 /// Makes the page of a plan. `states` are what becomes of the layers, if that
-/// is known; `outcome` says what moves, and may be empty.
+/// is known; `forecast` is what a push or a node would move, with that in words.
 pub(crate) fn plan(
     spec: &ImageSpec,
     plan: &ImagePlan,
     states: Option<&[State]>,
-    outcome: &str,
-    against: Option<(&PushForecast, &str)>,
+    forecast: Option<(&PushForecast, &str)>,
 ) -> Page {
     let path = |store_path: &StorePath| Path {
         path: spec.closure.store_dir().join(store_path),
@@ -31,7 +29,6 @@ pub(crate) fn plan(
         size: layer.nar_size,
         why: layer.reason.clone(),
         state: states.map(|states| states[at]),
-        state: against.map(|(forecast, _)| forecast.layers[at].state.into()),
         paths: layer.paths().iter().map(path).collect(),
     };
     let layers: Vec<Layer> = plan.layers.iter().enumerate().map(layer).collect();
@@ -46,7 +43,7 @@ pub(crate) fn plan(
         ),
         (measure::number(plan.paths), "store paths".to_owned()),
     ];
-    figures.extend(against.and_then(|(forecast, _)| upload(forecast)));
+    figures.extend(forecast.and_then(|(forecast, _)| upload(forecast)));
     let names = spec.names.iter().map(Reference::whole);
     Page {
         kind: Kind::Plan,
@@ -55,19 +52,9 @@ pub(crate) fn plan(
             .next()
             .or_else(|| last_root(spec))
             .unwrap_or_else(|| "image".to_owned()),
-        summary: outcome.trim_end().replace('\n', "; "),
-        figures: vec![
-            (
-                measure::bytes(plan.nar_size),
-                "before compression".to_owned(),
-            ),
-            (
-                plan.layers.len().to_string(),
-                format!("layers of at most {}", spec.max_layers),
-            ),
-            (plan.paths.to_string(), "store paths".to_owned()),
-        ],
-        summary: against.map_or_else(String::new, |(_, sentence)| sentence.trim_end().to_owned()),
+        summary: forecast.map_or_else(String::new, |(_, outcome)| {
+            outcome.trim_end().replace('\n', "; ")
+        }),
         figures,
         facts: std::iter::once((
             "platform".to_owned(),
@@ -81,13 +68,13 @@ pub(crate) fn plan(
     }
 }
 
-/// Returns what a push would send, if that can be told.
+/// Returns what would move, if that can be told.
 fn upload(forecast: &PushForecast) -> Option<(String, String)> {
     let (bytes, what) = match forecast.upload_estimate() {
-        UploadEstimate::Nothing => (0, "to send"),
-        UploadEstimate::Exactly(bytes) => (bytes, "to send"),
-        UploadEstimate::About(bytes) => (bytes, "to send, about"),
-        UploadEstimate::AtMost(bytes) => (bytes, "to send at most"),
+        UploadEstimate::Nothing => (0, "to move"),
+        UploadEstimate::Exactly(bytes) => (bytes, "to move"),
+        UploadEstimate::About(bytes) => (bytes, "to move, about"),
+        UploadEstimate::AtMost(bytes) => (bytes, "to move at most"),
         _ => return None,
     };
     Some((measure::bytes(bytes), what.to_owned()))

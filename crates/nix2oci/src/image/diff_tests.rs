@@ -198,10 +198,6 @@ fn what_is_not_known_is_not_told() {
         paths: None,
         ..layer(1, &[])
     };
-    let found = diff(
-        &image(1, std::slice::from_ref(&unknown)),
-        &image(2, &[unknown]),
-    );
     let layers = [unknown];
     let found = diff(&image(1, &layers), &image(2, &layers));
     assert_eq!(states(&found), ["kept 0 0"]);

@@ -159,18 +159,6 @@ fn platform_of(image: &StoredImage) -> String {
 }
 
 /// Returns the store paths of each layer, as the manifest tells them.
-fn told_paths(image: &StoredImage) -> Vec<Option<Vec<ListedPath>>> {
-    let Some(table) = ImageTable::read(&image.manifest) else {
-        return vec![None; image.layers.len()];
-    };
-    let listed = |path: TablePath| ListedPath {
-        path: path.path,
-        nar_size: path.nar_size,
-    };
-    let layers = table.layers.into_iter();
-    layers
-        .map(|layer| Some(layer.paths.into_iter().map(listed).collect()))
-        .collect()
 fn told_paths(image: &StoredImage) -> Vec<Option<Vec<TablePath>>> {
     match ImageTable::read(&image.manifest) {
         Some(table) => table.layers.into_iter().map(|l| Some(l.paths)).collect(),
