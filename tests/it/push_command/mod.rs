@@ -1,6 +1,7 @@
 //! `nix2oci push` as a whole, with real registries and on bad networks.
 
 mod chaos;
+mod diff;
 mod faults;
 mod only_what_changed;
 mod readers;

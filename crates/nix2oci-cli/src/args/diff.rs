@@ -96,7 +96,8 @@ pub(crate) struct ExplainArgs {
     /// The store path to explain
     ///
     /// In full, or its base name, its name with or without the version, the
-    /// beginning of its hash, or a part of its name, if only one has it.
+    /// beginning of its hash, or a part of its name. If several store paths have
+    /// it, they are listed.
     #[arg(long, value_name = "NAME", help_heading = "Question")]
     pub(crate) path: String,
     /// Print all chains, as a tree, and not only the shortest
@@ -105,7 +106,7 @@ pub(crate) struct ExplainArgs {
     /// marked with (*).
     #[arg(long, help_heading = "Question")]
     pub(crate) all: bool,
-    /// Read the layers of an image in a registry, which downloads all of it
+    /// Read the layers of an image in a registry, which downloads all of it, twice
     #[arg(long, help_heading = "Question")]
     pub(crate) read_layers: bool,
     /// Print the answer as JSON

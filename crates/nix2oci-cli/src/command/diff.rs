@@ -1,11 +1,14 @@
 //! `nix2oci diff`
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use nix2oci::image::{
     ConfigChange, DiffSide, ImageDiff, LayerChange, LayerDifference, PackageChange,
     PackageDifference, SizedPath, Transfer, diff as compare,
 };
+use nix2oci::store::StorePathPrefix;
 use serde_json::Value;
 
 use crate::args::DiffArgs;
@@ -48,7 +51,7 @@ fn to_text(diff: &ImageDiff, all: bool) -> String {
     text.push('\n');
     summary(diff, &mut text);
     let mut printed = Printed { text, all };
-    printed.layers(&diff.layers);
+    printed.layers(diff);
     if let Some(packages) = &diff.packages {
         printed.packages(packages);
     }
@@ -150,9 +153,15 @@ impl Printed {
         }
     }
 
-    fn layers(&mut self, layers: &[LayerChange]) {
-        let changed = layers.iter().filter(|l| l.state != LayerDifference::Kept);
-        let lines: Vec<String> = changed.map(layer).collect();
+    fn layers(&mut self, diff: &ImageDiff) {
+        let paths = diff.store_paths.iter();
+        let changed = paths.flat_map(|paths| paths.added.iter().chain(&paths.removed));
+        let changed: BTreeSet<&StorePathPrefix> = changed.map(|path| &path.path).collect();
+        let layers = diff.layers.iter();
+        let lines: Vec<String> = layers
+            .filter(|layer| layer.state != LayerDifference::Kept)
+            .map(|one| layer(one, &changed))
+            .collect();
         self.section("layers", &lines);
     }
 
@@ -193,7 +202,8 @@ impl Printed {
     }
 }
 
-fn layer(layer: &LayerChange) -> String {
+/// Returns the line of a layer; `changed` are the store paths that one image has.
+fn layer(layer: &LayerChange, changed: &BTreeSet<&StorePathPrefix>) -> String {
     let state = match layer.state {
         LayerDifference::New => "new ",
         LayerDifference::Gone => "gone",
@@ -205,15 +215,16 @@ fn layer(layer: &LayerChange) -> String {
     let names = match layer.store_paths.as_deref() {
         None => String::new(),
         Some([]) => "no store paths".to_owned(),
-        Some(paths) => names_of(paths),
+        Some(paths) => names_of(paths, changed),
     };
     format!("{state} {number:>3}  {size:>9}  {names}")
 }
 
-/// Returns the names of the largest store paths, and how many more there are.
-fn names_of(paths: &[SizedPath]) -> String {
+/// Returns the names of the store paths that changed or else are the largest,
+/// and how many more there are.
+fn names_of(paths: &[SizedPath], changed: &BTreeSet<&StorePathPrefix>) -> String {
     let mut largest: Vec<&SizedPath> = paths.iter().collect();
-    largest.sort_by_key(|path| std::cmp::Reverse(path.nar_size));
+    largest.sort_by_key(|path| Reverse((changed.contains(&path.path), path.nar_size)));
     let names: Vec<&str> = largest.iter().take(NAMES).map(|p| p.path.name()).collect();
     let more = match paths.len().saturating_sub(NAMES) {
         0 => String::new(),
@@ -232,6 +243,8 @@ fn package(package: &PackageChange, width: usize) -> String {
     };
     let (from, to) = (versions(&package.from), versions(&package.to));
     let told = match package.change {
+        PackageDifference::Added if package.to == [""] => "added".to_owned(),
+        PackageDifference::Removed if package.from == [""] => "removed".to_owned(),
         PackageDifference::Added => format!("added {to}"),
         PackageDifference::Removed => format!("removed {from}"),
         PackageDifference::Rebuilt => to,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::args::DiffArgs;
 use crate::exit::{Failure, Outcome};
 
-use super::network::Network;
+use super::network::{Network, open_image};
 use super::push::{AnyImage, any_image};
 
 /// What is compared.
@@ -117,8 +117,7 @@ fn listing(
     let is_remote = matches!(image, AnyImage::Remote(_));
     let reader = match (network, image) {
         (Some(network), image) => network.open(cx, image)?,
-        (None, AnyImage::Stored(source)) => nix2oci::image::ImageReader::open(cx, source)?,
-        (None, AnyImage::Remote(_)) => unreachable!("an image of a registry asks for one"),
+        (None, image) => open_image(cx, image, &args.registry)?,
     };
     let options = ListingOptions {
         read_layers: args.read_layers || !is_remote,

@@ -91,6 +91,8 @@ fn layers_are_kept_new_or_gone() {
     assert_eq!(found.pull_back.size, Some(10));
     assert_eq!(found.to.size, Some(30));
     assert!(!found.is_same);
+    let back = diff(&second, &first);
+    assert_eq!((back.pull, back.pull_back), (found.pull_back, found.pull));
     let paths = found.store_paths.unwrap();
     assert_eq!(
         (paths.kept, paths.added.len(), paths.removed.len()),

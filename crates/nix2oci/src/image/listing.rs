@@ -103,6 +103,8 @@ impl ImageListing {
 
     /// Lists an image: what its manifest tells of its layers, and where that
     /// tells nothing, what is in their tars.
+    /// Lists an image: what its [`ImageTable`] tells of its layers, or if it has
+    /// none, what is in their tars.
     ///
     /// The image is the one that `platform` and the tag choose, as in
     /// [`ImageReader::image`]. Layers are read on `cx.threads` workers.
