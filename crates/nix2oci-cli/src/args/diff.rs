@@ -4,7 +4,7 @@ use clap::Args;
 use nix2oci::StoreDir;
 use nix2oci::oci::{Platform, parse_platform};
 
-use super::{ImageArgs, RegistryArgs};
+use super::{ImageArgs, PageArgs, RegistryArgs};
 
 /// Show what changed from one image to another
 ///
@@ -51,6 +51,8 @@ pub(crate) struct DiffArgs {
     /// Print the differences as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }

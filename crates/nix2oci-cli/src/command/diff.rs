@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::args::DiffArgs;
 use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Outcome, Status};
+use crate::html::{self, PageFile};
 use crate::{output, select};
 
 /// Lines of one kind that are printed unless more is asked for.
@@ -24,6 +25,7 @@ const NAMES: usize = 3;
 
 /// Prints what changed from one image to another.
 pub(crate) fn diff(args: &DiffArgs, talk: &Talk) -> Outcome {
+    let page = PageFile::new(args.page.html.as_ref())?;
     let cx = select::context(None, talk)?;
     let [from, to] = select::listings(&cx, args)?;
     let found = compare(&from, &to);
@@ -32,6 +34,7 @@ pub(crate) fn diff(args: &DiffArgs, talk: &Talk) -> Outcome {
     } else {
         to_text(&found, talk.verbosity() >= Verbosity::Verbose).into_bytes()
     };
+    page.finish(|| html::difference(&found, transfer(&found.pull), transfer(&found.pull_back)))?;
     output::print(&text)?;
     Ok(if args.exit_code && !found.is_same {
         Status::Problems

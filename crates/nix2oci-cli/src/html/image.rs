@@ -4,6 +4,7 @@ use nix2oci::image::{ImageSummary, LayerSummary};
 
 use crate::display::measure;
 
+use super::words::parts;
 use super::{Kind, Layer, Page, Path};
 
 /// Makes the page of an image.
@@ -39,19 +40,9 @@ pub(crate) fn image(image: &ImageSummary) -> Page {
 }
 
 fn layer((at, layer): (usize, &LayerSummary)) -> Layer {
-    let paths = layer
-        .contents
-        .iter()
-        .flat_map(|contents| &contents.store_paths);
-    // An image does not record the sizes of store paths.
-    let path = |path: &String| Path {
-        path: path.clone(),
-        size: None,
-        state: None,
-    };
     Layer {
         label: (at + 1).to_string(),
-        size: layer.size,
+        size: Some(layer.size),
         why: layer
             .comment
             .as_ref()
@@ -59,6 +50,61 @@ fn layer((at, layer): (usize, &LayerSummary)) -> Layer {
             .cloned()
             .unwrap_or_default(),
         state: None,
-        paths: paths.map(path).collect(),
+        paths: paths(layer),
+    }
+}
+
+/// Returns the store paths that were found in a layer, with the sizes that the
+/// image tells; of a layer that was not read, what the image tells.
+fn paths(layer: &LayerSummary) -> Vec<Path> {
+    let sizes = layer.nar_sizes.iter().flatten();
+    let told: Vec<(&String, Option<u64>)> = layer
+        .paths
+        .iter()
+        .flatten()
+        .zip(sizes.copied().chain(std::iter::repeat(None)))
+        .collect();
+    let path = |path: &str, size| Path {
+        path: path.to_owned(),
+        size,
+        state: None,
+    };
+    match &layer.contents {
+        Some(contents) => contents
+            .store_paths
+            .iter()
+            .map(|found| {
+                let size = told.iter().find(|(told, _)| is_told(found, told));
+                path(found, size.and_then(|(_, size)| *size))
+            })
+            .collect(),
+        None => told.iter().map(|(told, size)| path(told, *size)).collect(),
+    }
+}
+
+/// Returns whether a store path is one that the image tells, perhaps with only the
+/// beginning of its hash.
+fn is_told(found: &str, told: &str) -> bool {
+    let (found, told) = (parts(found), parts(told));
+    let start = told.hash.trim_end_matches('…');
+    found.hash.starts_with(start) && (found.name, found.version) == (told.name, told.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_by_the_beginning_of_its_hash() {
+        let found = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-hello-2.12";
+        for (told, want) in [
+            (found, true),
+            ("/nix/store/01234567…-hello-2.12", true),
+            ("/nix/store/01234568…-hello-2.12", false),
+            ("/nix/store/01234567…-hello-2.13", false),
+            ("/nix/store/01234567…-hello", false),
+        ] {
+            assert_eq!(is_told(found, told), want, "{told}");
+        }
     }
 }

@@ -6,13 +6,14 @@
 //! is in tables.
 //!
 //! - [`Page`]: what a page shows; each verb fills it: [`image`](fn@image),
-//!   [`plan`](fn@plan)
+//!   [`plan`](fn@plan), [`difference`](fn@difference)
 //! - [`places`]: where the map has each layer and store path
 //! - [`policy`]: what a browser may load: nothing
 //! - [`view`]: the page's texts, for the template `templates/page.html`
 //! - [`words`]: names that came from an image, made harmless for the eye
 //! - `page.css`, `page.js`: how it looks, and what it does
 
+mod difference;
 mod image;
 mod places;
 mod plan;
@@ -29,6 +30,7 @@ use crate::exit::Failure;
 use crate::output::PendingFile;
 use crate::stdout;
 
+pub(crate) use difference::difference;
 pub(crate) use image::image;
 pub(crate) use plan::plan;
 
@@ -73,8 +75,8 @@ pub(crate) enum Kind {
 pub(crate) struct Layer {
     /// Its number as people say it: `7`, of a layer that is gone `old 7`.
     pub(crate) label: String,
-    /// Bytes, by the page's measure.
-    pub(crate) size: u64,
+    /// Bytes, by the page's measure, if that is known.
+    pub(crate) size: Option<u64>,
     /// Why these paths are together, or whatever is told of it.
     pub(crate) why: String,
     /// What became of it; `None` colours it by its number.
@@ -110,10 +112,6 @@ pub(crate) struct Package {
 }
 
 /// What happened to a package.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the verb that compares images is not here yet")
-)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Only the second image has it.

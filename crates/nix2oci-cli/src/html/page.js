@@ -29,11 +29,11 @@
   };
   const describe = (item) => {
     const row = rowOf(item), is = said(row);
-    if (item.id[0] === "l") {
-      const words = [is.size, count(Number(is.paths), "store path"), is.state];
-      return [`layer ${is.layer}`, words.filter(Boolean).join(", "), is.why];
-    }
     const size = is.size === "–" ? "size not known" : is.size;
+    if (item.id[0] === "l") {
+      const words = [size, count(Number(is.paths), "store path"), is.state];
+      return [`layer ${is.layer}`, words.filter(Boolean).join(", "), Object.values(is).at(-1)];
+    }
     const whole = [is.name, is.version].filter(Boolean).join("-");
     const words = [size, `layer ${is.layer}`, is.state];
     return [[is.name, is.version].filter(Boolean).join(" "), words.filter(Boolean).join(", "), is.hash && `${is.hash}-${whole}`];

@@ -55,12 +55,11 @@ pub(super) fn stylesheet(layers: &[Layer], numbers: &[Vec<usize>]) -> String {
 }
 
 fn rules(layers: &[Layer], numbers: &[Vec<usize>], map: Shape, css: &mut String) {
-    let sizes: Vec<u64> = layers.iter().map(|layer| layer.size).collect();
-    let places = squarify(&sizes, map);
+    let places = squarify(&shares(layers.iter().map(|layer| layer.size)), map);
     let opened = inside(map);
     for ((at, layer), place) in layers.iter().enumerate().zip(places) {
         let _ = write!(css, "#l{at}{{{}}}", inset(place));
-        let sizes = shares(layer);
+        let sizes = shares(layer.paths.iter().map(|path| path.size));
         let shape = inside(Shape {
             width: place.w * map.width,
             height: place.h * map.height,
@@ -88,11 +87,12 @@ fn inside(layer: Shape) -> Shape {
     }
 }
 
-/// Returns what the areas of a layer's store paths are made of: their sizes, and
-/// where not all are known, the same for each.
-fn shares(layer: &Layer) -> Vec<u64> {
-    let sizes: Option<Vec<u64>> = layer.paths.iter().map(|path| path.size).collect();
-    sizes.unwrap_or_else(|| vec![1; layer.paths.len()])
+/// Returns what areas are made of: the sizes, and where not all are known, the
+/// same for each.
+fn shares(sizes: impl ExactSizeIterator<Item = Option<u64>>) -> Vec<u64> {
+    let count = sizes.len();
+    let sizes: Option<Vec<u64>> = sizes.collect();
+    sizes.unwrap_or_else(|| vec![1; count])
 }
 
 /// Divides a rectangle into one for each size, in the order of `sizes`.

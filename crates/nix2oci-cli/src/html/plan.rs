@@ -26,7 +26,7 @@ pub(crate) fn plan(
     };
     let layer = |(at, layer): (usize, &LayerOutline)| Layer {
         label: (at + 1).to_string(),
-        size: layer.nar_size,
+        size: Some(layer.nar_size),
         why: layer.reason.clone(),
         state: states.map(|states| states[at]),
         paths: layer.paths().iter().map(path).collect(),

@@ -22,7 +22,7 @@ fn page(name: &str) -> Page {
     };
     let layer = |label: &str, size, state, paths| Layer {
         label: label.to_owned(),
-        size,
+        size: Some(size),
         why: format!("needed by {name}"),
         state,
         paths,

@@ -36,12 +36,15 @@ struct View<'a> {
     measure: &'a str,
     has_states: bool,
     lacks_sizes: bool,
+    lacks_layer_sizes: bool,
     has_versions: bool,
     legend: Vec<LegendView>,
     layers: Vec<LayerView>,
     rows: Vec<RowView>,
     count: String,
     is_difference: bool,
+    /// The heading of what is told of a layer.
+    why: &'a str,
     packages: Vec<PackageView>,
 }
 
@@ -56,7 +59,7 @@ struct LayerView {
     at: usize,
     label: String,
     size: String,
-    bytes: u64,
+    bytes: i128,
     colour: String,
     state: &'static str,
     why: String,
@@ -80,7 +83,6 @@ struct RowView {
     version: String,
     hash: String,
     size: String,
-    /// −1 if it is not known, so that it is sorted below 0.
     bytes: i128,
     state: &'static str,
     layer_at: usize,
@@ -131,11 +133,17 @@ impl Page {
             measure: self.measure,
             has_states: self.layers.iter().any(|layer| layer.state.is_some()),
             lacks_sizes: self.paths().any(|(_, path)| path.size.is_none()),
+            lacks_layer_sizes: self.layers.iter().any(|layer| layer.size.is_none()),
             has_versions: rows.iter().any(|row| !row.version.is_empty()),
             legend: self.legend(),
             layers: self.layer_views(&numbers),
             count: measure::number(rows.len()),
             rows,
+            why: if self.kind == Kind::Plan {
+                "Why"
+            } else {
+                "Contents"
+            },
             is_difference: self.kind == Kind::Difference,
             packages: self.packages.iter().map(PackageView::new).collect(),
         };
@@ -171,7 +179,7 @@ impl Page {
             version: visible(parts.version),
             hash: visible(parts.hash),
             size: path.size.map_or_else(String::new, measure::bytes),
-            bytes: path.size.map_or(-1, i128::from),
+            bytes: for_sorting(path.size),
             state: path.state.or(layer.state).map_or("", State::name),
             layer_at,
             layer: visible(&layer.label),
@@ -182,8 +190,8 @@ impl Page {
         let view = |(at, layer): (usize, &Layer)| LayerView {
             at,
             label: visible(&layer.label),
-            size: measure::bytes(layer.size),
-            bytes: layer.size,
+            size: layer.size.map_or_else(String::new, measure::bytes),
+            bytes: for_sorting(layer.size),
             colour: match layer.state {
                 Some(state) => format!("is-{}", state.name()),
                 None => format!("hue{}", at % COLOURS),
@@ -207,12 +215,12 @@ impl Page {
             let amount = match (layers.clone().count(), paths.clone().count()) {
                 (0, 0) => return None,
                 (0, n) => {
-                    let size: Option<u64> = paths.map(|(_, path)| path.size).sum();
+                    let size = sum(paths.map(|(_, path)| path.size));
                     with_size(measure::count(n, "store path"), size)
                 }
                 (n, _) => with_size(
                     measure::count(n, "layer"),
-                    Some(layers.map(|layer| layer.size).sum()),
+                    sum(layers.map(|layer| layer.size)),
                 ),
             };
             Some(LegendView {
@@ -261,6 +269,16 @@ fn growth(bytes: i64) -> String {
         _ => "\u{2212}",
     };
     format!("{sign}{}", measure::bytes(bytes.unsigned_abs()))
+}
+
+/// Returns −1 for what is not known, so that it is sorted below 0.
+fn for_sorting(size: Option<u64>) -> i128 {
+    size.map_or(-1, i128::from)
+}
+
+/// Returns the sum if all are known. What an image says may be too much to add.
+fn sum(mut sizes: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    sizes.try_fold(0u64, |sum, size| Some(sum.saturating_add(size?)))
 }
 
 fn with_size(amount: String, size: Option<u64>) -> String {

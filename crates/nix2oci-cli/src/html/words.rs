@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use nix2oci::store::PackageName;
+
 /// Returns a text in which everything is seen that is there: control
 /// characters, marks that turn the direction of text, and what has no width
 /// are spelled out as `\u{202e}`.
@@ -38,8 +40,7 @@ pub(super) struct Parts<'a> {
     pub(super) hash: &'a str,
 }
 
-/// Takes a store path apart. The version begins, as in Nix, after the first
-/// dash that no letter follows.
+/// Takes a store path apart, or the last part of one.
 pub(super) fn parts(path: &str) -> Parts<'_> {
     let base = path.rsplit('/').next().unwrap_or(path);
     let Some((hash, name)) = base
@@ -52,16 +53,11 @@ pub(super) fn parts(path: &str) -> Parts<'_> {
             hash: "",
         };
     };
-    let dash = name.match_indices('-').find(|(at, _)| {
-        let next = name[at + 1..].chars().next();
-        *at > 0 && next.is_some_and(|next| !next.is_alphabetic())
-    });
-    let (name, version) = match dash {
-        Some((at, _)) => (&name[..at], &name[at + 1..]),
-        None => (name, ""),
-    };
+    let package = PackageName::of(name);
+    // The version with the output, as `2.40-66-dev`.
+    let version = name[package.name.len()..].trim_start_matches('-');
     Parts {
-        name,
+        name: package.name,
         version,
         hash,
     }
@@ -88,7 +84,6 @@ mod tests {
             ("python3-3.12.8", ("python3", "3.12.8")),
             ("gcc-wrapper-14.2.0-lib", ("gcc-wrapper", "14.2.0-lib")),
             ("source", ("source", "")),
-            ("a-", ("a-", "")),
             ("-1", ("-1", "")),
         ] {
             let path = format!("/nix/store/{hash}-{name}");

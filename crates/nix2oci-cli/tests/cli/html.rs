@@ -45,6 +45,31 @@ fn an_image_is_also_a_page() {
 }
 
 #[test]
+fn a_difference_is_also_a_page() {
+    let fixture = Fixture::new();
+    for (root, image) in [(LIB, "oci:image:v1"), (APP, "oci:image:v2")] {
+        let (code, _, stderr) = fixture.run("build", &[root, "-o", image]);
+        assert_eq!(code, 0, "{stderr}");
+    }
+    let diff = ["diff", "oci:image:v1", "oci:image:v2"];
+    let (_, plain, _) = run(fixture.path(), &diff);
+    let arguments = [&diff[..], &["--html", "diff.html"]].concat();
+    let (code, stdout, stderr) = run(fixture.path(), &arguments);
+    assert_eq!((code, stdout), (0, plain), "{stderr}");
+    let page = fs::read_to_string(fixture.file("diff.html")).unwrap();
+    // Of hashes a manifest tells the beginning.
+    check(&page, &[]);
+    for text in [
+        "<h1>oci:image:v1 → oci:image:v2</h1>",
+        "<b>new</b> not there yet <span>1 layer, ",
+        "<b>kept</b> as in the image before <span>1 layer, ",
+        "<tr><th scope=\"row\">app</th><td class=\"added\">added</td>",
+    ] {
+        assert!(page.contains(text), "{text} in {page}");
+    }
+}
+
+#[test]
 fn a_page_gets_its_name_when_it_is_whole() {
     let fixture = Fixture::new();
     let (code, _, stderr) = fixture.run("plan", &["result", "--html", "no/plan.html"]);
