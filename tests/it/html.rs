@@ -112,7 +112,7 @@ fn keys_open_a_layer_move_in_it_and_go_back() {
     let opened = browser.evaluate("document.querySelector('.open').id");
     assert_eq!(
         browser.evaluate("location.hash"),
-        format!("#{}", opened.as_str().unwrap())
+        format!("#at={}", opened.as_str().unwrap())
     );
     let largest = browser.evaluate(focus);
     assert!(largest.as_str().unwrap().starts_with('p'), "{largest}");

@@ -82,8 +82,8 @@ fn layer(change: &LayerChange, is_packed: bool, changed: &BTreeSet<&StorePathPre
     let path = |listed: &SizedPath| Path {
         path: listed.path.to_string(),
         size: listed.nar_size,
-        // What both images have, although not in the same layer.
-        state: (state != State::Kept && !changed.contains(&listed.path)).then_some(State::Again),
+        // Pulled although the first image has it, in another layer.
+        state: (state == State::New && !changed.contains(&listed.path)).then_some(State::Again),
     };
     let paths = change.store_paths.iter().flatten();
     Layer {

@@ -85,9 +85,10 @@
       if (before) select(before, hadFocus);
     }
   };
-  // The layer is in the address, so that it can be linked and gone back from.
+  // The layer is in the address, so that it can be linked and gone back from: not
+  // as its id alone, to which the browser would scroll.
   const fromAddress = () => {
-    const [, at] = /^#l(\d+)$/.exec(location.hash) ?? [];
+    const [, at] = /^#(?:at=)?l(\d+)$/.exec(location.hash) ?? [];
     const layer = layers[at] ?? null;
     show(layer);
     if (layer) $("map-title").scrollIntoView();
@@ -102,7 +103,7 @@
     }
   };
   const go = (layer) => {
-    if (layer !== opened()) history.pushState(null, "", layer ? `#${layer.id}` : "#");
+    if (layer !== opened()) history.pushState(null, "", layer ? `#at=${layer.id}` : "#");
     show(layer);
   };
   const reveal = (cell) => {
