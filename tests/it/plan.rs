@@ -8,6 +8,7 @@ use nix2oci::closure::PathId;
 use nix2oci::plan::{
     EarlierImage, ExplicitLayer, Group, LayerRequest, PlanOptions, STRATEGIES, strategy,
 };
+use nix2oci::store::StorePathPrefix;
 use nix2oci::{
     Closure, ErrorClass, ErrorKind, LayerPlan, LayerStrategy, PathInfo, Result, StoreDir, StorePath,
 };
@@ -332,13 +333,11 @@ proptest! {
     ) {
         let closure = graph.closure();
         let ids = |image: &EarlierImage| -> Vec<BTreeSet<PathId>> {
-            let layer = |paths: &Vec<_>| {
-                let known = |prefix: &nix2oci::store::StorePathPrefix| {
-                    closure.find(&prefix.whole().unwrap())
-                };
-                paths.iter().filter_map(known).collect()
-            };
-            image.layers.iter().map(layer).collect()
+            let known = |prefix: &StorePathPrefix| closure.find(&prefix.whole().unwrap());
+            let layers = image.layers.iter();
+            layers
+                .filter_map(|paths| paths.iter().map(known).collect())
+                .collect()
         };
         let keep = ids(&before.keep);
         let share: Vec<BTreeSet<PathId>> = before.share.iter().flat_map(ids).collect();

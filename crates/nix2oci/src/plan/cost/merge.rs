@@ -16,8 +16,8 @@
 //!   there.
 //!
 //! Rounding is the same on every machine, since there is only `+ - * /` in a
-//! fixed order. A cost is monotonous in R, rounded or not; where a bound is
-//! calculated in another way than the cost, there is slack for the rounding.
+//! fixed order. Bounds are calculated in another way than what they bound, and
+//! have slack for the rounding.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -225,8 +225,7 @@ impl Greedy {
             let other = &self.groups[*upper as usize];
             // What it costs if nothing but the upper group's paths change both,
             // and there is no penalty for the upper group.
-            let least =
-                group.size * self.chances[other.changed_by as usize] - group.cost + group.penalty;
+            let least = group.size * other.chance - group.cost + group.penalty;
             if least > limit + self.slack {
                 break;
             }
@@ -246,11 +245,11 @@ impl Greedy {
         // Where one folds to a bit and the other does not, it has a number that
         // the other has not.
         let least = b.changed_by + (a.folded & !b.folded).count_ones();
-        if delta(a, b, self.chances[least as usize]) > limit {
+        if roughly(a, b, self.chances[least as usize]) > limit + self.slack {
             return None;
         }
         let least = self.sets.least_joined_len(a.set, b.set);
-        if delta(a, b, self.chances[least as usize]) > limit {
+        if roughly(a, b, self.chances[least as usize]) > limit + self.slack {
             return None;
         }
         let changed_by = self.sets.joined_len(a.set, b.set, most(a, b, limit))?;
@@ -331,9 +330,17 @@ impl Greedy {
 }
 
 /// Returns what it costs to join two groups, if that is the chance that the
-/// union has changed. The same bits whichever comes first, and never less with
-/// a greater chance.
+/// union has changed.
+///
+/// Groups that are all part of another one's needs tie but for rounding, so it
+/// has a fixed order: that of the leads.
 fn delta(a: &Group, b: &Group, chance: f64) -> f64 {
+    let (a, b) = if a.lead < b.lead { (a, b) } else { (b, a) };
+    (a.size + b.size + OVERHEAD) * chance - a.cost - b.cost + a.penalty + b.penalty
+}
+
+/// Returns the same, rounded in another way, without asking which is first.
+fn roughly(a: &Group, b: &Group, chance: f64) -> f64 {
     (a.size + b.size + OVERHEAD) * chance - (a.cost + b.cost) + (a.penalty + b.penalty)
 }
 

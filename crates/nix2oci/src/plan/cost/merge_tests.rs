@@ -75,8 +75,10 @@ fn naive(told: &[Told], budget: usize) -> Vec<Union> {
             for (a, lower) in groups[..b].iter().enumerate() {
                 let all = &lower.changed_by | &upper.changed_by;
                 let delta = cost(lower.size + upper.size, &all)
-                    - (cost(lower.size, &lower.changed_by) + cost(upper.size, &upper.changed_by))
-                    + (lower.penalty + upper.penalty);
+                    - cost(lower.size, &lower.changed_by)
+                    - cost(upper.size, &upper.changed_by)
+                    + lower.penalty
+                    + upper.penalty;
                 if best.is_none_or(|best| (delta, a, b) < best) {
                     best = Some((delta, a, b));
                 }
