@@ -421,6 +421,7 @@ fn an_empty_closure_has_no_layers() {
             budget: budget(1),
             keep: &[],
             share: &[],
+            earlier: None,
             volatile: &[],
         };
         assert_eq!(strategy.group(request).unwrap(), [], "{}", entry.name);

@@ -105,6 +105,15 @@ impl<'a> Lookup<'a> {
         image.layers.iter().filter_map(layer).collect()
     }
 
+    /// Returns the store paths that are in a layer and in the closure; sorted.
+    pub(super) fn paths(&self, image: &EarlierImage) -> Vec<PathId> {
+        let prefixes = image.layers.iter().flatten();
+        let mut ids: Vec<PathId> = prefixes.filter_map(|prefix| self.find(prefix)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     fn find(&self, prefix: &StorePathPrefix) -> Option<PathId> {
         let named = self.by_name.get(prefix.name())?;
         let mut fitting = named

@@ -257,6 +257,7 @@ mod tests {
             budget: NonZeroUsize::new(budget).unwrap(),
             keep: &[],
             share: &[],
+            earlier: None,
             volatile: &[],
         };
         let groups = Largest.group(request).unwrap();

@@ -245,11 +245,13 @@ fn ask(
     let is_open = |id: PathId| matches!(places[id.index()], Place::Open);
     volatile.retain(|id| is_open(*id));
     let (mut keep, mut share) = (Vec::new(), Vec::new());
+    let mut earlier = None;
     if options.keep.is_some() || !options.share.is_empty() {
         let lookup = Lookup::new(closure);
         keep = options
             .keep
             .map_or_else(Vec::new, |image| lookup.layers(image, is_open));
+        earlier = options.keep.map(|image| lookup.paths(image));
         let mut taken = vec![false; closure.len()];
         // An image that says two layers hold one path is not believed twice.
         keep.retain(|layer| {
@@ -267,6 +269,7 @@ fn ask(
         budget,
         keep: &keep,
         share: &share,
+        earlier: earlier.as_deref(),
         volatile: &volatile,
     })?;
     check(closure, &groups, open, places, budget).map_err(|problem| ErrorKind::Plan {

@@ -214,6 +214,7 @@ mod tests {
             budget: NonZeroUsize::new(budget).unwrap(),
             keep: &[],
             share: &[],
+            earlier: None,
             volatile: &[],
         };
         let groups = Popularity.group(request).unwrap();

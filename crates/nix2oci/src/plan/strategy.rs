@@ -21,6 +21,10 @@ pub struct LayerRequest<'a> {
     /// The same of other images whose layers the destination has, one image
     /// after the other. Here a path may be in several.
     pub share: &'a [Vec<PathId>],
+    /// The closure's paths that the image that this one replaces has in a layer,
+    /// whether that one could be kept or not; sorted. `None` if no image is
+    /// replaced.
+    pub earlier: Option<&'a [PathId]>,
     /// Those of `paths` that the user said change with every release; sorted.
     pub volatile: &'a [PathId],
 }

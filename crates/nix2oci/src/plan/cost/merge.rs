@@ -30,7 +30,7 @@ use super::sets::Sets;
 const EVEN: f64 = 30.0;
 
 /// What a layer costs beside its bytes: requests, and files around it.
-const OVERHEAD: f64 = 65536.0;
+pub(super) const OVERHEAD: f64 = 65536.0;
 
 /// Over how many releases the bytes of breaking up a layer that exists are
 /// spread.

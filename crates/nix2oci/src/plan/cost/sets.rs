@@ -10,6 +10,7 @@ const BLOCK_WORDS: usize = 8;
 /// A set is a row of bits. For each block of 512 it is known how many are in
 /// the set: two sets together have at least the larger of both counts in each
 /// block, which is cheap and often enough to see that they have too many.
+#[derive(Clone)]
 pub(super) struct Sets {
     end: usize,
     blocks: usize,
@@ -100,6 +101,12 @@ impl Sets {
             }
         }
         (least <= limit).then_some(least)
+    }
+
+    /// Returns the set as bits, all sets at the same length.
+    pub(super) fn words(&self, set: usize) -> &[u64] {
+        let width = self.blocks * BLOCK_WORDS;
+        &self.words[set * width..][..width]
     }
 
     fn counts(&self, set: usize) -> &[u16] {

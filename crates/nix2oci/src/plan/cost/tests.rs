@@ -12,6 +12,7 @@ fn asked<'a>(closure: &'a Closure, paths: &'a [PathId], budget: usize) -> LayerR
         budget: NonZeroUsize::new(budget).unwrap(),
         keep: &[],
         share: &[],
+        earlier: None,
         volatile: &[],
     }
 }
@@ -292,4 +293,35 @@ fn a_size_that_is_not_known_is_nothing() {
             "a and 1 more, cheaper together".to_owned()
         )]
     );
+}
+
+#[test]
+fn what_changed_by_itself_is_what_is_new_on_nothing_new() {
+    let closure = app();
+    let changed = |earlier: Option<&[PathId]>| {
+        let all: Vec<PathId> = closure.ids().collect();
+        let request = LayerRequest {
+            earlier,
+            ..asked(&closure, &all, 5)
+        };
+        changed_by_itself(&request)
+    };
+    assert_eq!(changed(None), []);
+    let but = |new: &[&str]| -> Vec<PathId> {
+        let new = find(&closure, new);
+        closure.ids().filter(|id| !new.contains(id)).collect()
+    };
+    assert_eq!(changed(Some(&but(&[]))), []);
+    // What needs ssl is new with it, and the application as ever.
+    let new = ["ssl", "curl", "python", "git", "bin", "env", "fonts"];
+    assert_eq!(changed(Some(&but(&new))), find(&closure, &["ssl", "fonts"]));
+    // It counts for all that need it, and for nothing else.
+    let mut sets = needed(&closure, 2);
+    let changed = find(&closure, &["ssl", "fonts"]);
+    weigh(&closure, &changed, &mut sets);
+    let len = |name: &str| sets.len(find(&closure, &[name])[0].index()) as usize;
+    assert_eq!(len("libc"), 1);
+    assert_eq!(len("ssl"), 2 + RECENT);
+    assert_eq!(len("git"), 5 + RECENT);
+    assert_eq!(len("bin"), 9 + 2 * RECENT);
 }
