@@ -197,7 +197,10 @@ fn table(paths: &[usize], runs: &[Run]) -> String {
     );
     for run in runs {
         let total = run.simulation.total();
-        let ratio = total.ratio().map(|ratio| format!("{ratio:.3}"));
+        let ratio = total.ratio().map(|ratio| match ratio {
+            0.0..100.0 => format!("{ratio:.3}"),
+            _ => format!("{ratio:.0}"),
+        });
         let _ = writeln!(
             text,
             "{:<width$}  {:>7}  {:>9}  {:>9}  {:>7}  {:>14.1}",

@@ -128,7 +128,7 @@ fn what_is_named_is_a_layer_of_each_release() {
         let mut simulation = Simulation::new(Arc::new(Single), false);
         simulation.release(&history()[0], &options)?;
         simulation.release(&history()[0], &options)?;
-        Ok::<_, crate::Error>(simulation)
+        Ok::<_, crate::error::Error>(simulation)
     };
     let app = ExplicitLayer {
         name: "app".to_owned(),
