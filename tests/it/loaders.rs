@@ -51,6 +51,9 @@ pub(crate) fn arguments(codec: &str) -> Vec<String> {
         "linux/amd64",
         "--entrypoint",
         &format!("{app}/bin/app"),
+        // A layer for each path, however small.
+        "--layers",
+        "largest",
         "--compression",
         codec,
         "--progress",

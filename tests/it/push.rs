@@ -15,6 +15,8 @@ use nix2oci::image::{ImageConfig, ImageReader, ImageSource, ImageTable, TableLay
 use nix2oci::layer::DirCache;
 use nix2oci::oci::{Reference, annotation, parse_name, parse_platform};
 use nix2oci::plan::RootTree;
+use nix2oci::oci::{Reference, parse_name, parse_platform};
+use nix2oci::plan::{Largest, RootTree};
 use nix2oci::registry::{Registries, RegistryOptions};
 use nix2oci::store::PathInfo;
 use nix2oci::{
@@ -97,7 +99,9 @@ pub(super) fn release_of(release: u8, size: usize) -> Release {
         seen: Mutex::default(),
     });
     let config = ImageConfig::new(parse_platform("linux/amd64").unwrap());
-    let spec = ImageSpec::new(closure, Arc::clone(&content) as _, config);
+    let mut spec = ImageSpec::new(closure, Arc::clone(&content) as _, config);
+    // A layer for each path, however small.
+    spec.strategy = Arc::new(Largest);
     Release { spec, content }
 }
 

@@ -32,7 +32,7 @@ rec {
     compressor = "zstd";
     compressionLevel = 19;
   };
-  few = image.override { maxLayers = 3; };
+  few = image.override { maxLayers = 2; };
   owned = image.override {
     uid = 1000;
     gid = 100;

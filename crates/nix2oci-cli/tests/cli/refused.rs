@@ -19,7 +19,7 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     (
         2,
         &["result", "-o", "x", "--layers", "best"],
-        "expected one of largest, popularity",
+        "expected one of cost, largest, popularity",
     ),
     (
         2,

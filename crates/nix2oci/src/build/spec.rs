@@ -8,7 +8,7 @@ use crate::content::ContentSource;
 use crate::image::ImageConfig;
 use crate::layer::Packing;
 use crate::oci::Reference;
-use crate::plan::{EarlierImage, ExplicitLayer, Largest, LayerStrategy, RootTree};
+use crate::plan::{Cost, EarlierImage, ExplicitLayer, LayerStrategy, RootTree};
 use crate::store::StorePath;
 
 /// Layers that an image has at most, if nothing else is said: room for users
@@ -51,13 +51,13 @@ pub struct ImageSpec {
 }
 
 impl ImageSpec {
-    /// Makes one with the defaults: strategy `largest`, at most 100 layers,
+    /// Makes one with the defaults: strategy `cost`, at most 100 layers,
     /// default packing, nothing outside the store, no name, no check.
     pub fn new(closure: Closure, content: Arc<dyn ContentSource>, config: ImageConfig) -> Self {
         Self {
             closure,
             content,
-            strategy: Arc::new(Largest),
+            strategy: Arc::new(Cost),
             explicit_layers: Vec::new(),
             keep_layers: None,
             share_layers: Vec::new(),

@@ -86,7 +86,7 @@ mod tests {
         for entry in STRATEGIES {
             assert_eq!(strategy(entry.name).unwrap().name(), entry.name);
         }
-        assert_eq!(strategy(DEFAULT_STRATEGY).unwrap().name(), "largest");
+        assert_eq!(strategy(DEFAULT_STRATEGY).unwrap().name(), "cost");
     }
 
     #[test]
