@@ -14,8 +14,6 @@ use nix2oci::content::Entry;
 use nix2oci::image::{ImageConfig, ImageReader, ImageSource, ImageTable, TableLayer};
 use nix2oci::layer::DirCache;
 use nix2oci::oci::{Reference, annotation, parse_name, parse_platform};
-use nix2oci::plan::RootTree;
-use nix2oci::oci::{Reference, parse_name, parse_platform};
 use nix2oci::plan::{Largest, RootTree};
 use nix2oci::registry::{Registries, RegistryOptions};
 use nix2oci::store::PathInfo;

@@ -164,8 +164,6 @@ impl Workload {
             "linux/amd64".to_owned(),
             "--layers".to_owned(),
             self.strategy.to_owned(),
-            // A layer for each path, however small.
-            "largest".to_owned(),
         ]
     }
 
