@@ -262,8 +262,10 @@ fn builds_at_the_same_time_do_not_lose_each_other() {
                 scope.spawn(move || {
                     let image = sample(&["shared", &"x".repeat(n)], Compression::None);
                     let mut sink = open(layout, Some(&format!("t{n}")));
-                    image.put(sink.as_mut(), &[]).unwrap();
+                    let put = image.put(sink.as_mut(), &[]);
+                    // Also after an error, for which nobody should wait.
                     start.wait();
+                    put.unwrap();
                     sink.commit(&Context::default()).unwrap();
                 });
             }

@@ -138,7 +138,11 @@ fn create(
     };
     let mut prefix = prefix(name);
     for _ in 0..ATTEMPTS {
-        let (file, path) = make_named(&prefix)?;
+        let (file, path) = match make_named(&prefix) {
+            // Another build took a directory before it was opened for its lock.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && dir.is_dir() => continue,
+            made => made?,
+        };
         match claim(&file, &path) {
             Claim::Held => return Ok((file, path)),
             Claim::Lost => {}
