@@ -321,7 +321,8 @@ proptest! {
                 if !strategy.keeps_layers() {
                     let without = with(budget, explicit);
                     let without = LayerPlan::new(&closure, &*strategy, &without).unwrap();
-                    prop_assert_eq!(&plan, &without);
+                    // It is only told which layers exist.
+                    prop_assert_eq!(image(&closure, &plan), image(&closure, &without));
                 }
             }
         }

@@ -15,7 +15,8 @@
 //! items' sets. Costs at most 10 × items × unions counts of two sets, and two
 //! sets for each union, and no more than a fixed number of steps in all.
 
-use super::merge::{Item, OVERHEAD, Union, chance};
+use super::merge::{Item, Union};
+use super::model::Model;
 use super::sets::Sets;
 
 /// How many times all items are tried. Two or three are the rule.
@@ -31,15 +32,18 @@ const WORDS: usize = 1 << 26;
 /// before they were joined.
 ///
 /// Each move lowers the sum of the costs by more than rounding could.
-pub(super) fn improve(items: &[Item], sets: &Sets, unions: &mut [Union]) {
+pub(super) fn improve(items: &[Item], sets: &Sets, model: Model, unions: &mut [Union]) {
     let open: Vec<usize> = (0..unions.len())
         .filter(|union| !is_layer(items, &unions[*union]))
         .collect();
     let mut loads: Vec<Load> = open
         .iter()
-        .map(|union| Load::of(items, sets, &unions[*union].items))
+        .map(|union| Load::of(items, sets, model, &unions[*union].items))
         .collect();
-    let total: f64 = items.iter().map(|item| item.size as f64 + OVERHEAD).sum();
+    let total: f64 = items
+        .iter()
+        .map(|item| item.size as f64 + model.overhead)
+        .sum();
     let slack = total * 1e-12;
     let width = items.first().map_or(0, |item| sets.words(item.set).len());
     let sweep = items.len() * open.len() * width;
@@ -56,7 +60,7 @@ pub(super) fn improve(items: &[Item], sets: &Sets, unions: &mut [Union]) {
                 unions[open[from]].items.retain(|other| *other != item);
                 unions[open[to]].items.push(item);
                 for changed in [from, to] {
-                    loads[changed] = Load::of(items, sets, &unions[open[changed]].items);
+                    loads[changed] = Load::of(items, sets, model, &unions[open[changed]].items);
                 }
                 has_moved = true;
             }
@@ -97,6 +101,7 @@ fn better(item: &Item, sets: &Sets, loads: &[Load], from: usize, slack: f64) -> 
 
 /// What is known of a union.
 struct Load {
+    model: Model,
     size: u64,
     cost: f64,
     changed_by: u32,
@@ -107,7 +112,7 @@ struct Load {
 }
 
 impl Load {
-    fn of(items: &[Item], sets: &Sets, members: &[usize]) -> Self {
+    fn of(items: &[Item], sets: &Sets, model: Model, members: &[usize]) -> Self {
         let width = sets.words(items[members[0]].set).len();
         let (mut any, mut many) = (vec![0; width], vec![0; width]);
         for member in members {
@@ -121,7 +126,8 @@ impl Load {
         let changed_by = any.iter().map(|word: &u64| word.count_ones()).sum();
         Self {
             size,
-            cost: cost(size, changed_by),
+            cost: model.cost(size, changed_by),
+            model,
             changed_by,
             any,
             many,
@@ -132,19 +138,17 @@ impl Load {
     fn cost_without(&self, item: &Item, sets: &Sets) -> f64 {
         let alone = self.many.iter().zip(sets.words(item.set));
         let alone: u32 = alone.map(|(many, word)| (word & !many).count_ones()).sum();
-        cost(self.size - item.size, self.changed_by - alone)
+        self.model
+            .cost(self.size - item.size, self.changed_by - alone)
     }
 
     /// Returns what the union would cost with one item more.
     fn cost_with(&self, item: &Item, sets: &Sets) -> f64 {
         let more = self.any.iter().zip(sets.words(item.set));
         let more: u32 = more.map(|(any, word)| (word & !any).count_ones()).sum();
-        cost(self.size + item.size, self.changed_by + more)
+        self.model
+            .cost(self.size + item.size, self.changed_by + more)
     }
-}
-
-fn cost(size: u64, changed_by: u32) -> f64 {
-    (size as f64 + OVERHEAD) * chance(changed_by)
 }
 
 #[cfg(test)]

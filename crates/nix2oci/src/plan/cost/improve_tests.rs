@@ -37,7 +37,7 @@ fn sum_of_costs(told: &[Told], unions: &[Union]) -> f64 {
     let of = |union: &Union| {
         let size = union.items.iter().map(|item| told[*item].0).sum();
         let sets = union.items.iter().flat_map(|item| &told[*item].2);
-        cost(size, sets.collect::<BTreeSet<_>>().len() as u32)
+        Model::of_closure(0).cost(size, sets.collect::<BTreeSet<_>>().len() as u32)
     };
     unions.iter().map(of).sum()
 }
@@ -53,7 +53,7 @@ fn a_path_goes_to_those_that_change_with_it() {
     ];
     let (items, sets) = prepared(&told);
     let mut unions = [union(&[0, 2]), union(&[1, 3])];
-    improve(&items, &sets, &mut unions);
+    improve(&items, &sets, Model::of_closure(0), &mut unions);
     let mut found: Vec<_> = unions
         .iter()
         .map(|union| {
@@ -76,7 +76,7 @@ fn a_layer_that_exists_stays_as_it_is() {
     ];
     let (items, sets) = prepared(&told);
     let mut unions = [union(&[0]), union(&[1, 2])];
-    improve(&items, &sets, &mut unions);
+    improve(&items, &sets, Model::of_closure(0), &mut unions);
     assert_eq!(unions[0].items, [0]);
     assert_eq!(unions[1].items, [1, 2]);
 }
@@ -92,10 +92,10 @@ proptest! {
         budget in 1usize..12,
     ) {
         let (items, sets) = prepared(&told);
-        let before = merge(&items, sets.clone(), budget);
+        let before = merge(&items, sets.clone(), Model::of_closure(0), budget);
         let improved = || {
-            let mut unions = merge(&items, sets.clone(), budget);
-            improve(&items, &sets, &mut unions);
+            let mut unions = merge(&items, sets.clone(), Model::of_closure(0), budget);
+            improve(&items, &sets, Model::of_closure(0), &mut unions);
             unions
         };
         let after = improved();

@@ -22,15 +22,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
+use super::model::Model;
 use super::sets::Sets;
-
-/// How many paths must be able to change a layer for an even chance that it
-/// changes from one release to the next: a path alone changes once in about 30
-/// releases. Anything from 10 to 100 gives much the same plans.
-const EVEN: f64 = 30.0;
-
-/// What a layer costs beside its bytes: requests, and files around it.
-pub(super) const OVERHEAD: f64 = 65536.0;
 
 /// Over how many releases the bytes of breaking up a layer that exists are
 /// spread.
@@ -67,20 +60,10 @@ pub(super) struct Union {
 /// become one of both.
 ///
 /// Costs at most O(items²) counts of two sets, far fewer in practice.
-pub(super) fn merge(items: &[Item], sets: Sets, budget: usize) -> Vec<Union> {
-    let mut greedy = Greedy::new(items, sets);
+pub(super) fn merge(items: &[Item], sets: Sets, model: Model, budget: usize) -> Vec<Union> {
+    let mut greedy = Greedy::new(items, sets, model);
     greedy.run(budget);
     greedy.into_unions()
-}
-
-/// Returns the chance that a layer has changed which that many paths can
-/// change.
-///
-/// With changes of equal rate and an exponentially distributed time between two
-/// releases, this is the exact chance that one of them or more happened.
-pub(super) fn chance(changed_by: u32) -> f64 {
-    let changed_by = f64::from(changed_by);
-    changed_by / (changed_by + EVEN)
 }
 
 /// Items that are joined so far. One that was joined stays as it was.
@@ -150,6 +133,7 @@ struct Greedy {
     best: Vec<Option<Pair>>,
     /// The best pairs, and pairs that were.
     queue: BinaryHeap<Reverse<Pair>>,
+    model: Model,
     /// The chance by R.
     chances: Vec<f64>,
     /// More than all rounding can amount to, in bytes.
@@ -157,16 +141,16 @@ struct Greedy {
 }
 
 impl Greedy {
-    fn new(items: &[Item], sets: Sets) -> Self {
+    fn new(items: &[Item], sets: Sets, model: Model) -> Self {
         let groups: Vec<Group> = items
             .iter()
             .map(|item| {
                 let size = item.size as f64;
                 let changed_by = sets.len(item.set);
-                let chance = chance(changed_by);
+                let chance = model.chance(changed_by);
                 Group {
                     size,
-                    cost: (size + OVERHEAD) * chance,
+                    cost: (size + model.overhead) * chance,
                     penalty: if item.is_kept { size / HORIZON } else { 0.0 },
                     changed_by,
                     chance,
@@ -176,11 +160,12 @@ impl Greedy {
                 }
             })
             .collect();
-        let total: f64 = groups.iter().map(|group| group.size + OVERHEAD).sum();
+        let total: f64 = groups.iter().map(|group| group.size + model.overhead).sum();
         let mut order: Vec<u32> = (0..groups.len() as u32).collect();
         order.sort_unstable_by_key(|group| groups[*group as usize].rank());
         Self {
-            chances: (0..=sets.end() as u32).map(chance).collect(),
+            chances: (0..=sets.end() as u32).map(|r| model.chance(r)).collect(),
+            model,
             sets,
             exists: vec![true; groups.len()],
             items: (0..groups.len()).map(|item| vec![item]).collect(),
@@ -245,17 +230,17 @@ impl Greedy {
         // Where one folds to a bit and the other does not, it has a number that
         // the other has not.
         let least = b.changed_by + (a.folded & !b.folded).count_ones();
-        if roughly(a, b, self.chances[least as usize]) > limit + self.slack {
+        if self.roughly(a, b, self.chances[least as usize]) > limit + self.slack {
             return None;
         }
         let least = self.sets.least_joined_len(a.set, b.set);
-        if roughly(a, b, self.chances[least as usize]) > limit + self.slack {
+        if self.roughly(a, b, self.chances[least as usize]) > limit + self.slack {
             return None;
         }
-        let changed_by = self.sets.joined_len(a.set, b.set, most(a, b, limit))?;
+        let changed_by = self.sets.joined_len(a.set, b.set, self.most(a, b, limit))?;
         let (first, second) = if a.lead < b.lead { (a, b) } else { (b, a) };
         let pair = Pair {
-            delta: delta(a, b, self.chances[changed_by as usize]),
+            delta: self.delta(a, b, self.chances[changed_by as usize]),
             leads: (first.lead, second.lead),
             lower,
             upper,
@@ -277,7 +262,7 @@ impl Greedy {
         let size = a.size + b.size;
         let group = Group {
             size,
-            cost: (size + OVERHEAD) * chance,
+            cost: (size + self.model.overhead) * chance,
             penalty: 0.0,
             changed_by,
             chance,
@@ -308,6 +293,31 @@ impl Greedy {
         self.search(place);
     }
 
+    /// Returns what it costs to join two groups, if that is the chance that the
+    /// union has changed.
+    ///
+    /// Groups that are all part of another one's needs tie but for rounding, so it
+    /// has a fixed order: that of the leads.
+    fn delta(&self, a: &Group, b: &Group, chance: f64) -> f64 {
+        let (a, b) = if a.lead < b.lead { (a, b) } else { (b, a) };
+        (a.size + b.size + self.model.overhead) * chance - a.cost - b.cost + a.penalty + b.penalty
+    }
+
+    /// Returns the same, rounded in another way, without asking which is first.
+    fn roughly(&self, a: &Group, b: &Group, chance: f64) -> f64 {
+        (a.size + b.size + self.model.overhead) * chance - (a.cost + b.cost)
+            + (a.penalty + b.penalty)
+    }
+
+    /// Returns an R that is no smaller than any with which it costs no more than
+    /// `delta` to join two groups.
+    fn most(&self, a: &Group, b: &Group, delta: f64) -> u32 {
+        let cost = delta + a.cost + b.cost - a.penalty - b.penalty;
+        // Rounding is less than a part in 10¹⁴, here and in what a pair costs.
+        let chance = cost / (a.size + b.size + self.model.overhead) + 1e-12;
+        self.model.most(chance)
+    }
+
     /// Returns where a group is in the order, or would be.
     fn place(&self, rank: (u32, u32)) -> usize {
         self.order
@@ -327,34 +337,6 @@ impl Greedy {
         }
         unions
     }
-}
-
-/// Returns what it costs to join two groups, if that is the chance that the
-/// union has changed.
-///
-/// Groups that are all part of another one's needs tie but for rounding, so it
-/// has a fixed order: that of the leads.
-fn delta(a: &Group, b: &Group, chance: f64) -> f64 {
-    let (a, b) = if a.lead < b.lead { (a, b) } else { (b, a) };
-    (a.size + b.size + OVERHEAD) * chance - a.cost - b.cost + a.penalty + b.penalty
-}
-
-/// Returns the same, rounded in another way, without asking which is first.
-fn roughly(a: &Group, b: &Group, chance: f64) -> f64 {
-    (a.size + b.size + OVERHEAD) * chance - (a.cost + b.cost) + (a.penalty + b.penalty)
-}
-
-/// Returns an R that is no smaller than any with which it costs no more than
-/// `delta` to join two groups.
-fn most(a: &Group, b: &Group, delta: f64) -> u32 {
-    let cost = delta + a.cost + b.cost - a.penalty - b.penalty;
-    // Rounding is less than a part in 10¹⁴, here and in what a pair costs.
-    let chance = cost / (a.size + b.size + OVERHEAD) + 1e-12;
-    if chance >= 1.0 {
-        return u32::MAX;
-    }
-    // Fewer than none become 0.
-    (EVEN * chance / (1.0 - chance)) as u32
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ fn the_application_is_on_top_and_what_changes_least_at_the_bottom() {
             alone("curl"),
             alone("python"),
             alone("git"),
-            ("bin env".to_owned(), "the application".to_owned()),
+            ("bin".to_owned(), "around the application".to_owned()),
+            ("env".to_owned(), "the application".to_owned()),
         ]
     );
 }
@@ -127,7 +128,8 @@ fn the_application_needs_nine_of_ten_paths() {
     ] {
         let closure = in_a_row(all);
         let paths: Vec<PathId> = closure.ids().collect();
-        let told = told(asked(&closure, &paths, 50));
+        // A layer too few for each to have its own.
+        let told = told(asked(&closure, &paths, if all == 10 { 9 } else { 50 }));
         let top = (expected.to_owned(), "the application".to_owned());
         assert_eq!(told.last(), Some(&top), "{all}");
     }
@@ -203,7 +205,8 @@ fn layers_of_the_earlier_image_are_kept_at_the_bottom_in_its_order() {
             alone("tzdata"),
             alone("ssl"),
             alone("python"),
-            ("bin env".to_owned(), "the application".to_owned()),
+            ("bin".to_owned(), "around the application".to_owned()),
+            ("env".to_owned(), "the application".to_owned()),
         ]
     );
 }
@@ -243,7 +246,8 @@ fn layers_of_other_images_are_taken_by_size() {
             shared("curl ssl"),
             alone("python"),
             shared("git libc"),
-            ("bin env".to_owned(), "the application".to_owned()),
+            ("bin".to_owned(), "around the application".to_owned()),
+            ("env".to_owned(), "the application".to_owned()),
         ]
     );
     // Of two that are equally large, the one with the first path.
@@ -324,4 +328,51 @@ fn what_changed_by_itself_is_what_is_new_on_nothing_new() {
     assert_eq!(len("ssl"), 2 + RECENT);
     assert_eq!(len("git"), 5 + RECENT);
     assert_eq!(len("bin"), 9 + 2 * RECENT);
+}
+
+#[test]
+fn the_application_is_parted_where_that_is_free() {
+    let closure = app();
+    let all: Vec<PathId> = closure.ids().collect();
+    for (budget, expected) in [(9, &["bin env"][..]), (10, &["bin", "env"])] {
+        let layers = layers(asked(&closure, &all, budget));
+        assert!(layers.ends_with(&expected.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
+fn what_of_the_application_did_not_change_stays_where_it_is() {
+    let closure = app();
+    let all: Vec<PathId> = closure.ids().collect();
+    let without = |names: &[&str]| -> Vec<PathId> {
+        let left = find(&closure, names);
+        all.iter()
+            .copied()
+            .filter(|id| !left.contains(id))
+            .collect()
+    };
+    let keep = [find(&closure, &["bin"]), find(&closure, &["env"])];
+    type Case<'a> = (&'a [Vec<PathId>], &'a [&'a str], &'a [&'a str]);
+    let cases: [Case<'_>; 5] = [
+        // env is new, and bin has a layer.
+        (&keep[..1], &["env"], &["bin", "env"]),
+        // bin was with env, so that it has none.
+        (&[], &["env"], &["bin", "env"]),
+        // All is new: there is no reason to part it.
+        (&[], &["bin", "env"], &["bin env"]),
+        // Nothing is: as it was.
+        (&keep, &[], &["bin", "env"]),
+        (&[find(&closure, &["bin", "env"])], &[], &["bin env"]),
+    ];
+    for (keep, new, expected) in cases {
+        let request = LayerRequest {
+            keep,
+            earlier: Some(&without(new)),
+            ..asked(&closure, &all, 6)
+        };
+        let layers = layers(request);
+        assert!(layers.len() <= 6);
+        let expected: Vec<String> = expected.iter().map(|l| (*l).to_owned()).collect();
+        assert!(layers.ends_with(&expected), "{new:?}: {layers:?}");
+    }
 }
