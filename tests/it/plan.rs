@@ -337,7 +337,11 @@ proptest! {
             let known = |prefix: &StorePathPrefix| closure.find(&prefix.whole().unwrap());
             let layers = image.layers.iter();
             layers
-                .filter_map(|paths| paths.iter().map(known).collect())
+                .filter_map(|paths| {
+                    let ids: BTreeSet<PathId> = paths.iter().map(known).collect::<Option<_>>()?;
+                    // A layer that tells a path twice is not believed.
+                    (ids.len() == paths.len()).then_some(ids)
+                })
                 .collect()
         };
         let keep = ids(&before.keep);
@@ -354,7 +358,10 @@ proptest! {
                         let was = keep.iter().position(|layer| *layer == paths);
                         prop_assert!(was.is_some());
                         // At the bottom, in the image's order.
-                        prop_assert!(place == 0 || (last_kept.is_some() && last_kept < was));
+                        prop_assert!(
+                            place == 0 || (last_kept.is_some() && last_kept < was),
+                            "{:?} {keep:?}", plan.layers()
+                        );
                         last_kept = was;
                     }
                     "shared with another image" => {

@@ -7,11 +7,10 @@
 //!
 //! - The image that is replaced shows it: what it has already did not change,
 //!   and stays in the layers that it has there.
-//! - Else, if every path can have a layer of its own, what nothing refers to
-//!   comes last: a release of the application alone changes that, and perhaps not
-//!   the environment below it. Where layers are scarce, this one would be missing
-//!   elsewhere: over the histories of decisions/0009, in which all of the
-//!   application changes with every release, 3 kB in 100 are moved more.
+//! - What has none there gets a layer of its own if there is room for one: no two
+//!   others must be joined for it, which would move more than it saves.
+//! - Without such an image the same holds for what nothing refers to: a release
+//!   of the application alone changes that, and perhaps not what is around it.
 
 use crate::closure::{Closure, PathId};
 use crate::plan::{Group, LayerRequest};
@@ -62,17 +61,40 @@ fn parted(request: &LayerRequest<'_>, top: &[PathId]) -> Vec<Vec<PathId>> {
         }
         None => (Vec::new(), top.to_vec()),
     };
-    if !old.is_empty() {
-        let mut layers = as_they_were(closure, request.keep, &old);
-        layers.push(new);
-        return layers;
+    if old.is_empty() {
+        let is_needed = |id: &PathId| !closure.referrers(*id).is_empty();
+        let (around, last): (Vec<PathId>, _) = new.iter().partition(|id| is_needed(id));
+        return match has_room(request, top, 2) {
+            true => vec![around, last],
+            false => vec![new],
+        };
     }
-    if request.budget.get() < request.paths.len() {
-        return vec![new];
+    let mut layers = as_they_were(closure, request.keep, &old);
+    let mut new = new;
+    if !new.is_empty() && !has_room(request, top, layers.len() + 1) {
+        new.append(&mut layers[0]);
     }
-    let is_needed = |id: &PathId| !closure.referrers(*id).is_empty();
-    let (around, last) = new.iter().partition(|id| is_needed(id));
-    vec![around, last]
+    layers.push(new);
+    layers
+}
+
+/// Returns whether nothing else has to be joined or broken up for so many layers
+/// of the application.
+fn has_room(request: &LayerRequest<'_>, top: &[PathId], layers: usize) -> bool {
+    let mut is_open = vec![false; request.closure.len()];
+    request
+        .paths
+        .iter()
+        .for_each(|id| is_open[id.index()] = true);
+    top.iter().for_each(|id| is_open[id.index()] = false);
+    let mut others = request.paths.len() - top.len();
+    for layer in request.keep.iter().chain(request.share) {
+        if !layer.is_empty() && layer.iter().all(|id| is_open[id.index()]) {
+            layer.iter().for_each(|id| is_open[id.index()] = false);
+            others -= layer.len() - 1;
+        }
+    }
+    others + layers <= request.budget.get()
 }
 
 /// Parts paths as the layers of the replaced image do that have no others; what
