@@ -20,7 +20,8 @@ use super::{ImageArgs, PageArgs, RegistryArgs};
 Examples:
   nix2oci diff docker://ghcr.io/team/app:1.1 docker://ghcr.io/team/app:1.2
   nix2oci diff old.tar new.tar -v
-  nix2oci plan ./result --json > plan.json; nix2oci diff docker://ghcr.io/team/app plan.json
+  nix2oci plan ./result --against docker://ghcr.io/team/app --json > plan.json
+  nix2oci diff docker://ghcr.io/team/app plan.json
   nix2oci diff --exit-code recipe.json oci:layout:v1")]
 pub(crate) struct DiffArgs {
     /// The image before
@@ -90,7 +91,7 @@ A TAG says which, if there are several.";
 Examples:
   nix2oci explain ./result --path openssl
   nix2oci explain image.tar --path glibc --all
-  nix2oci explain --closure path-info:paths.json --path /nix/store/…-python3-3.12.4"
+  nix2oci explain /nix/store/…-app --closure path-info:paths.json --path python3-3.12.4"
 )]
 pub(crate) struct ExplainArgs {
     #[command(flatten)]
