@@ -138,9 +138,12 @@ impl Against {
                     UploadEstimate::Nothing => "nothing".to_owned(),
                     estimate => format!("{}, {}", about(estimate), measure::count(new, "layer")),
                 };
+                let node = match forecast.is_first {
+                    true => "there is no image to compare with yet: a node fetches",
+                    false => "a node that has the image that is there fetches",
+                };
                 format!(
-                    "a push to docker://{} sends {upload}\n\
-                     a node that has the image that is there fetches {pull}\n",
+                    "a push to docker://{} sends {upload}\n{node} {pull}\n",
                     name.whole()
                 )
             }

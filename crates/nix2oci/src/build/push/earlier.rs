@@ -105,6 +105,11 @@ impl Earlier {
         self.records.get(&key.prefix())
     }
 
+    /// Returns whether the repository has an image that was looked at.
+    pub(super) fn has_image(&self) -> bool {
+        !self.blobs.is_empty()
+    }
+
     /// Returns the layers of the image that is replaced, if it tells them.
     pub(super) fn replaced(&self) -> Option<&EarlierImage> {
         self.replaced.as_ref().map(|(_, image)| image)

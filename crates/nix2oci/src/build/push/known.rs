@@ -10,7 +10,7 @@ use crate::plan::EarlierImage;
 
 use super::{LayerForecast, LayerState, PushForecast};
 use crate::build::plan::plan_on;
-use crate::build::{ImageSpec, Recipe};
+use crate::build::{ImagePlan, ImageSpec, Recipe};
 
 /// What is known of the layers of an image that exists, or would.
 #[derive(Debug, Clone)]
@@ -92,8 +92,20 @@ pub fn forecast_over(
     known: &KnownImage,
     keep: bool,
 ) -> Result<PushForecast> {
-    let replaced = keep.then_some(&known.layers);
-    let plan = plan_on(cx, spec, spec.keep_layers.as_ref().or(replaced))?;
+    if keep && spec.keep_layers.is_none() {
+        let found = compared(plan_on(cx, spec, Some(&known.layers))?, spec, known);
+        // As a push does: nothing is gained by going on from layers that are
+        // packed otherwise.
+        if found.layers.iter().any(|l| l.state == LayerState::Reused) {
+            return Ok(found);
+        }
+    }
+    let plan = plan_on(cx, spec, spec.keep_layers.as_ref())?;
+    Ok(compared(plan, spec, known))
+}
+
+/// Finds out which layers of a plan an image has.
+fn compared(plan: ImagePlan, spec: &ImageSpec, known: &KnownImage) -> PushForecast {
     let media_type = spec.packing.compression.media_type();
     let layers = plan.layers.iter().map(|outline| {
         let mut record = None;
@@ -114,8 +126,9 @@ pub fn forecast_over(
             record: record.cloned(),
         }
     });
-    Ok(PushForecast {
+    PushForecast {
         layers: layers.collect(),
         plan,
-    })
+        is_first: false,
+    }
 }

@@ -30,7 +30,7 @@ use crate::registry::{Registries, Repository};
 
 use super::build::{assemble_image, labels, verified_content};
 use super::plan::plan_on;
-use super::{ImagePlan, ImageSpec, Recipe};
+use super::{ImagePlan, ImageSpec, LayerOutline, Recipe};
 
 use cache::Cache;
 use earlier::Earlier;
@@ -78,8 +78,9 @@ pub struct PushOptions {
     /// that which its first tag has now, else the first of `reuse_from`, else
     /// the repository's `latest`. Layers that hold what they held stay as they
     /// are, so that fewer bytes move. Has no effect without `reuse`, if the
-    /// [`ImageSpec`] names an image to plan on from itself, or if the strategy
-    /// keeps no layers. Of these options it is the one that shapes the image.
+    /// [`ImageSpec`] names an image to plan on from itself, if the strategy keeps
+    /// no layers, or if none would be taken over, as with another compression.
+    /// Of these options it is the one that shapes the image.
     pub keep_layers: bool,
     /// Further images whose layers are taken over. Those of another repository
     /// of the same registry are mounted from there. One that is not there is
@@ -261,8 +262,19 @@ fn plan_push(
     options: &PushOptions,
     earlier: &Earlier,
 ) -> Result<ImagePlan> {
-    let replaced = earlier.replaced().filter(|_| options.keep_layers);
-    plan_on(cx, spec, spec.keep_layers.as_ref().or(replaced))
+    if let (None, true, Some(replaced)) =
+        (&spec.keep_layers, options.keep_layers, earlier.replaced())
+    {
+        let plan = plan_on(cx, spec, Some(replaced))?;
+        // Layers that are packed otherwise are sent all the same: then nothing
+        // is gained by going on from them.
+        let is_there =
+            |layer: &LayerOutline| layer.key.is_some_and(|k| earlier.record(&k).is_some());
+        if plan.layers.iter().any(is_there) {
+            return Ok(plan);
+        }
+    }
+    plan_on(cx, spec, spec.keep_layers.as_ref())
 }
 
 /// Returns what is in a layer of a recipe, which has no sizes of its paths: the

@@ -175,6 +175,8 @@ pub struct PushForecast {
     pub plan: ImagePlan,
     /// What is known of each, in the same order.
     pub layers: Vec<LayerForecast>,
+    /// Whether no image was found that it could be compared with.
+    pub is_first: bool,
 }
 
 /// How many bytes of layers move.
@@ -295,5 +297,6 @@ pub fn forecast(
     Ok(PushForecast {
         layers: layers.collect(),
         plan,
+        is_first: !earlier.has_image(),
     })
 }
