@@ -47,7 +47,12 @@ pub(super) fn improve(items: &[Item], sets: &Sets, model: Model, unions: &mut [U
     let slack = total * 1e-12;
     let width = items.first().map_or(0, |item| sets.words(item.set).len());
     let sweep = items.len() * open.len() * width;
-    for _ in 0..SWEEPS.min(WORDS / sweep.max(1)) {
+    let mut left = WORDS;
+    'sweeps: for _ in 0..SWEEPS {
+        let Some(after) = left.checked_sub(sweep) else {
+            break;
+        };
+        left = after;
         let mut has_moved = false;
         for from in 0..open.len() {
             for item in unions[open[from]].items.clone() {
@@ -60,9 +65,14 @@ pub(super) fn improve(items: &[Item], sets: &Sets, model: Model, unions: &mut [U
                 unions[open[from]].items.retain(|other| *other != item);
                 unions[open[to]].items.push(item);
                 for changed in [from, to] {
-                    loads[changed] = Load::of(items, sets, model, &unions[open[changed]].items);
+                    let members = &unions[open[changed]].items;
+                    loads[changed] = Load::of(items, sets, model, members);
+                    left = left.saturating_sub(members.len() * width);
                 }
                 has_moved = true;
+                if left == 0 {
+                    break 'sweeps;
+                }
             }
         }
         if !has_moved {
@@ -122,7 +132,8 @@ impl Load {
                 *any |= word;
             }
         }
-        let size = members.iter().map(|member| items[*member].size).sum();
+        let sizes = members.iter().map(|member| items[*member].size);
+        let size = sizes.fold(0, u64::saturating_add);
         let changed_by = any.iter().map(|word: &u64| word.count_ones()).sum();
         Self {
             size,
@@ -147,7 +158,7 @@ impl Load {
         let more = self.any.iter().zip(sets.words(item.set));
         let more: u32 = more.map(|(any, word)| (word & !any).count_ones()).sum();
         self.model
-            .cost(self.size + item.size, self.changed_by + more)
+            .cost(self.size.saturating_add(item.size), self.changed_by + more)
     }
 }
 

@@ -291,6 +291,17 @@ impl Greedy {
             }
         }
         self.search(place);
+        self.forget();
+    }
+
+    /// Drops pairs that are no group's best any more, once they are most of the
+    /// queue. Where a new group is better for all below it, as among paths that
+    /// need nothing, each step adds as many as there are groups.
+    fn forget(&mut self) {
+        if self.queue.len() > 4 * self.order.len() {
+            let best = self.order.iter().filter_map(|g| self.best[*g as usize]);
+            self.queue = best.map(Reverse).collect();
+        }
     }
 
     /// Returns what it costs to join two groups, if that is the chance that the
