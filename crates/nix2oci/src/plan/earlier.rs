@@ -72,6 +72,7 @@ impl EarlierImage {
 /// The store paths of a closure by name.
 pub(super) struct Lookup<'a> {
     closure: &'a Closure,
+    /// Those of one name are sorted by hash.
     by_name: HashMap<&'a str, Vec<PathId>>,
 }
 
@@ -80,6 +81,9 @@ impl<'a> Lookup<'a> {
         let mut by_name: HashMap<&str, Vec<PathId>> = HashMap::with_capacity(closure.len());
         for id in closure.ids() {
             by_name.entry(closure.path(id).name()).or_default().push(id);
+        }
+        for named in by_name.values_mut() {
+            named.sort_unstable_by_key(|id| closure.path(*id).hash_part());
         }
         Self { closure, by_name }
     }
@@ -116,9 +120,11 @@ impl<'a> Lookup<'a> {
 
     fn find(&self, prefix: &StorePathPrefix) -> Option<PathId> {
         let named = self.by_name.get(prefix.name())?;
-        let mut fitting = named
+        let is_below = |id: &PathId| self.closure.path(*id).hash_part() < prefix.hash_prefix();
+        let (_, rest) = named.split_at(named.partition_point(is_below));
+        let mut fitting = rest
             .iter()
-            .filter(|id| prefix.matches(self.closure.path(**id)));
+            .take_while(|id| prefix.matches(self.closure.path(**id)));
         let first = fitting.next()?;
         fitting.next().is_none().then_some(*first)
     }
