@@ -7,11 +7,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
+use std::iter;
 
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::layer::tar_read::{Member, MemberKind};
 use crate::layer::{EntryVisitor, read_entries};
@@ -97,9 +98,29 @@ pub(super) fn efficiency(
 type Key = [u8; 16];
 
 fn key(path: &[u8]) -> Key {
-    let mut key = Key::default();
-    key.copy_from_slice(&Digest::of(path).as_bytes()[..16]);
-    key
+    cut(Digest::of(path))
+}
+
+fn cut(digest: Digest) -> Key {
+    *digest
+        .as_bytes()
+        .first_chunk()
+        .expect("SHA-256 has 32 bytes")
+}
+
+/// Returns the keys of the directories that a path lies in, the root first.
+/// Each byte is hashed once: a path may have a megabyte, and half of it slashes.
+fn directories(path: &[u8]) -> impl Iterator<Item = Key> {
+    let mut hasher = Hasher::new();
+    let mut hashed = 0;
+    let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/');
+    iter::once(0)
+        .chain(slashes.map(|(at, _)| at))
+        .map(move |end| {
+            hasher.update(&path[hashed..end]);
+            hashed = end;
+            cut(hasher.clone().finish())
+        })
 }
 
 /// What layers have, and what those above hide of it.
@@ -124,8 +145,7 @@ impl Above {
         if self.hidden.is_empty() && self.opaque.is_empty() && self.taken.is_empty() {
             return false;
         }
-        let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/');
-        slashes.map(|(at, _)| key(&path[..at])).any(|directory| {
+        directories(path).any(|directory| {
             self.hidden.contains(&directory)
                 || self.opaque.contains(&directory)
                 || self.taken.contains(&directory)
@@ -283,6 +303,17 @@ mod tests {
 
     const A: &str = "nix/store/00000000000000000000000000000000-a";
 
+    fn member(path: &str, kind: MemberKind, size: u64) -> Member {
+        Member {
+            path: path.as_bytes().to_vec(),
+            link: Vec::new(),
+            kind,
+            size,
+            is_executable: false,
+            offset: 0,
+        }
+    }
+
     fn report(layers: &[&[Do]]) -> LayerEfficiency {
         let mut account = Account::new(&StoreDir::default());
         for (number, layer) in layers.iter().enumerate().rev() {
@@ -293,15 +324,7 @@ mod tests {
                     Dir(path) => (path, MemberKind::Directory, 0),
                     Link(path) => (path, MemberKind::Symlink, 0),
                 };
-                let member = Member {
-                    path: path.as_bytes().to_vec(),
-                    link: Vec::new(),
-                    kind,
-                    size,
-                    is_executable: false,
-                    offset: 0,
-                };
-                account.entry(&member, path.as_bytes());
+                account.entry(&member(path, kind, size), path.as_bytes());
             }
             account.end();
         }
@@ -374,6 +397,24 @@ mod tests {
         );
         let opaque = [Dir("d"), File("d/.wh..wh..opq", 0), File("d/new", 1)];
         assert_eq!(wasted(&[&below(), &opaque]), both);
+        let everything = [File(".wh..wh..opq", 0), File("new", 1)];
+        assert_eq!(
+            wasted(&[&below(), &everything]),
+            ["/c: 4 in [0]", "/d/e/b: 2 in [0]", "/d/a: 1 in [0]"]
+        );
+    }
+
+    #[test]
+    fn a_path_of_many_directories_costs_no_more_than_its_bytes() {
+        let mut account = Account::new(&StoreDir::default());
+        account.entry(&member("a", MemberKind::File, 1), b"a");
+        account.end();
+        account.begin(0);
+        // As long as a header of a tar may say.
+        let deep = "d/".repeat(1 << 19) + "a";
+        account.entry(&member(&deep, MemberKind::File, 1), deep.as_bytes());
+        account.end();
+        assert_eq!(account.finish().wasted_bytes, 0);
     }
 
     #[test]
