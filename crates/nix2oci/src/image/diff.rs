@@ -224,21 +224,21 @@ fn side(image: &ImageListing) -> DiffSide {
         layers: image.layers.len(),
         size: blob_sizes(image.layers.iter().map(|layer| (layer.digest, layer.size))),
         store_paths: image.is_complete().then_some(paths.len()),
-        nar_size: paths
-            .values()
-            .copied()
-            .sum::<Option<u64>>()
-            .filter(|_| image.is_complete()),
+        nar_size: sum(paths.values().copied()).filter(|_| image.is_complete()),
     }
+}
+
+/// Adds up sizes, which anybody may have written; none if one is not known.
+pub(super) fn sum(sizes: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
+    let mut sizes = sizes.into_iter();
+    sizes.try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)))
 }
 
 /// Adds up the sizes of blobs, each once; none if one is not known.
 fn blob_sizes(blobs: impl Iterator<Item = (Option<Digest>, Option<u64>)>) -> Option<u64> {
     let mut counted = BTreeSet::new();
-    blobs
-        .filter(|(digest, _)| digest.is_none_or(|digest| counted.insert(digest)))
-        .map(|(_, size)| size)
-        .try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?)))
+    let blobs = blobs.filter(|(digest, _)| digest.is_none_or(|digest| counted.insert(digest)));
+    sum(blobs.map(|(_, size)| size))
 }
 
 fn transfer(layers: &[LayerChange], state: LayerDifference) -> Transfer {
@@ -246,9 +246,7 @@ fn transfer(layers: &[LayerChange], state: LayerDifference) -> Transfer {
     Transfer {
         layers: moved().count(),
         size: blob_sizes(moved().map(|layer| (layer.digest, layer.size))),
-        nar_size: moved()
-            .map(|layer| layer.nar_size)
-            .try_fold(0, |sum: u64, size| Some(sum.saturating_add(size?))),
+        nar_size: sum(moved().map(|layer| layer.nar_size)),
     }
 }
 
@@ -348,7 +346,7 @@ fn change(
         diff_id: layer.diff_id,
         size: layer.size,
         nar_size: paths
-            .and_then(|paths| paths.iter().map(|path| path.nar_size).sum())
+            .and_then(|paths| sum(paths.iter().map(|path| path.nar_size)))
             .or(layer.nar_size),
         store_paths: paths.map(|paths| paths.iter().map(SizedPath::from).collect()),
     }
@@ -383,13 +381,10 @@ impl<'a> PathPairs<'a> {
         }
         for path in different(to) {
             let pair = by_name.entry(path.path.name()).or_default();
-            let agrees = |other: &&TablePath| other.path.agrees_with(&path.path);
-            if let Some(at) = pair.removed.iter().position(agrees) {
-                pair.removed.remove(at);
-                pair.kept.push(path);
-            } else {
-                pair.added.push(path);
-            }
+            pair.added.push(path);
+        }
+        for pair in by_name.values_mut() {
+            pair.match_up();
         }
         Self { by_name }
     }
@@ -402,6 +397,28 @@ impl<'a> PathPairs<'a> {
             added: pairs().flat_map(|p| p.added.iter().map(sized)).collect(),
             removed: pairs().flat_map(|p| p.removed.iter().map(sized)).collect(),
         }
+    }
+}
+
+impl PathPair<'_> {
+    /// Finds what both have among what was told of each, sorted. What agrees is
+    /// equal or begins alike, and so are all between: one pass finds it, however
+    /// many paths have one name.
+    fn match_up(&mut self) {
+        let before = std::mem::take(&mut self.removed);
+        let mut before = before.into_iter().peekable();
+        for path in std::mem::take(&mut self.added) {
+            let is_earlier =
+                |other: &&TablePath| other.path < path.path && !other.path.agrees_with(&path.path);
+            while let Some(gone) = before.next_if(is_earlier) {
+                self.removed.push(gone);
+            }
+            match before.next_if(|other| other.path.agrees_with(&path.path)) {
+                Some(_) => self.kept.push(path),
+                None => self.added.push(path),
+            }
+        }
+        self.removed.extend(before);
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::store::{PackageName, StorePathPrefix};
 
 use super::TablePath;
-use super::diff::{PathPairs, SizedPath};
+use super::diff::{PathPairs, SizedPath, sum};
 
 /// A package that changed: all store paths of its name, whatever their version
 /// and output.
@@ -104,8 +104,8 @@ impl Package<'_> {
             to: once(to),
             removed: self.removed.iter().copied().map(SizedPath::from).collect(),
             added: self.added.iter().copied().map(SizedPath::from).collect(),
-            from_size: before.iter().map(|path| path.nar_size).sum(),
-            to_size: after.iter().map(|path| path.nar_size).sum(),
+            from_size: sum(before.iter().map(|path| path.nar_size)),
+            to_size: sum(after.iter().map(|path| path.nar_size)),
         }
     }
 }

@@ -15,6 +15,42 @@ fn path(hash: char, name: &str) -> TablePath {
     }
 }
 
+#[test]
+fn sizes_that_nobody_could_add_up_are_no_panic() {
+    let huge = |hash, name| TablePath {
+        nar_size: Some(u64::MAX),
+        ..path(hash, name)
+    };
+    let before = image(1, &[layer(1, &[huge('0', "a-1"), huge('1', "a-1")])]);
+    let after = image(2, &[layer(2, &[huge('2', "a-1"), huge('3', "a-1")])]);
+    let diff = diff(&before, &after);
+    assert_eq!(diff.to.nar_size, Some(u64::MAX));
+    assert_eq!(diff.pull.nar_size, Some(u64::MAX));
+    assert_eq!(diff.packages.unwrap()[0].to_size, Some(u64::MAX));
+}
+
+/// Images that anybody made may have as many paths of one name as they like.
+#[test]
+fn paths_of_one_name_are_compared_in_one_pass() {
+    let image = |n: u8, begin: u64| {
+        let paths = (begin..begin + 50_000).map(|at| {
+            let mut hash = [0; 20];
+            hash[12..].copy_from_slice(&at.to_be_bytes());
+            let text = format!("{}-a", crate::store::nix32::encode(&hash));
+            TablePath {
+                path: (&text.parse::<StorePath>().unwrap()).into(),
+                nar_size: Some(1),
+            }
+        });
+        image(n, &[layer(n, &paths.collect::<Vec<_>>())])
+    };
+    let start = std::time::Instant::now();
+    let paths = diff(&image(1, 0), &image(2, 49_990)).store_paths.unwrap();
+    let counts = (paths.kept, paths.added.len(), paths.removed.len());
+    assert_eq!(counts, (10, 49_990, 49_990));
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
 /// A layer that was made, of 10 bytes.
 fn layer(n: u8, paths: &[TablePath]) -> ListedLayer {
     let digest = Digest::from([n; 32]);

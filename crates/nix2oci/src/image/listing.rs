@@ -101,8 +101,6 @@ impl ImageListing {
         }
     }
 
-    /// Lists an image: what its manifest tells of its layers, and where that
-    /// tells nothing, what is in their tars.
     /// Lists an image: what its [`ImageTable`] tells of its layers, or if it has
     /// none, what is in their tars.
     ///
