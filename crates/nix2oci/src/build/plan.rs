@@ -135,7 +135,7 @@ pub(super) fn plan_on(
             LayerOutline {
                 key: spec_of_layer.key(&spec.packing),
                 spec: spec_of_layer,
-                nar_size: nar_sizes.iter().sum(),
+                nar_size: nar_sizes.iter().copied().fold(0, u64::saturating_add),
                 nar_sizes,
                 strategy: layer.strategy.clone(),
                 reason: layer.reason.clone(),
@@ -161,7 +161,10 @@ pub(super) fn plan_on(
     }
     Ok(ImagePlan {
         paths: layers.iter().map(|layer| layer.paths().len()).sum(),
-        nar_size: layers.iter().map(|layer| layer.nar_size).sum(),
+        nar_size: layers
+            .iter()
+            .map(|layer| layer.nar_size)
+            .fold(0, u64::saturating_add),
         layers,
     })
 }

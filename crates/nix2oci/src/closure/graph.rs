@@ -136,9 +136,12 @@ impl Closure {
         self.info(id).nar_size.unwrap_or(0)
     }
 
-    /// Returns the sum of the NAR sizes that are known, in bytes.
+    /// Returns the sum of the NAR sizes that are known, in bytes; `u64::MAX` if
+    /// it is more.
     pub fn total_nar_size(&self) -> u64 {
-        self.ids().map(|id| self.nar_size(id)).sum()
+        self.ids()
+            .map(|id| self.nar_size(id))
+            .fold(0, u64::saturating_add)
     }
 
     /// Leaves out a path that nothing refers to, such as a config file that is

@@ -145,10 +145,10 @@ impl Simulation {
         let updates = self.releases.iter().skip(1);
         updates.fold(HistoryCost::default(), |sum, release| HistoryCost {
             releases: sum.releases + 1,
-            nar_size: sum.nar_size + release.nar_size,
+            nar_size: sum.nar_size.saturating_add(release.nar_size),
             moved_layers: sum.moved_layers + release.moved_layers,
-            moved_size: sum.moved_size + release.moved_size,
-            new_size: sum.new_size + release.new_size,
+            moved_size: sum.moved_size.saturating_add(release.moved_size),
+            new_size: sum.new_size.saturating_add(release.new_size),
         })
     }
 }
@@ -192,13 +192,13 @@ fn cost(closure: &Closure, plan: &LayerPlan, last: Option<&Layers>) -> ReleaseCo
         if !last.is_some_and(|last| last.has(paths)) {
             cost.moved_layers += 1;
             let sizes = layer.paths.iter().map(|id| closure.nar_size(*id));
-            cost.moved_size += sizes.sum::<u64>();
+            cost.moved_size = sizes.fold(cost.moved_size, u64::saturating_add);
         }
     }
     for id in closure.ids() {
         if !last.is_some_and(|last| last.places.contains_key(closure.path(id))) {
             cost.new_paths += 1;
-            cost.new_size += closure.nar_size(id);
+            cost.new_size = cost.new_size.saturating_add(closure.nar_size(id));
         }
     }
     cost

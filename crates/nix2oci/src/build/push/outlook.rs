@@ -220,21 +220,20 @@ impl PushForecast {
     /// Adds up the layers that move.
     fn estimate(&self, moves: impl Fn(LayerState) -> bool) -> UploadEstimate {
         let known = || self.layers.iter().filter_map(|layer| layer.record.as_ref());
-        let sizes: u64 = known().map(|record| record.size).sum();
-        let uncompressed: u64 = known().map(|record| record.uncompressed_size).sum();
+        // Whoever made the earlier image says how large its layers are.
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
+        let sizes = sum(&mut known().map(|record| record.size));
+        let uncompressed = sum(&mut known().map(|record| record.uncompressed_size));
         let layers = self.plan.layers.iter().zip(&self.layers);
         let moving: Vec<_> = layers.filter(|(_, layer)| moves(layer.state)).collect();
-        let packed: u64 = moving
-            .iter()
-            .filter_map(|(_, layer)| layer.record.as_ref())
-            .map(|record| record.size)
-            .sum();
+        let records = moving.iter().filter_map(|(_, layer)| layer.record.as_ref());
+        let packed = sum(&mut records.map(|record| record.size));
         let unpacked: Vec<u64> = moving
             .iter()
             .filter(|(_, layer)| layer.record.is_none())
             .map(|(outline, _)| outline.nar_size)
             .collect();
-        let unpacked_size: u64 = unpacked.iter().sum();
+        let unpacked_size = sum(&mut unpacked.iter().copied());
         match (moving.is_empty(), unpacked.is_empty()) {
             (true, _) => UploadEstimate::Nothing,
             (false, true) => UploadEstimate::Exactly(packed),
@@ -242,7 +241,8 @@ impl PushForecast {
             (false, false) => {
                 let ratio =
                     u128::from(unpacked_size) * u128::from(sizes) / u128::from(uncompressed);
-                UploadEstimate::About(packed + u64::try_from(ratio).unwrap_or(unpacked_size))
+                let rest = u64::try_from(ratio).unwrap_or(u64::MAX);
+                UploadEstimate::About(packed.saturating_add(rest))
             }
         }
     }
