@@ -1,5 +1,7 @@
 //! The page of an image that is there.
 
+use std::collections::BTreeMap;
+
 use nix2oci::image::{ImageSummary, LayerSummary};
 
 use crate::display::measure;
@@ -70,24 +72,38 @@ fn paths(layer: &LayerSummary) -> Vec<Path> {
         state: None,
     };
     match &layer.contents {
-        Some(contents) => contents
-            .store_paths
-            .iter()
-            .map(|found| {
-                let size = told.iter().find(|(told, _)| is_told(found, told));
-                path(found, size.and_then(|(_, size)| *size))
-            })
-            .collect(),
+        Some(contents) => {
+            let sizes = Sizes::new(&told);
+            let found = contents.store_paths.iter();
+            found.map(|found| path(found, sizes.of(found))).collect()
+        }
         None => told.iter().map(|(told, size)| path(told, *size)).collect(),
     }
 }
 
-/// Returns whether a store path is one that the image tells, perhaps with only the
-/// beginning of its hash.
-fn is_told(found: &str, told: &str) -> bool {
-    let (found, told) = (parts(found), parts(told));
-    let start = told.hash.trim_end_matches('…');
-    found.hash.starts_with(start) && (found.name, found.version) == (told.name, told.version)
+/// What the image tells of store paths: by name and version, the beginnings of
+/// hashes and the sizes.
+struct Sizes<'a>(BTreeMap<(&'a str, &'a str), Vec<(&'a str, Option<u64>)>>);
+
+impl<'a> Sizes<'a> {
+    fn new(told: &[(&'a String, Option<u64>)]) -> Self {
+        let mut by_name: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (told, size) in told {
+            let parts = parts(told);
+            let start = parts.hash.trim_end_matches('…');
+            let named = by_name.entry((parts.name, parts.version)).or_default();
+            named.push((start, *size));
+        }
+        Self(by_name)
+    }
+
+    /// Returns the size of a store path, if it is told.
+    fn of(&self, found: &str) -> Option<u64> {
+        let found = parts(found);
+        let named = self.0.get(&(found.name, found.version))?;
+        let mut fitting = named.iter();
+        fitting.find(|(start, _)| found.hash.starts_with(start))?.1
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +120,9 @@ mod tests {
             ("/nix/store/01234567…-hello-2.13", false),
             ("/nix/store/01234567…-hello", false),
         ] {
-            assert_eq!(is_told(found, told), want, "{told}");
+            let told = told.to_owned();
+            let sizes = Sizes::new(&[(&told, Some(7))]);
+            assert_eq!(sizes.of(found), want.then_some(7), "{told}");
         }
     }
 }
