@@ -170,6 +170,36 @@ fn identity_tokens_and_wrong_passwords_are_not_said() {
     assert!(!said.contains("Zk7"), "{said}");
 }
 
+/// `--creds` are for the registry that is written to, also if an image that is
+/// elsewhere is planned on from; and standard input is read once.
+#[test]
+fn credentials_go_to_no_registry_of_a_kept_image() {
+    let workload = Workload::small().planned("cost");
+    let (here, there) = (registry(AuthScheme::Basic), registry(AuthScheme::Basic));
+    let [name, other] = [&here, &there].map(|r| format!("docker://{}/app:v1", r.host()));
+    let given = ["--creds".to_owned(), format!("user:{PASSWORD}")];
+    let given = [&*given[0], &*given[1], "--keep-layers", &*other];
+    let push = workload.push(1, &name["docker://".len()..]).args(&given);
+    push.fail(6, &[&there.host()]);
+    let mut plan = Push::verb("plan");
+    plan.command.args(workload.image(1));
+    plan.args(&given)
+        .args(&["--against", &name])
+        .fail(6, &[&there.host()]);
+    // Without a registry of its own, a verb is not told which of two is meant.
+    let mut plan = Push::verb("plan");
+    plan.command.args(workload.image(1));
+    let plan = plan.args(&given).args(&["--share-layers", &name]);
+    plan.fail(2, &["--creds are for one registry"]);
+    let sent = there.log().entries();
+    assert!(!sent.is_empty());
+    assert!(sent.iter().all(|entry| entry.authorization().is_none()));
+
+    let push = workload.push(1, &name["docker://".len()..]);
+    let push = push.args(&["--creds-stdin", "--keep-layers", &name]);
+    assert_silent(&here, push, Some(&format!("user:{PASSWORD}\n")), 0);
+}
+
 /// A credential helper gets the name of the registry on its standard input and
 /// answers on its standard output; neither it nor we have a secret among our
 /// arguments or in our environment, at any time.

@@ -50,7 +50,7 @@ struct Loaded {
 
 fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
     let mut spec = select::image(cx, &args.image, talk)?;
-    select::keep_layers(cx, &mut spec, &args.image.layers, &args.registry)?;
+    select::keep_layers(cx, &mut spec, &args.image.layers, &args.registry, None)?;
     let store_root = args.image.closure.store_root.as_deref();
     check_name(&args.runtime, &spec.names)?;
     select::warn(cx, &spec, store_root, Loaders::Of(&args.runtime));

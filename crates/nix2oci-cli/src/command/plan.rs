@@ -12,6 +12,7 @@ use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Failure, Outcome, Status};
 use crate::html::{self, PageFile, State};
 use crate::report::Report;
+use crate::select::Network;
 use crate::{output, select};
 
 use super::push::network;
@@ -23,10 +24,12 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let cx = select::context(args.image.run.threads, talk)?;
     let layers = &args.image.layers;
     let mut spec = select::image(&cx, &args.image, talk)?;
-    select::keep_layers(&cx, &mut spec, layers, &args.registry)?;
+    let network = against.as_ref().map(|against| against.network(&cx, args));
+    let network = network.transpose()?.flatten();
+    select::keep_layers(&cx, &mut spec, layers, &args.registry, network.as_ref())?;
     let forecast = against
         .as_ref()
-        .map(|against| against.forecast(&cx, &spec, args))
+        .map(|against| against.forecast(&cx, &spec, args, network.as_ref()))
         .transpose()?;
     let plan = match &forecast {
         Some(forecast) => forecast.plan.clone(),
@@ -110,12 +113,27 @@ impl Against {
         })
     }
 
-    fn forecast(&self, cx: &Context, spec: &ImageSpec, args: &PlanArgs) -> Outcome<PushForecast> {
+    /// Finds out how registries are reached; nothing if it is in none.
+    fn network(&self, cx: &Context, args: &PlanArgs) -> Outcome<Option<Network>> {
+        let Self::Registry(name) = self else {
+            return Ok(None);
+        };
+        let names = std::slice::from_ref(name);
+        network(cx, &args.registry, &args.reuse, &args.image, names).map(Some)
+    }
+
+    /// Finds out what would move.
+    fn forecast(
+        &self,
+        cx: &Context,
+        spec: &ImageSpec,
+        args: &PlanArgs,
+        network: Option<&Network>,
+    ) -> Outcome<PushForecast> {
         match self {
             Self::Registry(name) => {
-                let names = std::slice::from_ref(name);
-                let network = network(cx, &args.registry, &args.reuse, &args.image, names)?;
-                Ok(network.forecast(cx, spec, names)?)
+                let network = network.expect("made for a registry");
+                Ok(network.forecast(cx, spec, std::slice::from_ref(name))?)
             }
             Self::Other(text) => {
                 let known = select::known_image(cx, spec, text, &args.registry)?;

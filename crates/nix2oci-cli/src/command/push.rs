@@ -77,7 +77,8 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
     let pushed = match args.what {
         Pushed::Roots(roots) => {
             let mut spec = select::image_of(&cx, args.image, roots, talk)?;
-            select::keep_layers(&cx, &mut spec, &args.image.layers, args.registry)?;
+            let layers = &args.image.layers;
+            select::keep_layers(&cx, &mut spec, layers, args.registry, Some(&network))?;
             let store_root = args.image.closure.store_root.as_deref();
             select::warn(&cx, &spec, store_root, Loaders::None);
             platform = Some(spec.config.platform.clone());

@@ -21,12 +21,15 @@ pub(crate) fn is_kept_by_itself(args: &LayerArgs) -> bool {
     args.keep_layers.as_deref() != Some(NONE)
 }
 
-/// Reads the images whose layers are kept or shared into the spec.
+/// Reads the images whose layers are kept or shared into the spec. `network` is
+/// what the verb talks to registries with, if it does: `--creds` are for its
+/// registry, and standard input can be read once.
 pub(crate) fn keep_layers(
     cx: &Context,
     spec: &mut ImageSpec,
     args: &LayerArgs,
     registry: &RegistryArgs,
+    network: Option<&Network>,
 ) -> Outcome<()> {
     let named = args.keep_layers.as_deref().filter(|text| *text != NONE);
     let given = [
@@ -44,13 +47,44 @@ pub(crate) fn keep_layers(
         }
         return Err(failure);
     }
-    let read = |option: &str, text: &str| earlier_image(cx, spec, option, text, registry);
+    let shared = || args.share_layers.iter().map(String::as_str);
+    let own = match network {
+        Some(_) => None,
+        None => network_of(cx, named.into_iter().chain(shared()), registry)?,
+    };
+    let network = network.or(own.as_ref());
+    let read = |option: &str, text: &str| earlier_image(cx, spec, option, text, network);
     let kept = named.map(|text| read("--keep-layers", text)).transpose()?;
-    let shared = args.share_layers.iter();
-    let shared = shared.filter_map(|text| read("--share-layers", text).transpose());
+    let shared = shared().filter_map(|text| read("--share-layers", text).transpose());
     spec.share_layers = shared.collect::<Outcome<_>>()?;
     spec.keep_layers = kept.flatten();
     Ok(())
+}
+
+/// Finds out how registries are reached if images are of one; none are if no
+/// image is.
+fn network_of<'a>(
+    cx: &Context,
+    images: impl Iterator<Item = &'a str>,
+    registry: &RegistryArgs,
+) -> Outcome<Option<Network>> {
+    let mut hosts: Vec<String> = Vec::new();
+    for text in images {
+        if let Listed::Image(AnyImage::Remote(reference)) = listed(text)? {
+            hosts.push(reference.registry().to_owned());
+        }
+    }
+    let Some(host) = hosts.first() else {
+        return Ok(None);
+    };
+    let has_creds = registry.creds.is_some() || registry.creds_stdin;
+    if let (Some(other), true) = (hosts.iter().find(|other| *other != host), has_creds) {
+        return Err(Failure::usage(format!(
+            "--creds are for one registry, and the images are of {host} and {other}"
+        ))
+        .hint("`podman login` or `docker login` at both does without"));
+    }
+    Network::new(cx, registry, None, false, host, None).map(Some)
 }
 
 /// Reads which store paths share a layer in an image that exists, or would.
@@ -61,9 +95,9 @@ fn earlier_image(
     spec: &ImageSpec,
     option: &str,
     text: &str,
-    registry: &RegistryArgs,
+    network: Option<&Network>,
 ) -> Outcome<Option<EarlierImage>> {
-    let known = read(cx, spec, option, text, registry)?;
+    let known = read(cx, spec, option, text, network)?;
     if known.is_none() {
         let message = format!("{option} {text} is not there: its layers are not looked at");
         cx.observer.event(&Event::Warning { message: &message });
@@ -78,18 +112,19 @@ pub(crate) fn known_image(
     text: &str,
     registry: &RegistryArgs,
 ) -> Outcome<KnownImage> {
-    let known = read(cx, spec, "--against", text, registry)?;
+    let network = network_of(cx, [text].into_iter(), registry)?;
+    let known = read(cx, spec, "--against", text, network.as_ref())?;
     known.ok_or_else(|| Failure::input(format!("--against {text} is not there")))
 }
 
 /// Reads what an image says of its layers; nothing if a registry has no such
-/// image.
+/// image. An image of a registry needs a `network`.
 fn read(
     cx: &Context,
     spec: &ImageSpec,
     option: &str,
     text: &str,
-    registry: &RegistryArgs,
+    network: Option<&Network>,
 ) -> Outcome<Option<KnownImage>> {
     let store_dir = spec.closure.store_dir();
     let reader = match listed(text)? {
@@ -102,7 +137,7 @@ fn read(
             }));
         }
         Listed::Image(AnyImage::Remote(reference)) => {
-            let network = Network::new(cx, registry, None, false, reference.registry(), None)?;
+            let network = network.expect("made for images of a registry");
             match network.registries.find(&reference)? {
                 Some(reader) => reader,
                 None => return Ok(None),
