@@ -83,7 +83,10 @@ fn paths(layer: &LayerSummary) -> Vec<Path> {
 
 /// What the image tells of store paths: by name and version, the beginnings of
 /// hashes and the sizes.
-struct Sizes<'a>(BTreeMap<(&'a str, &'a str), Vec<(&'a str, Option<u64>)>>);
+struct Sizes<'a>(BTreeMap<(&'a str, &'a str), Vec<Told<'a>>>);
+
+/// What is left to tell of a path, and its size.
+type Told<'a> = (&'a str, Option<u64>);
 
 impl<'a> Sizes<'a> {
     fn new(told: &[(&'a String, Option<u64>)]) -> Self {
