@@ -136,6 +136,7 @@ impl NarHasher {
 }
 
 /// Bytes of a file that are hashed at once.
+#[cfg(feature = "registry")]
 const BUFFER: usize = 64 << 10;
 
 /// Returns the NAR hash of what a store path is now. Reads all of it.

@@ -1,12 +1,12 @@
 //! The entries of a layer with their contents, for whoever looks into it.
 
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-use super::decompress::{Codec, Decoder};
-use super::survey::{Tolerant, below, decoding, drain};
+use super::decompress::Decoder;
+use super::survey::{Tolerant, decoding, drain, sniffed};
 use super::tar_read::{Member, Reading, TarError, TarReader};
 use super::tar_rules::normal;
 
@@ -35,16 +35,10 @@ pub(crate) trait EntryVisitor {
 pub(crate) fn read_entries(
     cx: &Context,
     place: &str,
-    mut blob: impl Read,
+    blob: impl Read,
     visitor: &mut dyn EntryVisitor,
 ) -> Result<()> {
-    let mut head = Vec::with_capacity(Codec::MAGIC_LEN);
-    blob.by_ref()
-        .take(Codec::MAGIC_LEN as u64)
-        .read_to_end(&mut head)
-        .map_err(below)?;
-    let codec = Codec::sniff(&head);
-    let whole = io::Cursor::new(head).chain(blob);
+    let (codec, whole) = sniffed(blob)?;
     let raw = BufReader::with_capacity(128 << 10, whole);
     let stream = Tolerant::new(Decoder::new(codec, raw)?, cx);
     let mut tar = TarReader::new(Reading(stream));

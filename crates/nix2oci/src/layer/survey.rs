@@ -58,14 +58,9 @@ pub struct EntryCounts {
 ///
 /// Fails if `blob` does, and not because of what its bytes say, which is in
 /// [`LayerSurvey::problems`]. An error of `blob` should carry an [`Error`].
-pub fn survey(cx: &Context, store_dir: &StoreDir, mut blob: impl Read) -> Result<LayerSurvey> {
-    let mut head = Vec::with_capacity(Codec::MAGIC_LEN);
-    blob.by_ref()
-        .take(Codec::MAGIC_LEN as u64)
-        .read_to_end(&mut head)
-        .map_err(below)?;
-    let codec = Codec::sniff(&head);
-    let whole = DigestReader::new(io::Cursor::new(head).chain(blob));
+pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<LayerSurvey> {
+    let (codec, whole) = sniffed(blob)?;
+    let whole = DigestReader::new(whole);
     let raw = BufReader::with_capacity(128 << 10, whole);
     let stream = DigestReader::new(Tolerant::new(Decoder::new(codec, raw)?, cx));
     let mut tar = TarReader::new(Reading(stream));
@@ -140,6 +135,16 @@ pub(super) fn drain(cx: &Context, raw: &mut impl BufRead) -> Result<()> {
         }
         raw.consume(n);
     }
+}
+
+/// Finds out by its first bytes how a blob is compressed; returns all of it.
+pub(super) fn sniffed(mut blob: impl Read) -> Result<(Codec, impl Read)> {
+    let mut head = Vec::with_capacity(Codec::MAGIC_LEN);
+    blob.by_ref()
+        .take(Codec::MAGIC_LEN as u64)
+        .read_to_end(&mut head)
+        .map_err(below)?;
+    Ok((Codec::sniff(&head), io::Cursor::new(head).chain(blob)))
 }
 
 /// Takes the error of the stream below.
