@@ -7,7 +7,7 @@ use nix2oci::Context;
 use nix2oci::plan::{self, HistoryCost, PlanOptions, ReleaseCost, STRATEGIES, Simulation};
 use serde::Serialize;
 
-use crate::args::SimulateArgs;
+use crate::args::{PathName, SimulateArgs};
 use crate::display::{Talk, measure};
 use crate::exit::{Failure, Outcome, Status};
 use crate::{output, select};
@@ -70,15 +70,20 @@ pub(crate) fn simulate(args: &SimulateArgs, talk: &Talk) -> Outcome {
     // A line for each of a hundred closures would hide the table.
     cx.observer = Context::default().observer;
     let mut paths = Vec::new();
-    let mut found = vec![false; args.volatile.len()];
+    let volatile = args.volatile.iter().map(|name| ("--volatile", name));
+    let in_layers = args.layer.iter().flat_map(|layer| &layer.paths);
+    let mut unknown: Vec<(&str, &PathName)> = volatile
+        .chain(in_layers.map(|name| ("--layer", name)))
+        .collect();
     for history in &args.histories {
         let closure = select::history(&cx, args, history)?;
         talk.note(|| format!("{history}: {}", measure::count(closure.len(), "store path")));
         paths.push(closure.len());
         let volatile = select::named_paths(&closure, &args.volatile);
-        for (name, found) in args.volatile.iter().zip(&mut found) {
-            *found |= volatile.iter().any(|path| name.fits(path.name()));
-        }
+        unknown.retain(|(_, name)| {
+            let mut paths = closure.infos().iter().map(|info| &info.path);
+            !paths.any(|path| name.fits(path.name()))
+        });
         let explicit = select::named_layers(&closure, args);
         for run in &mut runs {
             cx.cancel.check()?;
@@ -90,9 +95,9 @@ pub(crate) fn simulate(args: &SimulateArgs, talk: &Talk) -> Outcome {
             run.simulation.release(&closure, &options)?;
         }
     }
-    if let Some((name, _)) = args.volatile.iter().zip(found).find(|(_, found)| !found) {
+    if let Some((option, name)) = unknown.first() {
         return Err(Failure::input(format!(
-            "--volatile {}: no release has a store path of this name",
+            "{option} {}: no release has a store path of this name",
             name.as_str()
         )));
     }

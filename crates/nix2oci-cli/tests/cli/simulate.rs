@@ -131,6 +131,13 @@ fn names_mean_the_store_paths_of_each_release() {
         stderr.contains("--volatile apps: no release has a store path of this name"),
         "{stderr}"
     );
+    let layer = ["--layer", "base=data,nowhere"];
+    let (code, _, stderr) = simulate(dir.path(), &[&ALL[..], &layer].concat());
+    assert_eq!(code, 3);
+    assert!(
+        stderr.contains("--layer nowhere: no release has a store path of this name"),
+        "{stderr}"
+    );
 }
 
 #[test]
