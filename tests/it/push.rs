@@ -431,7 +431,9 @@ fn a_recipe_is_made_again_and_checked() {
     let link = nix2oci::plan::RootNode::Symlink {
         target: b"/nix/store".to_vec(),
     };
-    root.insert(b"bin/\xff\\", link, "the test").unwrap();
+    let metadata = nix2oci::plan::Metadata::default();
+    root.insert(b"bin/\xff\\", link, metadata, "the test")
+        .unwrap();
     v1.spec.root_tree = root;
     let recipe = resolve(&Context::default(), &v1.spec).unwrap();
     let recipe = Recipe::parse(&recipe.to_json(), "app.json").unwrap();

@@ -38,14 +38,16 @@ fn contents(store: &MemoryStore, names: &[&str]) -> Result<RootTree> {
 /// The tree in lines.
 fn list(tree: &RootTree) -> Vec<String> {
     tree.nodes()
-        .map(|(path, node)| {
+        .map(|(path, node, metadata)| {
             let path = path.escape_ascii();
+            let mode = metadata.mode.unwrap_or(node.default_mode());
             match node {
-                RootNode::Directory { mode } => format!("{path}/ {mode:o}"),
+                RootNode::Directory => format!("{path}/ {mode:o}"),
                 RootNode::Symlink { target } => {
                     let target = target.escape_ascii().to_string();
                     format!("{path} -> {}", short(&target))
                 }
+                other => panic!("{path} is {other:?}"),
             }
         })
         .collect()

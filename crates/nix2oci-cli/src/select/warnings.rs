@@ -188,8 +188,8 @@ fn may_be_in(tree: &RootTree, store_dir: &StoreDir, file: &str) -> bool {
     let file = Path::new(file.trim_start_matches('/'));
     let is_in_store = Path::new("/").join(file).starts_with(store_dir.as_path());
     is_in_store
-        || tree.nodes().any(|(path, node)| {
+        || tree.nodes().any(|(path, node, _)| {
             let path = String::from_utf8_lossy(path);
-            matches!(node, RootNode::Symlink { .. }) && file.starts_with(&*path)
+            !matches!(node, RootNode::Directory) && file.starts_with(&*path)
         })
 }

@@ -16,6 +16,7 @@ mod plan;
 #[cfg(feature = "registry")]
 mod push;
 mod recipe;
+mod recipe_node;
 mod recipe_parts;
 mod report;
 mod spec;
@@ -28,7 +29,8 @@ pub use push::{
     KnownImage, LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource,
     PushedLayer, UploadEstimate, forecast, forecast_over, push,
 };
-pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipeNode, RecipePacking, RecipePath};
+pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipePacking, RecipePath};
+pub use recipe_node::{RecipeNode, RecipeOwner, RecipeStoredFile};
 pub use recipe_parts::RecipeParts;
 pub use report::{BuildReport, LayerReport};
 pub use spec::{DEFAULT_MAX_LAYERS, ImageSpec};

@@ -34,7 +34,8 @@ pub struct LayerOutline {
     pub spec: LayerSpec,
     /// Its key, if all NAR hashes are known.
     pub key: Option<LayerKey>,
-    /// The sum of its paths' NAR sizes, in bytes.
+    /// The sum of its paths' NAR sizes, in bytes; of a root tree the bytes of
+    /// its files.
     pub nar_size: u64,
     /// The NAR size of each of its paths, in bytes and in the order of
     /// [`paths`](Self::paths). Empty if a recipe made the layer, which tells
@@ -152,7 +153,7 @@ pub(super) fn plan_on(
         layers.push(LayerOutline {
             key: spec_of_layer.key(&spec.packing),
             spec: spec_of_layer,
-            nar_size: 0,
+            nar_size: spec.root_tree.file_bytes(),
             nar_sizes: Vec::new(),
             strategy: "root-tree".to_owned(),
             reason: "files outside the store".to_owned(),
@@ -172,9 +173,9 @@ pub(super) fn plan_on(
 /// Refuses a root tree that would hide store paths or change them.
 fn check_root_tree(spec: &ImageSpec) -> Result<()> {
     let store_dir = &spec.closure.store_dir().as_str()[1..];
-    for (path, node) in spec.root_tree.nodes() {
-        let is_link = matches!(node, RootNode::Symlink { .. });
-        let hides = is_link && is_at_or_above(path, store_dir.as_bytes());
+    for (path, node, _) in spec.root_tree.nodes() {
+        let is_directory = matches!(node, RootNode::Directory);
+        let hides = !is_directory && is_at_or_above(path, store_dir.as_bytes());
         let changes = path.len() > store_dir.len() && is_at_or_above(store_dir.as_bytes(), path);
         if hides || changes {
             return Err(Error::invalid(

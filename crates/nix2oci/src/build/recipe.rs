@@ -7,12 +7,16 @@ use crate::error::{Error, Location, Result};
 use crate::image::AssembledImage;
 use crate::layer::{LayerContent, LayerRecord};
 use crate::oci::{MediaType, canonical_json};
-use crate::plan::RootNode;
 
+use super::recipe_node::{RecipeNode, recipe_nodes};
 use super::{ImagePlan, ImageSpec};
 
-/// The version of the recipe format that is written. Older ones stay readable.
-pub const RECIPE_VERSION: u64 = 1;
+/// The newest version of the recipe format. A recipe that needs nothing of it
+/// is written in version 1, and older ones stay readable.
+///
+/// Version 2 adds regular files outside the store, owners, extended attributes
+/// and rules.
+pub const RECIPE_VERSION: u64 = 2;
 
 /// An image whose digests are known and whose layers are not stored: with the
 /// store paths at hand, the same bytes can be made again.
@@ -23,7 +27,7 @@ pub const RECIPE_VERSION: u64 = 1;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Recipe {
-    /// [`RECIPE_VERSION`].
+    /// 1, or [`RECIPE_VERSION`] if it has what version 1 lacks.
     pub version: u64,
     /// The names that the image gets.
     pub names: Vec<String>,
@@ -93,22 +97,6 @@ pub struct RecipePath {
     pub nar_hash: Option<String>,
 }
 
-/// A file outside the store in a recipe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct RecipeNode {
-    /// Where, relative to the root; bytes that are no UTF-8 as `\xNN`, a
-    /// backslash as `\\`.
-    pub path: String,
-    /// The permission bits of a directory, in octal digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub directory: Option<String>,
-    /// What a symbolic link holds, spelled as `path`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub symlink: Option<String>,
-}
-
 impl Recipe {
     pub(super) fn new(
         spec: &ImageSpec,
@@ -126,9 +114,7 @@ impl Recipe {
                     });
                     (paths.collect(), Vec::new())
                 }
-                LayerContent::RootTree(tree) => {
-                    (Vec::new(), tree.nodes().map(recipe_node).collect())
-                }
+                LayerContent::RootTree(tree) => (Vec::new(), recipe_nodes(tree, store_dir)),
             };
             RecipeLayer {
                 key: outline.key.map(|key| key.to_string()),
@@ -141,8 +127,9 @@ impl Recipe {
                 media_type: record.media_type.to_string(),
             }
         });
+        let layers: Vec<RecipeLayer> = layers.collect();
         Self {
-            version: RECIPE_VERSION,
+            version: version(&layers),
             names: spec.names.iter().map(ToString::to_string).collect(),
             store_dir: store_dir.to_string(),
             packing: RecipePacking {
@@ -155,7 +142,7 @@ impl Recipe {
             manifest: text(image.manifest.blob.bytes()),
             config_digest: image.config.digest().to_string(),
             config: text(image.config.bytes()),
-            layers: layers.collect(),
+            layers,
         }
     }
 
@@ -176,9 +163,9 @@ impl Recipe {
         let refuse =
             |key: &str, problem: String| Error::document(name, Location::Key(key.into()), problem);
         match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(RECIPE_VERSION) => {}
+            Some(1..=RECIPE_VERSION) => {}
             Some(version) => {
-                let problem = format!("{version} is not a version that is known: expected 1");
+                let problem = format!("{version} is not a version that is known: expected 1 or 2");
                 return Err(refuse("version", problem));
             }
             None => {
@@ -246,28 +233,10 @@ impl Recipe {
     }
 }
 
-fn recipe_node((path, node): (&[u8], &RootNode)) -> RecipeNode {
-    let (directory, symlink) = match node {
-        RootNode::Directory { mode } => (Some(format!("{mode:o}")), None),
-        RootNode::Symlink { target } => (None, Some(spell(target))),
-    };
-    RecipeNode {
-        path: spell(path),
-        directory,
-        symlink,
-    }
-}
-
-/// Spells bytes as text that can be read back.
-pub(super) fn spell(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        out.push_str(&chunk.valid().replace('\\', "\\\\"));
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
+/// Returns the oldest version that has what these layers need.
+fn version(layers: &[RecipeLayer]) -> u64 {
+    let is_new = |layer: &RecipeLayer| layer.root_tree.iter().any(RecipeNode::is_of_version_2);
+    if layers.iter().any(is_new) { 2 } else { 1 }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -279,17 +248,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_spelled_so_that_they_can_be_told_apart() {
-        assert_eq!(spell("bin/ä".as_bytes()), "bin/ä");
-        assert_eq!(spell(b"a\\x41\xff"), "a\\\\x41\\xff");
-    }
-
-    #[test]
     fn other_documents_are_refused() {
         for (json, problem) in [
             ("", "EOF"),
             ("{}", "not a recipe"),
-            (r#"{"version":2}"#, "not a version that is known"),
+            (r#"{"version":3}"#, "not a version that is known"),
             (r#"{"version":1}"#, "missing field"),
         ] {
             let error = Recipe::parse(json.as_bytes(), "app.json").unwrap_err();

@@ -5,11 +5,11 @@ use crate::error::{Error, Location, Result};
 use crate::image::{ImageListing, ListedLayer, RawManifest, TablePath};
 use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing};
 use crate::oci::MediaType;
-use crate::plan::{RootNode, RootTree};
 use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
 use super::Recipe;
-use super::recipe::{RecipeLayer, RecipeNode};
+use super::recipe::RecipeLayer;
+use super::recipe_node::root_tree;
 
 /// A recipe in the library's own types.
 #[derive(Debug, Clone)]
@@ -116,9 +116,6 @@ fn listed_paths(spec: &LayerSpec) -> Vec<TablePath> {
     listed.collect()
 }
 
-/// What a layer's field `key` has wrong.
-type Refuse<'a> = &'a dyn Fn(&str, &dyn std::fmt::Display) -> Error;
-
 fn content(
     layer: &RecipeLayer,
     store_dir: &StoreDir,
@@ -131,7 +128,9 @@ fn content(
         ));
     }
     if layer.paths.is_empty() {
-        return root_tree(&layer.root_tree, &refuse).map(LayerContent::RootTree);
+        let refuse = |problem: &dyn std::fmt::Display| refuse("rootTree", problem);
+        let tree = root_tree(&layer.root_tree, store_dir, &refuse)?;
+        return Ok(LayerContent::RootTree(tree));
     }
     let paths = layer.paths.iter().map(|path| {
         let nar_hash = path.nar_hash.as_deref().map(str::parse::<NarHash>);
@@ -143,34 +142,6 @@ fn content(
         ))
     });
     paths.collect::<Result<_>>().map(LayerContent::StorePaths)
-}
-
-fn root_tree(nodes: &[RecipeNode], refuse: Refuse<'_>) -> Result<RootTree> {
-    let mut tree = RootTree::default();
-    for node in nodes {
-        let unspell = |text: &str| {
-            unspell(text)
-                .ok_or_else(|| refuse("rootTree", &format!("{text:?} is not spelled well")))
-        };
-        let content = match (&node.directory, &node.symlink) {
-            (Some(mode), None) => RootNode::Directory {
-                mode: u32::from_str_radix(mode, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o7777)
-                    .ok_or_else(|| refuse("rootTree", &format!("{mode:?} is no mode")))?,
-            },
-            (None, Some(target)) => RootNode::Symlink {
-                target: unspell(target)?,
-            },
-            _ => {
-                let problem = format!("{:?} is neither a directory nor a symlink", node.path);
-                return Err(refuse("rootTree", &problem));
-            }
-        };
-        tree.insert(&unspell(&node.path)?, content, "the recipe")
-            .map_err(|e| refuse("rootTree", &e))?;
-    }
-    Ok(tree)
 }
 
 fn record(
@@ -186,53 +157,4 @@ fn record(
         size: layer.size,
         media_type: MediaType::from(layer.media_type.as_str()),
     })
-}
-
-/// Reads what [`spell`](super::recipe::spell) wrote.
-fn unspell(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'\\' {
-            out.push(byte);
-            continue;
-        }
-        match rest {
-            [b'\\', after @ ..] => {
-                out.push(b'\\');
-                rest = after;
-            }
-            [b'x', high, low, after @ ..] => {
-                let digits = [*high, *low];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                out.push(u8::from_str_radix(digits, 16).ok()?);
-                rest = after;
-            }
-            _ => return None,
-        }
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::recipe::spell;
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_was_spelled_is_read_back(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert_eq!(unspell(&spell(&bytes)), Some(bytes));
-        }
-    }
-
-    #[test]
-    fn what_nobody_spells_is_refused() {
-        for text in ["\\", "\\x", "\\x4", "\\xzz", "\\n"] {
-            assert_eq!(unspell(text), None, "{text}");
-        }
-    }
 }

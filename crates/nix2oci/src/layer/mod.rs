@@ -17,12 +17,14 @@ mod entries;
 mod pack;
 mod packing;
 mod record;
+mod root_tree;
 mod spool;
 mod survey;
 mod tar;
 pub(crate) mod tar_read;
 mod tar_rules;
 
+pub use crate::oci::{Owner, ParseOwnerError};
 pub use blob::{Blob, BytesBlob};
 pub use cache::{CacheInfo, CacheLimits, CacheRemoval, DirCache, LayerCache};
 pub use decompress::{Codec, Decoder, TrailingBytes};
@@ -30,7 +32,7 @@ pub(crate) use entries::{EntryVisitor, read_entries};
 #[cfg(feature = "registry")]
 pub(crate) use pack::LayerStore;
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
-pub use packing::{Compression, Owner, Packing, ParseCompressionError, ParseOwnerError};
+pub use packing::{Compression, Packing, ParseCompressionError};
 pub use record::{LayerContent, LayerKey, LayerKeyPrefix, LayerRecord, LayerSpec};
 #[cfg(feature = "registry")]
 pub(crate) use spool::Spool;

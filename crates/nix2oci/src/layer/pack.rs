@@ -5,11 +5,11 @@ use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::Result;
 use crate::parallel::pipeline::{self, Blocks, Buffer, Task};
-use crate::plan::RootNode;
 
 use super::compress::{Encoder, encoder};
+use super::root_tree::write_root_tree;
 use super::spool::{Spool, SpoolPlace, SpooledBlob};
-use super::tar::{TarOutput, TarWriter};
+use super::tar::{Attributes, TarOutput, TarWriter};
 use super::{LayerContent, LayerRecord, LayerSpec, Packing};
 
 /// Permission bits of the root and of the directories above store paths.
@@ -262,7 +262,7 @@ impl TarOutput for BlockTar<'_> {
 ///
 /// The root comes first, then the directories above the store paths, with the
 /// same mode, owner and time in every layer; then the store paths in the order
-/// of the spec, or the nodes of the root tree.
+/// of the spec, or what is in the root tree.
 fn write_tar(
     cx: &Context,
     spec: &LayerSpec,
@@ -271,7 +271,7 @@ fn write_tar(
     out: &mut impl TarOutput,
 ) -> Result<()> {
     let mut tar = TarWriter::new(out, packing);
-    tar.root(MODE_ABOVE)?;
+    tar.root(Attributes::plain(MODE_ABOVE))?;
     match &spec.content {
         LayerContent::StorePaths(paths) => {
             let mut place = Vec::new();
@@ -280,7 +280,7 @@ fn write_tar(
                     place.push(b'/');
                 }
                 place.extend_from_slice(name.as_bytes());
-                tar.directory(&place, MODE_ABOVE)?;
+                tar.directory(&place, Attributes::plain(MODE_ABOVE))?;
             }
             place.push(b'/');
             for (path, _) in paths {
@@ -289,14 +289,7 @@ fn write_tar(
                 write_store_path(cx, content, path, at, &mut tar)?;
             }
         }
-        LayerContent::RootTree(tree) => {
-            for (path, node) in tree.nodes() {
-                match node {
-                    RootNode::Directory { mode } => tar.directory(path, *mode)?,
-                    RootNode::Symlink { target } => tar.symlink(path, target)?,
-                }
-            }
-        }
+        LayerContent::RootTree(tree) => write_root_tree(cx, content, tree, &mut tar)?,
     }
     tar.finish()
 }
@@ -317,14 +310,14 @@ fn write_store_path<O: TarOutput>(
             place.extend_from_slice(entry.path());
         }
         match entry {
-            Entry::Directory { .. } => tar.store_directory(&place),
-            Entry::Symlink { target, .. } => tar.symlink(&place, target),
+            Entry::Directory { .. } => tar.directory(&place, Attributes::store_directory()),
+            Entry::Symlink { target, .. } => tar.symlink(&place, target, Attributes::symlink()),
             Entry::File {
                 executable,
                 size,
                 contents,
                 ..
-            } => tar.file(&place, executable, size, contents),
+            } => tar.file(&place, Attributes::store_file(executable), size, contents),
         }
     })
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::context::CancelFlag;
 use crate::error::{Error, ErrorClass, ErrorKind};
 use crate::layer::{Blob, Compression, Owner};
-use crate::plan::RootTree;
+use crate::plan::{Metadata, RootNode, RootTree};
 use crate::store::{StoreDir, StorePath};
 
 const ALL: [Compression; 5] = [
@@ -237,8 +237,10 @@ fn layer_keys_stay_and_tell_everything_apart() {
     );
 
     let mut root_tree = RootTree::default();
-    let node = RootNode::Directory { mode: 0o755 };
-    root_tree.insert(b"tmp", node, "the test").unwrap();
+    let (node, metadata) = (RootNode::Directory, Metadata::default());
+    root_tree
+        .insert(b"tmp", node, metadata, "the test")
+        .unwrap();
     let others = [
         spec("b", Some(hash)).key(&plain),
         spec("a", Some(&hash.replace('4', "5"))).key(&plain),

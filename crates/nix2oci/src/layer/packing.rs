@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::oci::MediaType;
+use crate::oci::{MediaType, Owner};
 
 use super::{Codec, tar};
 
@@ -54,44 +54,11 @@ impl Packing {
     }
 }
 
-/// A user and a group, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Owner {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-}
-
 /// Reads a number that is nothing but digits, without a zero in front.
-fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
+fn parse_level(text: &str) -> Option<u8> {
     let is_plain =
         text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     is_plain.then(|| text.parse().ok())?
-}
-
-/// A text is not `UID:GID`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an owner: expected UID:GID in numbers, such as 1000:100")]
-pub struct ParseOwnerError {
-    text: String,
-}
-
-impl FromStr for Owner {
-    type Err = ParseOwnerError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split_once(':')
-            .and_then(|(uid, gid)| {
-                Some(Self {
-                    uid: parse_digits(uid)?,
-                    gid: parse_digits(gid)?,
-                })
-            })
-            .ok_or_else(|| ParseOwnerError {
-                text: text.to_owned(),
-            })
-    }
 }
 
 /// How a layer is compressed.
@@ -179,7 +146,7 @@ impl FromStr for Compression {
             None => (text, None),
         };
         // 0 is no level of any codec.
-        let level = level.map(|level| parse_digits(level).unwrap_or(0u8));
+        let level = level.map(|level| parse_level(level).unwrap_or(0));
         match (codec, level) {
             ("none", None) => Ok(Self::None),
             ("gzip", level @ (None | Some(1..=9))) => Ok(Self::Gzip {
@@ -222,23 +189,6 @@ mod tests {
         ] {
             let error = text.parse::<Compression>().unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
-        }
-    }
-
-    #[test]
-    fn owners_are_two_numbers() {
-        let owner = Owner { uid: 1000, gid: 0 };
-        assert_eq!("1000:0".parse(), Ok(owner));
-        for text in [
-            "",
-            "1000",
-            "root:root",
-            "1:+1",
-            "1:01",
-            "1:2:3",
-            "4294967296:0",
-        ] {
-            assert!(text.parse::<Owner>().is_err(), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 
 use crate::digest::{DiffId, Digest, Hasher, ParseDigestError};
 use crate::oci::{Descriptor, MediaType};
-use crate::plan::{RootNode, RootTree};
+use crate::plan::{RootFile, RootNode, RootTree};
 use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::{Codec, Packing};
@@ -63,11 +63,35 @@ impl LayerSpec {
             }
             LayerContent::RootTree(tree) => {
                 field("content", b"root tree");
-                for (path, node) in tree.nodes() {
+                for (path, node, metadata) in tree.nodes() {
                     field("root", path);
+                    let mode = metadata.mode.unwrap_or(node.default_mode()).to_le_bytes();
                     match node {
-                        RootNode::Directory { mode } => field("directory", &mode.to_le_bytes()),
+                        RootNode::Directory => field("directory", &mode),
                         RootNode::Symlink { target } => field("symlink", target),
+                        RootNode::File(RootFile::Inline { bytes, .. }) => {
+                            field("file", &mode);
+                            field("bytes", bytes);
+                        }
+                        RootNode::File(RootFile::Stored {
+                            path,
+                            inside,
+                            nar_hash,
+                            ..
+                        }) => {
+                            field("file", &mode);
+                            field("from", path.as_str().as_bytes());
+                            field("inside", inside);
+                            field("nar hash", nar_hash.as_ref()?.as_bytes());
+                        }
+                    }
+                    if let Some(owner) = metadata.owner {
+                        field("uid", &owner.uid.to_le_bytes());
+                        field("gid", &owner.gid.to_le_bytes());
+                    }
+                    for (name, value) in &metadata.xattrs {
+                        field("xattr", name.as_bytes());
+                        field("value", value);
                     }
                 }
             }

@@ -7,7 +7,9 @@
 //! slash, a link target of over 100 bytes, a file of 8 GiB or more, a user or
 //! group of over 2,097,151, or a name in UTF-8 that is not ASCII. Bytes that
 //! are no UTF-8 stand in the ustar header as they are, or in pax with
-//! `hdrcharset=BINARY` if they do not fit.
+//! `hdrcharset=BINARY` if they do not fit. Extended attributes are pax records
+//! as well, `SCHILY.xattr.<name>` with the bytes as they are: what GNU tar,
+//! bsdtar and Go's archive/tar read.
 //!
 //! Every constant here shapes bytes that have digests: changing one is a
 //! change of `FORMAT_VERSION` and breaks golden tests.
@@ -16,8 +18,11 @@
 //! Header"; what readers accept was tried with Go's archive/tar (podman,
 //! containerd, Docker, umoci), GNU tar, bsdtar and Python's tarfile.
 
+use std::collections::BTreeMap;
+
 use crate::content::Contents;
 use crate::error::Result;
+use crate::oci::Owner;
 
 use super::Packing;
 
@@ -61,9 +66,53 @@ pub(crate) trait TarOutput {
 /// slash at either end.
 pub(crate) struct TarWriter<'a, O> {
     out: &'a mut O,
-    uid: u32,
-    gid: u32,
+    owner: Owner,
     mtime: u64,
+}
+
+/// The extended attributes of one entry, by name.
+pub(crate) type Xattrs = BTreeMap<String, Vec<u8>>;
+
+/// What one entry has of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Attributes<'a> {
+    /// Its permission bits.
+    pub(crate) mode: u32,
+    /// Its owner, if it is not that of all.
+    pub(crate) owner: Option<Owner>,
+    /// Its extended attributes.
+    pub(crate) xattrs: &'a Xattrs,
+}
+
+impl Attributes<'static> {
+    /// Permission bits and nothing of its own.
+    pub(crate) fn plain(mode: u32) -> Self {
+        static NONE: Xattrs = BTreeMap::new();
+        Self {
+            mode,
+            owner: None,
+            xattrs: &NONE,
+        }
+    }
+
+    /// Those of a symbolic link.
+    pub(crate) fn symlink() -> Self {
+        Self::plain(MODE_SYMLINK)
+    }
+
+    /// Those of a directory of a store path.
+    pub(crate) fn store_directory() -> Self {
+        Self::plain(MODE_EXECUTABLE)
+    }
+
+    /// Those of a file of a store path.
+    pub(crate) fn store_file(executable: bool) -> Self {
+        Self::plain(if executable {
+            MODE_EXECUTABLE
+        } else {
+            MODE_PLAIN
+        })
+    }
 }
 
 /// What kind of entry.
@@ -81,7 +130,7 @@ struct Header<'a> {
     kind: Kind,
     path: &'a [u8],
     link: &'a [u8],
-    mode: u32,
+    attributes: Attributes<'a>,
     size: u64,
 }
 
@@ -90,51 +139,50 @@ impl<'a, O: TarOutput> TarWriter<'a, O> {
     pub(crate) fn new(out: &'a mut O, packing: &Packing) -> Self {
         Self {
             out,
-            uid: packing.owner.uid,
-            gid: packing.owner.gid,
+            owner: packing.owner,
             mtime: packing.mtime,
         }
     }
 
     /// Writes the root directory: without it podman makes it 0555.
-    pub(crate) fn root(&mut self, mode: u32) -> Result<()> {
-        self.directory(b".", mode)
+    pub(crate) fn root(&mut self, attributes: Attributes<'_>) -> Result<()> {
+        self.directory(b".", attributes)
     }
 
     /// Writes a directory.
-    pub(crate) fn directory(&mut self, path: &[u8], mode: u32) -> Result<()> {
+    pub(crate) fn directory(&mut self, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
         let mut path = path.to_vec();
         path.push(b'/');
         self.header(&Header {
             kind: Kind::Directory,
             path: &path,
             link: b"",
-            mode,
+            attributes,
             size: 0,
         })
     }
 
-    /// Writes a directory of a store path.
-    pub(crate) fn store_directory(&mut self, path: &[u8]) -> Result<()> {
-        self.directory(path, MODE_EXECUTABLE)
-    }
-
     /// Writes a symbolic link.
-    pub(crate) fn symlink(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
+    pub(crate) fn symlink(
+        &mut self,
+        path: &[u8],
+        target: &[u8],
+        attributes: Attributes<'_>,
+    ) -> Result<()> {
         self.header(&Header {
             kind: Kind::Symlink,
             path,
             link: target,
-            mode: MODE_SYMLINK,
+            attributes,
             size: 0,
         })
     }
 
-    /// Writes a file of a store path.
+    /// Writes a regular file.
     pub(crate) fn file(
         &mut self,
         path: &[u8],
-        executable: bool,
+        attributes: Attributes<'_>,
         size: u64,
         contents: &mut dyn Contents,
     ) -> Result<()> {
@@ -142,11 +190,7 @@ impl<'a, O: TarOutput> TarWriter<'a, O> {
             kind: Kind::File,
             path,
             link: b"",
-            mode: if executable {
-                MODE_EXECUTABLE
-            } else {
-                MODE_PLAIN
-            },
+            attributes,
             size,
         })?;
         let mut left = size;
@@ -175,7 +219,8 @@ impl<'a, O: TarOutput> TarWriter<'a, O> {
     }
 
     fn header(&mut self, header: &Header<'_>) -> Result<()> {
-        let pax = self.pax_records(header);
+        let owner = header.attributes.owner.unwrap_or(self.owner);
+        let pax = pax_records(header, owner);
         if !pax.is_empty() {
             let size = pax.len() as u64;
             self.out.put(&encode(
@@ -183,47 +228,50 @@ impl<'a, O: TarOutput> TarWriter<'a, O> {
                     kind: Kind::Pax,
                     path: b"././@PaxHeader",
                     link: b"",
-                    mode: 0o644,
+                    attributes: Attributes::plain(0o644),
                     size,
                 },
-                (0, 0),
+                Owner::default(),
                 0,
             ))?;
             self.out.put(&pax)?;
             self.pad(size)?;
         }
-        self.out
-            .put(&encode(header, (self.uid, self.gid), self.mtime))
+        self.out.put(&encode(header, owner, self.mtime))
     }
+}
 
-    /// Returns what ustar cannot hold, as pax records in the order of their
-    /// keywords; `hdrcharset` comes first, since it is about the others.
-    fn pax_records(&self, header: &Header<'_>) -> Vec<u8> {
-        let mut records: Vec<(&str, Vec<u8>)> = Vec::new();
-        if self.gid > MAX_OCTAL_7 {
-            records.push(("gid", self.gid.to_string().into_bytes()));
-        }
-        if needs_pax(header.link, header.link.len() <= 100) {
-            records.push(("linkpath", header.link.to_vec()));
-        }
-        if needs_pax(header.path, split_path(header.path).is_some()) {
-            records.push(("path", header.path.to_vec()));
-        }
-        if header.size > MAX_OCTAL_11 {
-            records.push(("size", header.size.to_string().into_bytes()));
-        }
-        if self.uid > MAX_OCTAL_7 {
-            records.push(("uid", self.uid.to_string().into_bytes()));
-        }
-        if records.iter().any(|(_, v)| std::str::from_utf8(v).is_err()) {
-            records.insert(0, ("hdrcharset", b"BINARY".to_vec()));
-        }
-        let mut out = Vec::new();
-        for (keyword, value) in records {
-            push_pax_record(&mut out, keyword, &value);
-        }
-        out
+/// Returns what ustar cannot hold, as pax records in the order of their
+/// keywords; `hdrcharset` comes first, since it is about the others.
+fn pax_records(header: &Header<'_>, owner: Owner) -> Vec<u8> {
+    let mut records: Vec<(&str, Vec<u8>)> = Vec::new();
+    if owner.gid > MAX_OCTAL_7 {
+        records.push(("gid", owner.gid.to_string().into_bytes()));
     }
+    if needs_pax(header.link, header.link.len() <= 100) {
+        records.push(("linkpath", header.link.to_vec()));
+    }
+    if needs_pax(header.path, split_path(header.path).is_some()) {
+        records.push(("path", header.path.to_vec()));
+    }
+    if header.size > MAX_OCTAL_11 {
+        records.push(("size", header.size.to_string().into_bytes()));
+    }
+    if owner.uid > MAX_OCTAL_7 {
+        records.push(("uid", owner.uid.to_string().into_bytes()));
+    }
+    let mut out = Vec::new();
+    // The values of extended attributes are bytes to every reader.
+    if records.iter().any(|(_, v)| std::str::from_utf8(v).is_err()) {
+        push_pax_record(&mut out, "hdrcharset", b"BINARY");
+    }
+    for (name, value) in header.attributes.xattrs {
+        push_pax_record(&mut out, &format!("SCHILY.xattr.{name}"), value);
+    }
+    for (keyword, value) in records {
+        push_pax_record(&mut out, keyword, &value);
+    }
+    out
 }
 
 /// Returns whether a name must be in a pax header.
@@ -263,14 +311,14 @@ fn split_path(path: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Makes the 512 bytes of a ustar header. What does not fit is cut or 0; a pax
 /// header says it then.
-fn encode(header: &Header<'_>, (uid, gid): (u32, u32), mtime: u64) -> [u8; RECORD] {
+fn encode(header: &Header<'_>, owner: Owner, mtime: u64) -> [u8; RECORD] {
     let mut block = [0; RECORD];
     let (prefix, name) =
         split_path(header.path).unwrap_or((b"", &header.path[..header.path.len().min(100)]));
     put_bytes(&mut block[0..100], name);
-    put_octal(&mut block[100..108], u64::from(header.mode));
-    put_octal(&mut block[108..116], u64::from(within(uid)));
-    put_octal(&mut block[116..124], u64::from(within(gid)));
+    put_octal(&mut block[100..108], u64::from(header.attributes.mode));
+    put_octal(&mut block[108..116], u64::from(within(owner.uid)));
+    put_octal(&mut block[116..124], u64::from(within(owner.gid)));
     let size = if header.size <= MAX_OCTAL_11 {
         header.size
     } else {

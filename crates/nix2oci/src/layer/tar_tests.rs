@@ -61,27 +61,52 @@ fn write(
 fn everything() -> Vec<u8> {
     let long = |n: usize| "d/".repeat(n / 2).into_bytes();
     write(&packing(0, 0), |tar| {
-        tar.root(0o755)?;
-        tar.directory(b"nix", 0o755)?;
-        tar.store_directory(b"nix/a")?;
-        tar.file(b"nix/a/empty", false, 0, &mut &b""[..])?;
-        tar.file(b"nix/a/tool", true, 5, &mut &b"tool\n"[..])?;
-        tar.file(b"nix/a/block", false, 512, &mut &[b'b'; 512][..])?;
-        tar.file("nix/a/ä".as_bytes(), false, 1, &mut &b"u"[..])?;
-        tar.file(b"nix/a/\xff", false, 1, &mut &b"x"[..])?;
-        tar.symlink(b"nix/a/link", b"tool")?;
-        tar.symlink(b"nix/a/link-far", &long(120))?;
-        tar.symlink(b"nix/a/link-raw", b"\xfe")?;
+        tar.root(Attributes::plain(0o755))?;
+        tar.directory(b"nix", Attributes::plain(0o755))?;
+        tar.directory(b"nix/a", Attributes::store_directory())?;
+        tar.file(
+            b"nix/a/empty",
+            Attributes::store_file(false),
+            0,
+            &mut &b""[..],
+        )?;
+        tar.file(
+            b"nix/a/tool",
+            Attributes::store_file(true),
+            5,
+            &mut &b"tool\n"[..],
+        )?;
+        tar.file(
+            b"nix/a/block",
+            Attributes::store_file(false),
+            512,
+            &mut &[b'b'; 512][..],
+        )?;
+        tar.file(
+            "nix/a/ä".as_bytes(),
+            Attributes::store_file(false),
+            1,
+            &mut &b"u"[..],
+        )?;
+        tar.file(
+            b"nix/a/\xff",
+            Attributes::store_file(false),
+            1,
+            &mut &b"x"[..],
+        )?;
+        tar.symlink(b"nix/a/link", b"tool", Attributes::symlink())?;
+        tar.symlink(b"nix/a/link-far", &long(120), Attributes::symlink())?;
+        tar.symlink(b"nix/a/link-raw", b"\xfe", Attributes::symlink())?;
         let mut split = b"nix/a/".to_vec();
         split.extend(long(120));
         split.extend(b"file");
-        tar.file(&split, false, 1, &mut &b"s"[..])?;
+        tar.file(&split, Attributes::store_file(false), 1, &mut &b"s"[..])?;
         let mut unsplit = b"nix/a/".to_vec();
         unsplit.extend([b'n'; 120]);
-        tar.file(&unsplit, false, 1, &mut &b"l"[..])?;
-        tar.store_directory(&unsplit)?;
+        tar.file(&unsplit, Attributes::store_file(false), 1, &mut &b"l"[..])?;
+        tar.directory(&unsplit, Attributes::store_directory())?;
         unsplit.push(0xff);
-        tar.file(&unsplit, false, 1, &mut &b"r"[..])
+        tar.file(&unsplit, Attributes::store_file(false), 1, &mut &b"r"[..])
     })
 }
 
@@ -93,7 +118,7 @@ fn the_bytes_stay() {
         Digest::of(&everything()).to_string(),
         "sha256:2fce322d4a18a101bf6a00491c2e0b8c8309e82de557a497cb8e4f519436a6bf"
     );
-    let empty = write(&packing(0, 0), |tar| tar.root(0o755));
+    let empty = write(&packing(0, 0), |tar| tar.root(Attributes::plain(0o755)));
     assert_eq!(
         Digest::of(&empty).to_string(),
         "sha256:0b52f1c6b41f9f1b322db0f698ea9cc883e3e19121cfb03d5b12faab4081e7b0"
@@ -103,7 +128,12 @@ fn the_bytes_stay() {
 #[test]
 fn a_header_is_what_posix_says() {
     let bytes = write(&packing(1000, 100), |tar| {
-        tar.file(b"nix/tool", true, 5, &mut &b"tool\n"[..])
+        tar.file(
+            b"nix/tool",
+            Attributes::store_file(true),
+            5,
+            &mut &b"tool\n"[..],
+        )
     });
     let (header, rest) = bytes.split_at(RECORD);
     assert_eq!(&header[..8], b"nix/tool");
@@ -129,6 +159,47 @@ fn a_header_is_what_posix_says() {
     assert_eq!(&rest[..5], b"tool\n");
     assert!(rest[5..].iter().all(|b| *b == 0));
     assert_eq!(rest.len(), 3 * RECORD);
+}
+
+#[test]
+fn an_entry_may_have_attributes_of_its_own() {
+    let xattrs: Xattrs = [
+        ("user.b".to_owned(), b"2".to_vec()),
+        ("security.capability".to_owned(), vec![1, 0, 0xff, 2]),
+    ]
+    .into();
+    let attributes = Attributes {
+        mode: 0o4750,
+        owner: Some(Owner { uid: 7, gid: 8 }),
+        xattrs: &xattrs,
+    };
+    let bytes = write(&packing(1, 2), |tar| {
+        tar.file(b"a", attributes, 1, &mut &b"x"[..])?;
+        tar.file(b"b", Attributes::plain(0o600), 1, &mut &b"y"[..])
+    });
+    // GOLDEN: the records in order, the values as they are.
+    let mut records = b"41 SCHILY.xattr.security.capability=".to_vec();
+    records.extend([1, 0, 0xff, 2, b'\n']);
+    records.extend(b"25 SCHILY.xattr.user.b=2\n");
+    assert_eq!(&bytes[RECORD..RECORD + records.len()], records);
+    let mut archive = ::tar::Archive::new(&bytes[..]);
+    let mut entries = archive.entries().unwrap();
+    let mut first = entries.next().unwrap().unwrap();
+    let header = first.header();
+    assert_eq!(header.mode().unwrap(), 0o4750);
+    assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (7, 8));
+    let found: Vec<_> = first
+        .pax_extensions()
+        .unwrap()
+        .expect("it has extended attributes")
+        .map(|record| record.unwrap().key().unwrap().to_owned())
+        .collect();
+    let expected = ["SCHILY.xattr.security.capability", "SCHILY.xattr.user.b"];
+    assert_eq!(found, expected);
+    let second = entries.next().unwrap().unwrap();
+    let header = second.header();
+    assert_eq!(header.mode().unwrap(), 0o600);
+    assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (1, 2));
 }
 
 /// What the `tar` crate reads.
@@ -213,7 +284,7 @@ fn pax_is_for_what_ustar_cannot_hold() {
     };
     let of_path = |path: &[u8]| {
         pax_headers(&write(&packing(0, 0), |tar| {
-            tar.file(path, false, 0, &mut &b""[..])
+            tar.file(path, Attributes::store_file(false), 0, &mut &b""[..])
         }))
     };
     let a = |n: usize| vec![b'a'; n];
@@ -225,7 +296,11 @@ fn pax_is_for_what_ustar_cannot_hold() {
     assert_eq!(of_path("ü".as_bytes()), 1);
     assert_eq!(of_path(b"\xfc"), 0);
 
-    let of_owner = |uid, gid| pax_headers(&write(&packing(uid, gid), |tar| tar.root(0o755)));
+    let of_owner = |uid, gid| {
+        pax_headers(&write(&packing(uid, gid), |tar| {
+            tar.root(Attributes::plain(0o755))
+        }))
+    };
     assert_eq!(of_owner(2_097_151, 2_097_151), 0);
     assert_eq!(of_owner(2_097_152, 0), 1);
     assert_eq!(of_owner(0, u32::MAX), 1);
@@ -269,7 +344,8 @@ fn a_file_of_8_gib_has_its_size_in_pax() {
             size: 0,
         };
         let mut tar = TarWriter::new(&mut out, &Packing::default());
-        tar.file(b"large", false, size, &mut Zeroes).unwrap();
+        tar.file(b"large", Attributes::store_file(false), size, &mut Zeroes)
+            .unwrap();
         tar.finish().unwrap();
         (out.head, out.size)
     };

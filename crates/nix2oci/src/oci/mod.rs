@@ -7,10 +7,12 @@
 //! - [`parse_name`], [`parse_names`], [`parse_reference`]: names of images as
 //!   people write them
 //! - [`parse_platform`], [`display_platform`]: platforms, Nix systems included
+//! - [`Owner`]: who a file belongs to
 //! - [`Timestamp`]: times, with one spelling each
 //! - [`annotation`]: the annotation keys that we write
 
 pub mod annotation;
+mod owner;
 mod platform;
 mod reference;
 mod timestamp;
@@ -19,6 +21,7 @@ use serde::Serialize;
 
 use crate::digest::Digest;
 
+pub use owner::{Owner, ParseOwnerError};
 pub use platform::{ParsePlatformError, display_platform, parse_platform};
 pub use reference::{ParseNameError, is_tag, parse_name, parse_names, parse_reference};
 pub use timestamp::{ParseTimestampError, Timestamp};

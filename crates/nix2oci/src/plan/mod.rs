@@ -19,7 +19,6 @@
 //! | [`Popularity`] | n × (n + m) / 64, and n² / 2 additions at most | 1 ms | 11 ms | 0.14 s |
 //! | [`Single`] | n | 0.1 ms | 0.5 ms | 3 ms |
 
-mod contents;
 mod cost;
 mod earlier;
 mod largest;
@@ -38,7 +37,7 @@ pub use earlier::{EarlierImage, LayerOrigin};
 pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 pub use popularity::Popularity;
-pub use root_tree::{RootNode, RootTree};
+pub use root_tree::{Metadata, RootFile, RootNode, RootTree};
 pub use simulate::{HistoryCost, ReleaseCost, Simulation};
 pub use single::Single;
 pub use strategies::{DEFAULT_STRATEGY, STRATEGIES, StrategyEntry, strategy};

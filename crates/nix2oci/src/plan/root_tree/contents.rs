@@ -28,7 +28,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::store::{StoreDir, StorePath};
 
-use super::{RootNode, RootTree};
+use super::{Metadata, RootNode, RootTree};
 
 /// How many links in a row are followed: Linux's own limit.
 const MAX_LINKS: usize = 40;
@@ -114,7 +114,7 @@ impl RootTree {
                 return Ok(());
             };
             let node = match entry {
-                Entry::Directory { .. } => RootNode::Directory { mode: 0o755 },
+                Entry::Directory { .. } => RootNode::Directory,
                 Entry::File { .. } => RootNode::Symlink {
                     target: join(origin.as_bytes(), &name),
                 },
@@ -125,7 +125,7 @@ impl RootTree {
             if is_bookkeeping(&name) && self.contains(&name) {
                 return Ok(());
             }
-            self.insert(&name, node, origin)
+            self.insert(&name, node, Metadata::default(), origin)
         })?;
         Ok(found)
     }

@@ -1,0 +1,417 @@
+//! Files outside the store, as data.
+//!
+//! - [`RootTree`]: what is at which path
+//! - [`RootNode`], [`RootFile`], [`Metadata`]: what can be there
+//! - `contents`: links to what is in a store path
+
+mod contents;
+mod node;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, ErrorKind, Result};
+
+pub use node::{Metadata, RootFile, RootNode};
+
+/// The part of an image's root that is not the store: it becomes the top
+/// layer, so it takes one layer of the image's if it is not empty.
+///
+/// Paths are relative to the root, `/` between names; no name is empty, `.` or
+/// `..`, or has a NUL. The parents of every path are directories in the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RootTree {
+    nodes: BTreeMap<Vec<u8>, Placed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Placed {
+    node: RootNode,
+    metadata: Metadata,
+    origin: String,
+}
+
+impl RootTree {
+    /// Returns whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Returns whether there is a node at a path.
+    pub fn contains(&self, path: &[u8]) -> bool {
+        self.nodes.contains_key(path)
+    }
+
+    /// Returns the bytes of all files in it.
+    pub fn file_bytes(&self) -> u64 {
+        let sizes = self.nodes.values().map(|placed| match &placed.node {
+            RootNode::File(file) => file.size(),
+            RootNode::Directory | RootNode::Symlink { .. } => 0,
+        });
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Adds a node and the directories above it; `origin` names where it comes
+    /// from, for errors.
+    ///
+    /// Two directories become one, which has the first mode and owner that
+    /// were given, and the first value of each extended attribute. Otherwise
+    /// what is the same as what is there is fine: the same link, or a file of
+    /// the same bytes, with the same metadata.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::RootTreeConflict`] if something else is there already, or
+    /// something that is no directory where one of the directories above would
+    /// be; [`ErrorKind::InvalidInput`] for a path, link or metadata that cannot
+    /// be. The directories above may have been added then.
+    ///
+    /// A copy of another store path's file counts as something else here: its
+    /// bytes are not at hand.
+    pub fn insert(
+        &mut self,
+        path: &[u8],
+        node: RootNode,
+        metadata: Metadata,
+        origin: &str,
+    ) -> Result<()> {
+        self.insert_compared(path, node, metadata, origin, &mut |_, _| Ok(false))
+    }
+
+    /// The same; `is_same` compares the bytes of two files of the same size
+    /// that come from two places, of which one is in the store.
+    fn insert_compared(
+        &mut self,
+        path: &[u8],
+        node: RootNode,
+        metadata: Metadata,
+        origin: &str,
+        is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
+    ) -> Result<()> {
+        check_path(path)
+            .and_then(|()| node.check(&metadata))
+            .map_err(|problem| Error::invalid(format!("{} from {origin}", shown(path)), problem))?;
+        let placed = |node, metadata| Placed {
+            node,
+            metadata,
+            origin: origin.to_owned(),
+        };
+        for (at, _) in path.iter().enumerate().filter(|(_, b)| **b == b'/') {
+            let implied = placed(RootNode::Directory, Metadata::default());
+            self.place(&path[..at], implied, is_same)?;
+        }
+        self.place(path, placed(node, metadata), is_same)
+    }
+
+    fn place(
+        &mut self,
+        path: &[u8],
+        new: Placed,
+        is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
+    ) -> Result<()> {
+        let Some(old) = self.nodes.get_mut(path) else {
+            self.nodes.insert(path.to_owned(), new);
+            return Ok(());
+        };
+        let agrees = match (&old.node, &new.node) {
+            (RootNode::Directory, RootNode::Directory) => {
+                old.metadata.complete(new.metadata);
+                return Ok(());
+            }
+            _ if !has_same_metadata(old, &new) => false,
+            (
+                RootNode::File(RootFile::Inline { bytes: old, .. }),
+                RootNode::File(RootFile::Inline { bytes: new, .. }),
+            ) => old == new,
+            (RootNode::File(old), RootNode::File(new)) if old != new => {
+                old.size() == new.size() && is_same(old, new)?
+            }
+            (old, new) => old == new,
+        };
+        if !agrees {
+            return Err(ErrorKind::RootTreeConflict {
+                path: shown(path),
+                first: old.origin.clone(),
+                second: new.origin,
+            }
+            .into());
+        }
+        if let (RootNode::File(a), RootNode::File(b)) = (&old.node, &new.node)
+            && b.compare_source(a).is_lt()
+        {
+            *old = new;
+        }
+        Ok(())
+    }
+
+    /// Returns all nodes, a directory before what is in it, names in the order
+    /// of their bytes.
+    pub fn nodes(&self) -> impl Iterator<Item = (&[u8], &RootNode, &Metadata)> {
+        let mut nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|(path, placed)| (path.as_slice(), &placed.node, &placed.metadata))
+            .collect();
+        nodes.sort_unstable_by(|(a, ..), (b, ..)| {
+            a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/'))
+        });
+        nodes.into_iter()
+    }
+}
+
+/// Returns whether two nodes of one kind get the same metadata, by default or
+/// by word.
+fn has_same_metadata(a: &Placed, b: &Placed) -> bool {
+    let mode = |placed: &Placed| placed.metadata.mode.unwrap_or(placed.node.default_mode());
+    mode(a) == mode(b)
+        && a.metadata.owner == b.metadata.owner
+        && a.metadata.xattrs == b.metadata.xattrs
+}
+
+fn shown(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
+
+fn check_path(path: &[u8]) -> Result<(), String> {
+    if path
+        .split(|b| *b == b'/')
+        .any(|name| matches!(name, b"" | b"." | b".."))
+    {
+        return Err("expected a path below the root without empty names, . or ..".to_owned());
+    }
+    if path.contains(&0) {
+        return Err("a name has a NUL byte".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Owner;
+
+    const DIRECTORY: RootNode = RootNode::Directory;
+
+    fn link(target: &str) -> RootNode {
+        RootNode::Symlink {
+            target: target.into(),
+        }
+    }
+
+    fn list(tree: &RootTree) -> Vec<String> {
+        tree.nodes()
+            .map(|(path, node, metadata)| {
+                let path = String::from_utf8_lossy(path);
+                let mode = metadata.mode.unwrap_or(node.default_mode());
+                match node {
+                    RootNode::Directory => format!("{path}/ {mode:o}"),
+                    RootNode::Symlink { target } => {
+                        format!("{path} -> {}", String::from_utf8_lossy(target))
+                    }
+                    RootNode::File(file) => format!("{path} {mode:o} {}", file.size()),
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn parents_come_first_and_names_in_order() {
+        let mut tree = RootTree::default();
+        assert!(tree.is_empty());
+        tree.insert(b"b/c", link("x"), Metadata::default(), "one")
+            .unwrap();
+        tree.insert(b"b-c", link("x"), Metadata::default(), "one")
+            .unwrap();
+        tree.insert(b"b/a/d", DIRECTORY, Metadata::default(), "one")
+            .unwrap();
+        tree.insert(b"a", link("x"), Metadata::default(), "one")
+            .unwrap();
+        // By bytes alone, b-c would lie between b and what is in it.
+        assert_eq!(
+            list(&tree),
+            [
+                "a -> x",
+                "b/ 755",
+                "b/a/ 755",
+                "b/a/d/ 755",
+                "b/c -> x",
+                "b-c -> x"
+            ]
+        );
+        assert!(!tree.is_empty());
+    }
+
+    #[test]
+    fn the_first_mode_given_stays() {
+        let mut tree = RootTree::default();
+        tree.insert(b"tmp/x", DIRECTORY, Metadata::default(), "one")
+            .unwrap();
+        for (mode, origin) in [(0o1777, "two"), (0o700, "three")] {
+            let metadata = Metadata::mode(mode);
+            tree.insert(b"tmp", DIRECTORY, metadata, origin).unwrap();
+        }
+        tree.insert(b"tmp/y", DIRECTORY, Metadata::default(), "four")
+            .unwrap();
+        assert_eq!(list(&tree), ["tmp/ 1777", "tmp/x/ 755", "tmp/y/ 755"]);
+    }
+
+    #[test]
+    fn what_differs_is_a_conflict_that_names_both() {
+        let mut tree = RootTree::default();
+        tree.insert(b"bin/sh", link("bash"), Metadata::default(), "bash")
+            .unwrap();
+        tree.insert(b"bin/sh", link("bash"), Metadata::default(), "bash again")
+            .unwrap();
+        let mut conflict = |path: &[u8], node| {
+            let error = tree
+                .insert(path, node, Metadata::default(), "dash")
+                .unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::RootTreeConflict { .. }));
+            error.to_string()
+        };
+        let message = "/bin/sh comes from both bash and dash, which differ";
+        assert_eq!(conflict(b"bin/sh", link("dash")), message);
+        assert_eq!(conflict(b"bin/sh", DIRECTORY), message);
+        assert_eq!(conflict(b"bin/sh/below/it", link("x")), message);
+        assert_eq!(
+            conflict(b"bin", link("usr/bin")),
+            "/bin comes from both bash and dash, which differ"
+        );
+        assert_eq!(list(&tree), ["bin/ 755", "bin/sh -> bash"]);
+    }
+
+    fn inline(text: &str, executable: bool) -> RootNode {
+        RootNode::File(RootFile::Inline {
+            bytes: text.as_bytes().into(),
+            executable,
+        })
+    }
+
+    fn stored(name: &str, size: u64) -> RootNode {
+        RootNode::File(RootFile::Stored {
+            path: format!("{}-{name}", "0".repeat(32)).parse().unwrap(),
+            inside: b"bin/x".to_vec(),
+            nar_hash: None,
+            executable: true,
+            size,
+        })
+    }
+
+    #[test]
+    fn files_of_the_same_bytes_and_metadata_agree() {
+        let owned = |uid| Metadata {
+            owner: Some(Owner { uid, gid: 0 }),
+            ..Metadata::default()
+        };
+        let mut tree = RootTree::default();
+        let mut insert = |node: RootNode, metadata: Metadata| {
+            let inserted = tree.insert(b"etc/x", node, metadata, "it");
+            inserted.map_err(|e| assert!(matches!(e.kind(), ErrorKind::RootTreeConflict { .. })))
+        };
+        assert!(insert(inline("a", false), owned(1)).is_ok());
+        assert!(insert(inline("a", false), owned(1)).is_ok());
+        // The mode that it has by default, in words.
+        let in_words = Metadata {
+            mode: Some(0o644),
+            ..owned(1)
+        };
+        assert!(insert(inline("a", true), in_words).is_ok());
+        for (node, metadata) in [
+            (inline("b", false), owned(1)),
+            (inline("a", true), owned(1)),
+            (inline("a", false), owned(2)),
+            (inline("a", false), Metadata::default()),
+            (stored("a", 1), owned(1)),
+            (DIRECTORY, owned(1)),
+            (link("a"), Metadata::default()),
+        ] {
+            assert!(insert(node, metadata).is_err());
+        }
+        assert_eq!(list(&tree), ["etc/ 755", "etc/x 644 1"]);
+        assert_eq!(tree.file_bytes(), 1);
+    }
+
+    #[test]
+    fn bytes_in_the_store_are_compared_if_the_sizes_are_equal() {
+        for (first, second) in [("a", "b"), ("b", "a")] {
+            let mut tree = RootTree::default();
+            let mut insert = |node, is_same: bool| {
+                let metadata = Metadata::default();
+                tree.insert_compared(b"x", node, metadata, "it", &mut |_, _| Ok(is_same))
+                    .is_ok()
+            };
+            assert!(insert(stored(first, 3), false));
+            assert!(!insert(stored(second, 3), false));
+            assert!(!insert(stored(second, 4), true));
+            assert!(insert(stored(second, 3), true));
+            // The same one stays in either order.
+            let (_, node, _) = tree.nodes().next().expect("there is one");
+            assert_eq!(*node, stored("a", 3));
+        }
+    }
+
+    #[test]
+    fn metadata_that_no_file_has_is_refused() {
+        let with = |name: &str, size: usize| Metadata {
+            xattrs: [(name.to_owned(), vec![0; size])].into(),
+            ..Metadata::default()
+        };
+        let insert = |node, metadata| {
+            let inserted = RootTree::default().insert(b"x", node, metadata, "it");
+            inserted.map_err(|error| error.to_string())
+        };
+        assert!(insert(DIRECTORY, with("user.x", 1000)).is_ok());
+        for name in ["", "user.", "x", "posix.acl", "user.a=b", "user.a\0"] {
+            let message = insert(DIRECTORY, with(name, 0)).unwrap_err();
+            assert!(message.contains("is no extended attribute"), "{message}");
+        }
+        let message = insert(DIRECTORY, with("user.x", 65536)).unwrap_err();
+        assert!(
+            message.ends_with("65542 bytes, and 65536 is the most"),
+            "{message}"
+        );
+        for metadata in [with("user.x", 0), Metadata::mode(0o777)] {
+            let message = insert(link("x"), metadata).unwrap_err();
+            assert!(message.contains("a symbolic link has no mode"), "{message}");
+        }
+    }
+
+    #[test]
+    fn bad_paths_modes_and_links_are_refused() {
+        let refused = |path: &[u8], node| {
+            let mut tree = RootTree::default();
+            let error = tree
+                .insert(path, node, Metadata::default(), "it")
+                .unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::InvalidInput { .. }));
+            assert!(tree.is_empty());
+            error.to_string()
+        };
+        for path in [
+            "", "/", "/etc", "etc/", "a//b", ".", "..", "a/./b", "a/../b", "../a",
+        ] {
+            assert_eq!(
+                refused(path.as_bytes(), DIRECTORY),
+                format!(
+                    "/{path} from it: expected a path below the root without empty names, . or .."
+                )
+            );
+        }
+        assert!(refused(b"a\0b", DIRECTORY).ends_with("a name has a NUL byte"));
+        let error = RootTree::default()
+            .insert(b"a", DIRECTORY, Metadata::mode(0o10000), "it")
+            .unwrap_err();
+        let problem = "mode 10000 is more than permission bits";
+        assert!(error.to_string().ends_with(problem));
+        for target in ["", "a\0b"] {
+            assert!(
+                refused(b"a", link(target))
+                    .ends_with("a symbolic link cannot be empty or have a NUL byte")
+            );
+        }
+        let mut tree = RootTree::default();
+        tree.insert(b"...", DIRECTORY, Metadata::default(), "it")
+            .unwrap();
+        tree.insert(b"\xff/..a", link("."), Metadata::default(), "it")
+            .unwrap();
+    }
+}
