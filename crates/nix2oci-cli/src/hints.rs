@@ -57,6 +57,11 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
         ErrorKind::InvalidInput { what, .. } if what == "the layer budget" => {
             "raise --max-layers, or ask for fewer layers with --layer".to_owned()
         }
+        ErrorKind::ForeignProgram { .. } => {
+            "build the store paths for the image's platform (`nix build --system`, pkgsCross), or \
+             say with --platform what they are for; without --strict this is a warning"
+                .to_owned()
+        }
         ErrorKind::RootTreeConflict { .. } => {
             "give only one of them as --contents, or join them in Nix with buildEnv, which lets \
              you choose by priority"

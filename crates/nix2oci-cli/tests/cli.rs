@@ -9,6 +9,8 @@ mod html;
 mod load;
 #[path = "cli/plan.rs"]
 mod plan;
+#[path = "cli/platform.rs"]
+mod platform;
 #[path = "cli/refused.rs"]
 mod refused;
 #[path = "cli/simulate.rs"]
@@ -344,6 +346,12 @@ fn an_image_that_will_not_start_is_warned_of() {
             "{args:?}\n{stderr}"
         );
     }
+    // The script's shell is not in the image.
+    let (code, _, stderr) = fixture.run("build", &["result", "-o", "a.tar", "--entrypoint", &file]);
+    let told = "bin/file is a script for /bin/sh, which will not be in the image";
+    assert!(code == 0 && stderr.contains(told), "{stderr}");
+    let script = format!("#!{LIB}/bin/file\n");
+    fs::write(fixture.file(&format!("root{APP}/bin/file")), script).unwrap();
     for args in [
         &["--entrypoint", &file][..],
         &["--entrypoint", "file"],

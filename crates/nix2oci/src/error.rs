@@ -198,6 +198,16 @@ pub enum ErrorKind {
         /// The hash of what is in the store.
         found: NarHash,
     },
+    /// A store path has a program that the image's platform cannot run.
+    #[error("{file} is a program for {found}, expected one for {expected}")]
+    ForeignProgram {
+        /// The program, as the image would have it.
+        file: String,
+        /// What it is for.
+        found: String,
+        /// The image's platform.
+        expected: String,
+    },
     /// The strategy's layers break the contract of a plan.
     #[error("layer strategy {strategy}: {problem}")]
     Plan {
@@ -395,6 +405,7 @@ impl Error {
             | ErrorKind::ConflictingPathInfo { .. }
             | ErrorKind::InvalidInput { .. }
             | ErrorKind::RootTreeConflict { .. }
+            | ErrorKind::ForeignProgram { .. }
             | ErrorKind::Image { .. }
             | ErrorKind::FeatureMissing { .. } => ErrorClass::Input,
             ErrorKind::Database { .. }

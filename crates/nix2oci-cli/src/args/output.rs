@@ -37,6 +37,14 @@ pub(crate) struct RunArgs {
     /// Check the NAR hash of every store path while it is read
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Fail where a program cannot run on the image's platform
+    ///
+    /// Without it there is a warning. Looked at are executable files in bin,
+    /// sbin and libexec of each store path while it is packed, and what the
+    /// image starts: whether that is there, and the interpreter of a script. A
+    /// layer that the registry has already is not packed, so not looked at.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Worker threads [default: as many as the machine offers]
     #[arg(long, value_name = "N", value_parser = values::threads, allow_negative_numbers = true)]
     pub(crate) threads: Option<NonZeroUsize>,

@@ -37,7 +37,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let mut spec = select::image(&cx, &args.image, talk)?;
     select::keep_layers(&cx, &mut spec, &args.image.layers, &args.registry, None)?;
     let store_root = args.image.closure.store_root.as_deref();
-    select::warn(&cx, &spec, store_root, Loaders::at(&destination));
+    select::warn(&cx, &spec, store_root, Loaders::at(&destination))?;
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
 
     let report = Report::built(&spec, &built);

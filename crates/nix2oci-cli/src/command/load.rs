@@ -53,7 +53,7 @@ fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
     select::keep_layers(cx, &mut spec, &args.image.layers, &args.registry, None)?;
     let store_root = args.image.closure.store_root.as_deref();
     check_name(&args.runtime, &spec.names)?;
-    select::warn(cx, &spec, store_root, Loaders::Of(&args.runtime));
+    select::warn(cx, &spec, store_root, Loaders::Of(&args.runtime))?;
     let built = hand_over(cx, &args.runtime, &spec.names, talk, |sink| {
         build(cx, &spec, sink)
     })?;

@@ -80,7 +80,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let layers = &args.image.layers;
             select::keep_layers(&cx, &mut spec, layers, args.registry, Some(&network))?;
             let store_root = args.image.closure.store_root.as_deref();
-            select::warn(&cx, &spec, store_root, Loaders::None);
+            select::warn(&cx, &spec, store_root, Loaders::None)?;
             platform = Some(spec.config.platform.clone());
             push(PushSource::Image(&spec))?
         }

@@ -26,7 +26,7 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let mut spec = select::image(&cx, &args.image, talk)?;
     select::keep_layers(&cx, &mut spec, &args.image.layers, &args.registry, None)?;
     let store_root = args.image.closure.store_root.as_deref();
-    select::warn(&cx, &spec, store_root, Loaders::None);
+    select::warn(&cx, &spec, store_root, Loaders::None)?;
     let recipe = nix2oci::resolve(&cx, &spec)?;
     recipe_file.finish(&recipe.to_json())?;
     if let Some(file) = digest_file {

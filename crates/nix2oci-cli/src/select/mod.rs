@@ -13,6 +13,7 @@
 //! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
 //! - `roots`: which store path a file name means
+//! - `start`: whether the image can start
 //! - `stored`: whether an image that is there is meant, and what it is called
 //! - `warnings`: what is no error and still not what people mean
 
@@ -25,6 +26,7 @@ mod network;
 mod push;
 mod registry;
 mod roots;
+mod start;
 mod stored;
 mod warnings;
 
@@ -237,6 +239,7 @@ pub(crate) fn image_of(
     }
     spec.store_paths = !args.layers.no_store_paths;
     spec.verify = args.run.verify;
+    spec.strict = args.run.strict;
     tell(&spec, talk);
     Ok(spec)
 }

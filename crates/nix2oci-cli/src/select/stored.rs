@@ -108,7 +108,11 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
                 mtime,
                 owner,
             },
-        run: RunArgs { verify, threads: _ },
+        run: RunArgs {
+            verify,
+            strict,
+            threads: _,
+        },
     } = args;
     let given = [
         ("--closure", !closure.is_empty()),
@@ -138,6 +142,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         ("--mtime", mtime.is_some()),
         ("--owner", *owner != Owner::default()),
         ("--verify", *verify),
+        ("--strict", *strict),
     ];
     let refused = |(option, is_given): &&(&str, bool)| *is_given && !allowed.contains(option);
     match given.iter().find(refused) {

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use nix2oci::image::ImageConfig;
 use nix2oci::oci::display_platform;
-use nix2oci::plan::{RootNode, RootTree};
 use nix2oci::sink::Destination;
-use nix2oci::{Compression, Context, Event, ImageSpec, StoreDir};
-use serde_json::Value;
+use nix2oci::{Compression, Context, Event, ImageSpec};
 
 use crate::args::Runtime;
+use crate::exit::{Failure, Outcome};
+
+use super::start;
 
 /// Architectures that Go builds for; images have no others.
 ///
@@ -45,20 +46,27 @@ impl Loaders<'_> {
 }
 
 /// Warns of what an image will meet where it is loaded and where it runs. Looks
-/// for the program below `store_root`.
+/// for the program below `store_root`; that it cannot start is an error if the
+/// user is strict.
 pub(crate) fn warn(
     cx: &Context,
     spec: &ImageSpec,
     store_root: Option<&Path>,
     loaders: Loaders<'_>,
-) {
+) -> Outcome<()> {
     let mut warnings = Vec::new();
     unknown_keys(&spec.config, &mut warnings);
     platform(&spec.config, &mut warnings);
-    warnings.extend(program(spec, store_root.unwrap_or(Path::new("/"))));
+    match start::problem(spec, store_root.unwrap_or(Path::new("/"))) {
+        Some(problem) if spec.strict => {
+            return Err(Failure::input(problem).hint("without --strict this is a warning"));
+        }
+        problem => warnings.extend(problem),
+    }
     tell(cx, &warnings);
     let has_zstd = matches!(spec.packing.compression, Compression::Zstd { .. });
     warn_of_loaders(cx, loaders, has_zstd, !spec.names.is_empty());
+    Ok(())
 }
 
 /// Warns of what those who read an archive make of it.
@@ -128,68 +136,4 @@ fn platform(config: &ImageConfig, warnings: &mut Vec<String>) {
             ));
         }
     }
-}
-
-/// Finds out whether the image can start.
-fn program(spec: &ImageSpec, root: &Path) -> Option<String> {
-    let words = |key: &str| -> Option<Vec<&str>> {
-        let words = spec.config.config.get(key)?.as_array()?;
-        let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-        (!words.is_empty()).then_some(words)
-    };
-    let found = words("Entrypoint").map(|words| ("entrypoint", words));
-    let Some((what, words)) = found.or_else(|| Some(("cmd", words("Cmd")?))) else {
-        return Some(
-            "the image has no entrypoint and no cmd, so `podman run` will need a command; \
-             --entrypoint /nix/store/…/bin/… says what to start"
-                .to_owned(),
-        );
-    };
-    let program = *words.first()?;
-    let store_dir = spec.closure.store_dir();
-    let problem = match store_dir.split(program) {
-        Ok((path, _)) if spec.closure.find(&path).is_none() => {
-            Some(format!("is in {path}, which is not in the image"))
-        }
-        Ok(_) => is_missing(root, program).then(|| "is not there".to_owned()),
-        Err(_) => (program.starts_with('/') && !may_be_in(&spec.root_tree, store_dir, program))
-            .then(|| {
-                "will not be in the image: say its path in the store, or --contents, which \
-                 links files to the root"
-                    .to_owned()
-            }),
-    }?;
-    if program.contains(char::is_whitespace) {
-        return Some(format!(
-            "the {what} {program:?} is one word and no file; it is not split at spaces: say \
-             --{what} once for each word, or give a JSON array"
-        ));
-    }
-    Some(format!("the {what} {program} {problem}"))
-}
-
-/// Returns whether nothing is at an absolute path below `root`. Where a symlink
-/// is on the way, only the container knows where it leads.
-fn is_missing(root: &Path, file: &str) -> bool {
-    let mut at = root.to_owned();
-    for name in Path::new(file.trim_start_matches('/')) {
-        at.push(name);
-        match at.symlink_metadata() {
-            Ok(found) if found.is_symlink() => return false,
-            Ok(_) => {}
-            Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
-        }
-    }
-    false
-}
-
-/// Returns whether the root tree has a file, or a symlink on the way to it.
-fn may_be_in(tree: &RootTree, store_dir: &StoreDir, file: &str) -> bool {
-    let file = Path::new(file.trim_start_matches('/'));
-    let is_in_store = Path::new("/").join(file).starts_with(store_dir.as_path());
-    is_in_store
-        || tree.nodes().any(|(path, node, _)| {
-            let path = String::from_utf8_lossy(path);
-            !matches!(node, RootNode::Directory) && file.starts_with(&*path)
-        })
 }

@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter;
-use std::sync::Arc;
 
-use crate::content::{ContentSource, VerifiedContent};
+use crate::content::ForeignPrograms;
 use crate::context::{Context, Event};
 use crate::error::Result;
 use crate::image::{AssembledImage, ImageLayer, assemble};
@@ -15,6 +14,7 @@ use crate::layer::{
 use crate::sink::{BlobOrder, ImageSink};
 use crate::store::StorePath;
 
+use super::programs::{checked_content, tell};
 use super::report::LayerReport;
 use super::{BuildReport, ImagePlan, ImageSpec, LayerOutline, Recipe, plan};
 
@@ -41,7 +41,7 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
         next: 0,
         waiting: BTreeMap::new(),
     };
-    let records = pack_all(cx, spec, &plan, order, spool, |layer, packed| {
+    let (records, foreign) = pack_all(cx, spec, &plan, order, spool, |layer, packed| {
         delivery.take(layer, packed)
     })?;
     let mut image = assemble_image(spec, &plan, &records)?;
@@ -51,7 +51,7 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
     cx.observer.event(&Event::Committed {
         manifest: image.manifest.digest(),
     });
-    Ok(report(plan, records, &image))
+    Ok(report(plan, records, &image, foreign))
 }
 
 /// Finds out every digest of an image and keeps no layer.
@@ -59,7 +59,7 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
 /// Reads the content of every store path once, as [`build`] does.
 pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
     let plan = plan(cx, spec)?;
-    let records = pack_all(
+    let (records, _) = pack_all(
         cx,
         spec,
         &plan,
@@ -71,7 +71,8 @@ pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
     Ok(Recipe::new(spec, &plan, &records, &image))
 }
 
-/// Packs all layers and returns their records in image order.
+/// Packs all layers and returns their records in image order, and the programs
+/// in them that the platform cannot run.
 fn pack_all(
     cx: &Context,
     spec: &ImageSpec,
@@ -79,8 +80,8 @@ fn pack_all(
     order: BlobOrder,
     spool: SpoolPlace,
     mut deliver: impl FnMut(usize, Packed) -> Result<()>,
-) -> Result<Vec<LayerRecord>> {
-    let content = verified_content(spec)?;
+) -> Result<(Vec<LayerRecord>, Vec<ForeignPrograms>)> {
+    let content = checked_content(spec)?;
     let sizes: Vec<u64> = plan.layers.iter().map(|layer| layer.nar_size).collect();
     let labels = labels(plan);
     cx.observer.event(&Event::Planned {
@@ -93,27 +94,18 @@ fn pack_all(
         layers: &layers,
         order: packing_order(&sizes, order),
         packing: spec.packing,
-        content: content.as_ref(),
+        content: &content,
         store: spool,
     };
     pack(cx, request, |layer, packed| {
         records[layer] = Some(packed.record.clone());
         deliver(layer, packed)
     })?;
-    Ok(records
+    let records = records
         .into_iter()
         .map(|record| record.expect("a pipeline without error finished every layer"))
-        .collect())
-}
-
-/// Returns the content of the spec's store paths, checked if that is wanted.
-pub(super) fn verified_content(spec: &ImageSpec) -> Result<Arc<dyn ContentSource>> {
-    let content = Arc::clone(&spec.content);
-    Ok(if spec.verify {
-        Arc::new(VerifiedContent::new(content, &spec.closure)?)
-    } else {
-        content
-    })
+        .collect();
+    Ok((records, tell(cx, &content)))
 }
 
 /// Returns for each layer the name of its largest path.
@@ -193,7 +185,12 @@ fn image_paths(layer: &LayerOutline) -> Vec<(StorePath, Option<u64>)> {
     layer.paths().into_iter().zip(sizes).collect()
 }
 
-fn report(plan: ImagePlan, records: Vec<LayerRecord>, image: &AssembledImage) -> BuildReport {
+fn report(
+    plan: ImagePlan,
+    records: Vec<LayerRecord>,
+    image: &AssembledImage,
+    foreign_programs: Vec<ForeignPrograms>,
+) -> BuildReport {
     BuildReport {
         manifest_digest: image.manifest.digest(),
         manifest_size: image.manifest.blob.bytes().len() as u64,
@@ -204,5 +201,6 @@ fn report(plan: ImagePlan, records: Vec<LayerRecord>, image: &AssembledImage) ->
             .zip(records)
             .map(|(outline, record)| LayerReport { outline, record })
             .collect(),
+        foreign_programs,
     }
 }

@@ -13,6 +13,7 @@
 mod build;
 mod copy;
 mod plan;
+mod programs;
 #[cfg(feature = "registry")]
 mod push;
 mod recipe;

@@ -1,5 +1,6 @@
 //! What was built.
 
+use crate::content::ForeignPrograms;
 use crate::digest::Digest;
 use crate::layer::LayerRecord;
 
@@ -17,6 +18,8 @@ pub struct BuildReport {
     pub config_digest: Digest,
     /// The layers, bottom first.
     pub layers: Vec<LayerReport>,
+    /// Store paths with programs that the image's platform cannot run.
+    pub foreign_programs: Vec<ForeignPrograms>,
 }
 
 /// A layer of it.

@@ -48,6 +48,9 @@ pub struct ImageSpec {
     pub store_paths: bool,
     /// Whether every store path's NAR hash is checked while it is read.
     pub verify: bool,
+    /// Whether a program that the image's platform cannot run is an error; it
+    /// is warned of otherwise. Layers that are not made are not looked into.
+    pub strict: bool,
 }
 
 impl ImageSpec {
@@ -69,6 +72,7 @@ impl ImageSpec {
             names: Vec::new(),
             store_paths: true,
             verify: false,
+            strict: false,
         }
     }
 }

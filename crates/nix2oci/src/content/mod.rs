@@ -3,11 +3,15 @@
 //! - [`ContentSource`]: visits a store path as its NAR serialisation sees it
 //! - [`LocalStore`]: a store on this machine's disk
 //! - [`VerifiedContent`]: another source, checked against NAR hashes
+//! - [`PlatformCheck`]: another source, whose programs are looked at on the way
+//! - [`Program`]: what a file's first bytes tell of where it runs
 //! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
 mod entry;
 mod local;
 mod nar;
+mod platform_check;
+mod program;
 #[cfg(test)]
 mod tests;
 mod verified;
@@ -18,4 +22,6 @@ pub use local::LocalStore;
 pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
 pub(crate) use nar::{NarObject, NarSize};
+pub use platform_check::{ForeignPrograms, PlatformCheck};
+pub use program::{Architecture, Program, ProgramFormat};
 pub use verified::VerifiedContent;

@@ -285,3 +285,73 @@ fn a_cancelled_visit_stops() {
         (1, crate::error::ErrorClass::Cancelled)
     );
 }
+
+/// Reads all of a store path, in small pieces.
+fn read_all(source: &dyn ContentSource, path: &StorePath) -> Result<()> {
+    source.visit(&Context::default(), path, &mut |entry| {
+        if let Entry::File { contents, .. } = entry {
+            let mut buf = [0; 5];
+            while contents.read(&mut buf)? > 0 {}
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn programs_of_another_platform_are_found_while_they_are_read() {
+    let store = Store::new();
+    fs::create_dir_all(store.at("bin")).unwrap();
+    fs::create_dir_all(store.at("libexec/deep")).unwrap();
+    fs::create_dir_all(store.at("lib")).unwrap();
+    let mut head = vec![0; 64];
+    head[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\x00");
+    head[16] = 2;
+    head[18] = 183;
+    for (file, content, mode) in [
+        ("bin/app", &head[..], 0o555),
+        ("bin/data", &head, 0o444),
+        ("bin/script", b"#!/bin/sh\n", 0o555),
+        ("lib/plugin.so", &head, 0o555),
+        ("libexec/deep/helper", &head, 0o555),
+    ] {
+        fs::write(store.at(file), content).unwrap();
+        chmod(&store.at(file), mode);
+    }
+    let check = |platform: &str| {
+        let platform = crate::oci::parse_platform(platform).unwrap();
+        PlatformCheck::new(Arc::new(store.source()), StoreDir::default(), platform)
+    };
+    let right = check("linux/arm64");
+    read_all(&right, &store.path).unwrap();
+    assert_eq!(right.findings(), []);
+
+    let wrong = check("linux/amd64");
+    read_all(&wrong, &store.path).unwrap();
+    read_all(&wrong, &store.path).unwrap();
+    let found: Vec<String> = wrong.findings().iter().map(ToString::to_string).collect();
+    let file = format!("/nix/store/{}/bin/app", store.path);
+    assert_eq!(
+        found,
+        [format!(
+            "{file} is for arm64 (ELF), and the image for linux/amd64; and one more program of \
+             that store path"
+        )]
+    );
+
+    let strict = check("linux/amd64").with_strictness(true);
+    let error = read_all(&strict, &store.path).unwrap_err();
+    assert_eq!(error.class(), crate::error::ErrorClass::Input);
+    assert_eq!(
+        error.to_string(),
+        format!("{file} is a program for arm64 (ELF), expected one for linux/amd64")
+    );
+
+    // What is started counts wherever it lies; what is not read does not.
+    let named = check("linux/amd64").with_program(store.path.clone(), b"lib/plugin.so".to_vec());
+    named
+        .visit(&Context::default(), &store.path, &mut |_| Ok(()))
+        .unwrap();
+    assert_eq!(named.findings(), []);
+    read_all(&named, &store.path).unwrap();
+    assert_eq!(named.findings()[0].more, 2);
+}

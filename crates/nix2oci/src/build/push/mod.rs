@@ -28,8 +28,9 @@ use crate::layer::{LayerCache, LayerContent, LayerSpec};
 use crate::oci::{Platform, Reference};
 use crate::registry::{Registries, Repository};
 
-use super::build::{assemble_image, labels, verified_content};
+use super::build::{assemble_image, labels};
 use super::plan::plan_on;
+use super::programs::{checked_content, tell};
 use super::{ImagePlan, ImageSpec, LayerOutline, Recipe};
 
 use cache::Cache;
@@ -236,7 +237,7 @@ fn push_image(
         nar_size: outline.nar_size,
         label: label.clone(),
     });
-    let content = verified_content(spec)?;
+    let content = checked_content(spec)?;
     let cache = Cache::new(cx, options);
     let transfer = Transfer {
         cx,
@@ -245,10 +246,11 @@ fn push_image(
         earlier: &earlier,
         cache: &cache,
         packing: spec.packing,
-        content: content.as_ref(),
+        content: &content,
     };
     let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
     let mut layers = transfer.send(outlook)?;
+    tell(cx, &content);
     let image = assemble_image(spec, &plan, &layers.records())?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);

@@ -1,0 +1,209 @@
+//! Whether an image can start.
+//!
+//! What is in the image is known before it is made: the closure, the root tree
+//! and what the store has on disk. Symlinks are followed as the container will
+//! follow them, each step below the image's root.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use nix2oci::ImageSpec;
+use nix2oci::content::{Program, ProgramFormat};
+use nix2oci::plan::RootNode;
+use serde_json::Value;
+
+/// Symlinks followed before it is called a loop, as Linux does it.
+const MOST_SYMLINKS: usize = 40;
+
+/// Where a path of the image leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// To something on this disk.
+    OnDisk(PathBuf),
+    /// To something that only the container knows, or that is not looked at.
+    Somewhere,
+    /// Nowhere, and why.
+    Nowhere(String),
+}
+
+/// Returns why the image cannot start, if that can be told. The store lies
+/// below `root`. Programs for other platforms are found where they are packed,
+/// unless the image is to be refused for them.
+pub(super) fn problem(spec: &ImageSpec, root: &Path) -> Option<String> {
+    let words = |key: &str| -> Option<Vec<&str>> {
+        let words = spec.config.config.get(key)?.as_array()?;
+        let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+        (!words.is_empty()).then_some(words)
+    };
+    let found = words("Entrypoint").map(|words| ("entrypoint", words));
+    let Some((what, words)) = found.or_else(|| Some(("cmd", words("Cmd")?))) else {
+        return Some(
+            "the image has no entrypoint and no cmd, so `podman run` will need a command; \
+             --entrypoint /nix/store/…/bin/… says what to start"
+                .to_owned(),
+        );
+    };
+    let program = *words.first()?;
+    if !program.starts_with('/') {
+        return None;
+    }
+    let file = match lookup(spec, root, Path::new(program)) {
+        Found::Somewhere => return None,
+        Found::Nowhere(_) if program.contains(char::is_whitespace) => {
+            return Some(format!(
+                "the {what} {program:?} is one word and no file; it is not split at spaces: say \
+                 --{what} once for each word, or give a JSON array"
+            ));
+        }
+        Found::Nowhere(why) => return Some(format!("the {what} {program} {why}")),
+        Found::OnDisk(file) => file,
+    };
+    let told = Program::parse(&head(&file)?)?;
+    let platform = &spec.config.platform;
+    if spec.strict && !told.runs_on(platform) {
+        let platform = nix2oci::oci::display_platform(platform);
+        return Some(format!(
+            "the {what} {program} is a program for {told}, expected one for {platform}"
+        ));
+    }
+    let interpreter = OsString::from_vec(told.interpreter?);
+    let interpreter = Path::new(&interpreter);
+    let Found::Nowhere(why) = lookup(spec, root, interpreter) else {
+        return None;
+    };
+    let role = match told.format {
+        ProgramFormat::Script => "is a script for",
+        _ => "needs the loader",
+    };
+    Some(format!(
+        "the {what} {program} {role} {}, which {why}",
+        interpreter.display()
+    ))
+}
+
+/// Finds out where an absolute path leads.
+fn lookup(spec: &ImageSpec, root: &Path, path: &Path) -> Found {
+    let store_dir = spec.closure.store_dir().as_path();
+    let mut at = PathBuf::from("/");
+    let mut todo: VecDeque<OsString> = names(path);
+    let mut symlinks = 0;
+    while let Some(name) = todo.pop_front() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(&name);
+        let target = if at != store_dir && at.starts_with(store_dir) {
+            match in_store(spec, root, &at) {
+                Ok(target) => target,
+                Err(found) => return found,
+            }
+        } else {
+            match in_root_tree(spec, &at) {
+                Ok(target) => target,
+                Err(found) => return found,
+            }
+        };
+        if let Some(target) = target {
+            symlinks += 1;
+            if symlinks > MOST_SYMLINKS {
+                return Found::Nowhere("is a loop of symlinks".to_owned());
+            }
+            if target.is_absolute() {
+                at = PathBuf::from("/");
+            } else {
+                at.pop();
+            }
+            for name in names(&target).into_iter().rev() {
+                todo.push_front(name);
+            }
+        }
+    }
+    if at.starts_with(store_dir) {
+        Found::OnDisk(below(root, &at))
+    } else {
+        Found::Somewhere
+    }
+}
+
+/// Returns the target if a symlink is at this place of the store, and nothing
+/// if something else is there.
+fn in_store(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>, Found> {
+    let store_dir = spec.closure.store_dir();
+    let text = at.to_string_lossy();
+    let Ok((path, inside)) = store_dir.split(&text) else {
+        return Err(Found::Nowhere("is no store path".to_owned()));
+    };
+    if spec.closure.find(&path).is_none() {
+        return Err(Found::Nowhere(format!(
+            "is in {path}, which is not in the image"
+        )));
+    }
+    let real = below(root, at);
+    match real.symlink_metadata() {
+        Ok(found) if found.is_symlink() => Ok(std::fs::read_link(&real).ok()),
+        Ok(_) => Ok(None),
+        // The content may come from elsewhere.
+        Err(_) if inside.is_empty() => Err(Found::Somewhere),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                Err(Found::Nowhere("is not there".to_owned()))
+            }
+            _ => Err(Found::Somewhere),
+        },
+    }
+}
+
+/// The same outside of the store.
+fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
+    let relative = at.as_os_str().as_bytes().strip_prefix(b"/");
+    let relative = relative.unwrap_or_default();
+    let node = spec.root_tree.nodes().find(|(path, _, _)| *path == relative);
+    match node {
+        Some((_, RootNode::Symlink { target }, _)) => {
+            Ok(Some(PathBuf::from(OsStr::from_bytes(target))))
+        }
+        Some((_, RootNode::Directory, _)) => Ok(None),
+        Some(_) => Err(Found::Somewhere),
+        None if spec.closure.store_dir().as_path().starts_with(at) => Ok(None),
+        None => Err(Found::Nowhere(
+            "will not be in the image: say its path in the store, or --contents, which links \
+             files to the root"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Returns the names of a path, without those that mean nothing.
+fn names(path: &Path) -> VecDeque<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// Returns where a path of the image is on this disk.
+fn below(root: &Path, at: &Path) -> PathBuf {
+    root.join(at.strip_prefix("/").unwrap_or(at))
+}
+
+/// Reads the first bytes of a file, if it is one.
+fn head(file: &Path) -> Option<Vec<u8>> {
+    let is_file = file.symlink_metadata().is_ok_and(|found| found.is_file());
+    let mut head = Vec::new();
+    let limit = Program::HEAD as u64;
+    let read = is_file.then(|| {
+        File::open(file)
+            .ok()?
+            .take(limit)
+            .read_to_end(&mut head)
+            .ok()
+    });
+    read.flatten().map(|_| head)
+}

@@ -1,0 +1,69 @@
+//! Programs that an image's platform cannot run.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::content::{ContentSource, ForeignPrograms, PlatformCheck, VerifiedContent};
+use crate::context::{Context, Event};
+use crate::error::Result;
+
+use super::ImageSpec;
+
+/// Store paths with such programs that a warning names.
+const MOST_NAMED: usize = 3;
+
+/// Returns the content of the spec's store paths, whose programs are looked at
+/// on the way, and whose NAR hashes are checked if that is wanted.
+pub(super) fn checked_content(spec: &ImageSpec) -> Result<PlatformCheck> {
+    let content: Arc<dyn ContentSource> = if spec.verify {
+        Arc::new(VerifiedContent::new(
+            Arc::clone(&spec.content),
+            &spec.closure,
+        )?)
+    } else {
+        Arc::clone(&spec.content)
+    };
+    let store_dir = spec.closure.store_dir();
+    let platform = spec.config.platform.clone();
+    let check = PlatformCheck::new(content, store_dir.clone(), platform);
+    let started = ["Entrypoint", "Cmd"].iter().filter_map(|key| {
+        let program = spec.config.config.get(*key)?.get(0);
+        store_dir
+            .split(program.and_then(Value::as_str).unwrap_or_default())
+            .ok()
+    });
+    let check = started.fold(check, |check, (path, inside)| {
+        check.with_program(path, inside.as_bytes().to_vec())
+    });
+    Ok(check.with_strictness(spec.strict))
+}
+
+/// Warns of what was found, and returns it.
+pub(super) fn tell(cx: &Context, content: &PlatformCheck) -> Vec<ForeignPrograms> {
+    let found = content.findings();
+    if let Some(message) = message(&found) {
+        cx.observer.event(&Event::Warning { message: &message });
+    }
+    found
+}
+
+fn message(found: &[ForeignPrograms]) -> Option<String> {
+    let platform = &found.first()?.expected;
+    let mut named: Vec<String> = found
+        .iter()
+        .take(MOST_NAMED)
+        .map(|programs| format!("{} is for {}", programs.file, programs.found))
+        .collect();
+    if found.len() > MOST_NAMED {
+        named.push(format!("and {} more", found.len() - MOST_NAMED));
+    }
+    let whose = match found.len() {
+        1 => "a store path has".to_owned(),
+        paths => format!("{paths} store paths have"),
+    };
+    Some(format!(
+        "{whose} programs that {platform} cannot run: {}",
+        named.join("; ")
+    ))
+}
