@@ -12,6 +12,7 @@ mod image_read;
 mod image_store_paths;
 mod image_tree;
 mod layer_cache;
+mod layer_tar;
 mod limits;
 mod load;
 mod loaders;

@@ -5,6 +5,8 @@
 mod diff;
 #[path = "cli/html.rs"]
 mod html;
+#[path = "cli/layer_tar.rs"]
+mod layer_tar;
 #[path = "cli/load.rs"]
 mod load;
 #[path = "cli/plan.rs"]

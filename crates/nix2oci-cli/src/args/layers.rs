@@ -55,6 +55,15 @@ pub(crate) struct LayerArgs {
     /// configuration do.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) volatile: Vec<PathBuf>,
+    /// A tar that becomes a layer as it is, on top of all others
+    ///
+    /// Compressed or not (gzip, zstd). It may hold what no store path can: users,
+    /// owners, modes, devices, whiteouts. May be given more than once; each is a
+    /// layer of its own, in this order. A store path that it lies in may be a
+    /// ROOT: then what that refers to is in the image, and it itself is left
+    /// out.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) layer_tar: Vec<PathBuf>,
     /// Leave the store paths out, for containers that mount the host's store
     #[arg(long)]
     pub(crate) no_store_paths: bool,

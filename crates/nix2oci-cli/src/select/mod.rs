@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use nix2oci::closure::{self, SourceOptions, read_closure};
 use nix2oci::image::{ImageSource, ParseImageSourceError};
-use nix2oci::layer::{DirCache, Packing};
+use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
@@ -201,7 +201,13 @@ pub(crate) fn image_of(
         Some(root) => LocalStore::below(root, store.dir()),
         None => LocalStore::new(store.dir()),
     });
-    let mut closure = read(cx, &args.closure, &store, &roots, &contents, talk)?;
+    let layer_tars = layer_tars(cx, args, &store)?;
+    let wanted = Wanted {
+        roots: &roots,
+        contents: &contents,
+        may_be_empty: !layer_tars.is_empty(),
+    };
+    let mut closure = read(cx, &args.closure, &store, &wanted, talk)?;
     // A derivation makes its config a store path, so that Nix finds what it
     // mentions; nobody wants that file itself in the image, also where it is a
     // ROOT for what it mentions.
@@ -210,6 +216,13 @@ pub(crate) fn image_of(
         && closure.leave_out(&path)
     {
         talk.note(|| format!("left out the config file {}", store.dir().join(&path)));
+    }
+    for file in &args.layers.layer_tar {
+        if let Some(path) = store.holder(file)
+            && closure.leave_out(&path)
+        {
+            talk.note(|| format!("left out {}, a layer", store.dir().join(&path)));
+        }
     }
     let mut root_tree = RootTree::default();
     for path in &contents {
@@ -227,6 +240,7 @@ pub(crate) fn image_of(
         owner: args.layers.owner,
     };
     spec.root_tree = root_tree;
+    spec.layer_tars = layer_tars;
     spec.names = match (names.is_empty(), spec.closure.roots()) {
         (true, [root]) => config::default_names(spec.closure.path(*root), &args.config.tag),
         _ => names,
@@ -277,20 +291,42 @@ fn explicit_layer(store: &Store, layer: &NamedLayer) -> Outcome<ExplicitLayer> {
     })
 }
 
+/// Reads the tars that become layers.
+fn layer_tars(cx: &Context, args: &ImageArgs, store: &Store) -> Outcome<Vec<TarFile>> {
+    let files = args.layers.layer_tar.iter();
+    let tars = files.map(|file| Ok(TarFile::open(cx, file, store.dir())?));
+    tars.collect()
+}
+
+/// Of what the closure is read.
+struct Wanted<'a> {
+    roots: &'a [StorePath],
+    contents: &'a [StorePath],
+    /// Whether the image has something beside store paths.
+    may_be_empty: bool,
+}
+
 /// Reads the closure of the roots and of the `--contents`.
 fn read(
     cx: &Context,
     args: &ClosureArgs,
     store: &Store,
-    roots: &[StorePath],
-    contents: &[StorePath],
+    wanted: &Wanted<'_>,
     talk: &Talk,
 ) -> Outcome<Closure> {
+    let Wanted {
+        roots,
+        contents,
+        may_be_empty,
+    } = *wanted;
     let mut asked = roots.to_vec();
     // Without ROOT, a file that lists a closure says what is in the image, and
     // the contents must be among that.
     if !roots.is_empty() || args.needs_roots() {
         asked.extend_from_slice(contents);
+        if asked.is_empty() && may_be_empty {
+            return Ok(Closure::new(store.dir().clone(), [], &[], "nothing")?);
+        }
         if asked.is_empty() {
             return Err(Failure::usage("no ROOT is given").hint(
                 "say a store path or ./result; it may be left out only with a --closure whose \
@@ -301,7 +337,7 @@ fn read(
     let sources = sources(cx, args, talk)?;
     let sources: Vec<&dyn ClosureSource> = sources.iter().map(AsRef::as_ref).collect();
     let closure = read_closure(cx, store.dir(), &sources, &asked)?;
-    if closure.is_empty() {
+    if closure.is_empty() && !may_be_empty {
         return Err(Failure::input("the closure has no store path")
             .hint("say a ROOT, or look at the file that --closure names"));
     }

@@ -65,6 +65,20 @@ impl Store {
         )))
     }
 
+    /// Returns the store path that a file is or lies in, over symlinks as well.
+    pub(crate) fn holder(&self, file: &Path) -> Option<StorePath> {
+        let real = file.canonicalize().ok();
+        let places = [std::path::absolute(file).ok(), real];
+        let inside = places.iter().flatten().find_map(|full| self.strip(full))?;
+        inside
+            .components()
+            .next()?
+            .as_os_str()
+            .to_str()?
+            .parse()
+            .ok()
+    }
+
     /// Returns what follows the store directory, if the path is in one.
     fn strip<'a>(&self, full: &'a Path) -> Option<&'a Path> {
         let inside = self

@@ -170,6 +170,8 @@ fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
         Some((_, RootNode::Directory, _)) => Ok(None),
         Some(_) => Err(Found::Somewhere),
         None if spec.closure.store_dir().as_path().starts_with(at) => Ok(None),
+        // What is in a tar is not listed here.
+        None if !spec.layer_tars.is_empty() => Err(Found::Somewhere),
         None => Err(Found::Nowhere(
             "will not be in the image: say its path in the store, or --contents, which links \
              files to the root"

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nix2oci::image::ImageConfig;
+use nix2oci::layer::TarFile;
 use nix2oci::oci::display_platform;
 use nix2oci::sink::Destination;
 use nix2oci::{Compression, Context, Event, ImageSpec};
@@ -63,6 +64,7 @@ pub(crate) fn warn(
         }
         problem => warnings.extend(problem),
     }
+    layer_tars(&spec.layer_tars, &mut warnings);
     tell(cx, &warnings);
     let has_zstd = matches!(spec.packing.compression, Compression::Zstd { .. });
     warn_of_loaders(cx, loaders, has_zstd, !spec.names.is_empty());
@@ -105,6 +107,24 @@ pub(crate) fn warn_of_loaders(cx: &Context, loaders: Loaders<'_>, has_zstd: bool
 fn tell(cx: &Context, warnings: &[String]) {
     for message in warnings {
         cx.observer.event(&Event::Warning { message });
+    }
+}
+
+/// Warns of what `check` will find.
+fn layer_tars(tars: &[TarFile], warnings: &mut Vec<String>) {
+    for tar in tars {
+        let mut problems = tar.problems().iter().filter(|p| !p.is_harmless());
+        let Some(first) = problems.next() else {
+            continue;
+        };
+        let more = match problems.count() {
+            0 => String::new(),
+            n => format!(", and {n} more of the kind"),
+        };
+        let name = tar.path().display();
+        warnings.push(format!(
+            "--layer-tar {name}: {first}{more}; it is taken as it is"
+        ));
     }
 }
 

@@ -82,7 +82,11 @@ fn pack_all(
     mut deliver: impl FnMut(usize, Packed) -> Result<()>,
 ) -> Result<(Vec<LayerRecord>, Vec<ForeignPrograms>)> {
     let content = checked_content(spec)?;
-    let sizes: Vec<u64> = plan.layers.iter().map(|layer| layer.nar_size).collect();
+    let sizes: Vec<u64> = plan
+        .layers
+        .iter()
+        .map(LayerOutline::unpacked_size)
+        .collect();
     let labels = labels(plan);
     cx.observer.event(&Event::Planned {
         layers: &sizes,

@@ -41,7 +41,7 @@ pub struct LayerOutline {
     /// [`paths`](Self::paths). Empty if a recipe made the layer, which tells
     /// their sum alone.
     pub nar_sizes: Vec<u64>,
-    /// The strategy that made it, `named`, or `root-tree`.
+    /// The strategy that made it, `named`, `root-tree` or `tar`.
     pub strategy: String,
     /// Why these paths are together, in a few words.
     pub reason: String,
@@ -55,15 +55,27 @@ impl LayerOutline {
     pub fn paths(&self) -> Vec<StorePath> {
         match &self.spec.content {
             LayerContent::StorePaths(paths) => paths.iter().map(|(p, _)| p.clone()).collect(),
-            LayerContent::RootTree(_) => Vec::new(),
+            LayerContent::RootTree(_) | LayerContent::Tar(_) => Vec::new(),
+        }
+    }
+
+    /// Returns its bytes before compression as far as they are known: the sum
+    /// of the NAR sizes, or the size of a tar that is there.
+    pub(super) fn unpacked_size(&self) -> u64 {
+        match &self.spec.content {
+            LayerContent::Tar(tar) => tar.size(),
+            LayerContent::StorePaths(_) | LayerContent::RootTree(_) => self.nar_size,
         }
     }
 
     /// Returns the name of its largest path, by NAR size; of several the first
     /// in the alphabet.
     pub(super) fn label(&self) -> &str {
-        let LayerContent::StorePaths(paths) = &self.spec.content else {
-            return "root tree";
+        let paths = match &self.spec.content {
+            LayerContent::StorePaths(paths) => paths,
+            LayerContent::RootTree(_) => return "root tree",
+            // Its name would shape the history, and may be any.
+            LayerContent::Tar(_) => return "tar",
         };
         let size = |at: usize| self.nar_sizes.get(at).copied().unwrap_or(0);
         (0..paths.len())
@@ -89,7 +101,8 @@ impl LayerOutline {
 ///
 /// Those of [`Packing::check`](crate::layer::Packing::check) and
 /// [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput)
-/// if the root tree leaves no layer for the store paths or would hide them.
+/// if the root tree or a tar leaves no layer for the store paths or would hide
+/// them.
 pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
     plan_on(cx, spec, spec.keep_layers.as_ref())
 }
@@ -102,16 +115,11 @@ pub(super) fn plan_on(
 ) -> Result<ImagePlan> {
     spec.packing.check()?;
     check_root_tree(spec)?;
+    check_layer_tars(spec)?;
     let closure = sized(cx, spec)?;
     let mut layers = Vec::new();
     if spec.store_paths && !closure.is_empty() {
-        let reserved = usize::from(!spec.root_tree.is_empty());
-        let budget = NonZeroUsize::new(spec.max_layers.get() - reserved).ok_or_else(|| {
-            Error::invalid(
-                "the layer budget",
-                "one layer is allowed, and the root tree needs one beside the store paths",
-            )
-        })?;
+        let budget = store_budget(spec)?;
         let plan = LayerPlan::new(
             &closure,
             spec.strategy.as_ref(),
@@ -145,7 +153,7 @@ pub(super) fn plan_on(
         }));
     }
     // An image without any layer is refused by some loaders.
-    if !spec.root_tree.is_empty() || layers.is_empty() {
+    if !spec.root_tree.is_empty() || (layers.is_empty() && spec.layer_tars.is_empty()) {
         let spec_of_layer = LayerSpec {
             store_dir: closure.store_dir().clone(),
             content: LayerContent::RootTree(spec.root_tree.clone()),
@@ -160,6 +168,21 @@ pub(super) fn plan_on(
             origin: LayerOrigin::New,
         });
     }
+    for tar in &spec.layer_tars {
+        let spec_of_layer = LayerSpec {
+            store_dir: closure.store_dir().clone(),
+            content: LayerContent::Tar(tar.clone()),
+        };
+        layers.push(LayerOutline {
+            key: spec_of_layer.key(&spec.packing),
+            spec: spec_of_layer,
+            nar_size: 0,
+            nar_sizes: Vec::new(),
+            strategy: "tar".to_owned(),
+            reason: format!("{}, as it is", tar.path().display()),
+            origin: LayerOrigin::New,
+        });
+    }
     Ok(ImagePlan {
         paths: layers.iter().map(|layer| layer.paths().len()).sum(),
         nar_size: layers
@@ -168,6 +191,47 @@ pub(super) fn plan_on(
             .fold(0, u64::saturating_add),
         layers,
     })
+}
+
+/// Returns how many layers there may be for the store paths.
+fn store_budget(spec: &ImageSpec) -> Result<NonZeroUsize> {
+    let tars = spec.layer_tars.len();
+    let others = usize::from(!spec.root_tree.is_empty()) + tars;
+    let budget = spec.max_layers.get().saturating_sub(others);
+    NonZeroUsize::new(budget).ok_or_else(|| {
+        let most = spec.max_layers;
+        let what = "the layer budget";
+        match tars {
+            0 => Error::invalid(
+                what,
+                "one layer is allowed, and the root tree needs one beside the store paths",
+            ),
+            _ => Error::invalid(
+                what,
+                format!(
+                    "{most} layers are allowed, and {others} are taken by tars and the root tree \
+                     beside the store paths"
+                ),
+            ),
+        }
+    })
+}
+
+/// Refuses tars that would hide the store paths below them.
+fn check_layer_tars(spec: &ImageSpec) -> Result<()> {
+    let has_store = spec.store_paths && !spec.closure.is_empty();
+    for tar in spec.layer_tars.iter().filter(|_| has_store) {
+        if let Some(path) = tar.hides_store() {
+            return Err(Error::invalid(
+                tar.path().display().to_string(),
+                format!(
+                    "its entry {path} would hide what is in {}",
+                    spec.closure.store_dir()
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a root tree that would hide store paths or change them.

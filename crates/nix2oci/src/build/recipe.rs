@@ -1,5 +1,7 @@
 //! An image whose digests are known and whose layers are not stored.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
@@ -8,14 +10,15 @@ use crate::image::AssembledImage;
 use crate::layer::{LayerContent, LayerRecord};
 use crate::oci::{MediaType, canonical_json};
 
-use super::recipe_node::{RecipeNode, recipe_nodes};
+use super::recipe_node::{RecipeNode, recipe_nodes, spell};
 use super::{ImagePlan, ImageSpec};
 
 /// The newest version of the recipe format. A recipe that needs nothing of it
 /// is written in version 1, and older ones stay readable.
 ///
-/// Version 2 adds regular files outside the store, owners, extended attributes
-/// and rules.
+/// Version 2 adds regular files outside the store, owners, extended attributes,
+/// rules and tars. A recipe without them is written as version 1, so that older
+/// programs read it.
 pub const RECIPE_VERSION: u64 = 2;
 
 /// An image whose digests are known and whose layers are not stored: with the
@@ -74,6 +77,10 @@ pub struct RecipeLayer {
     /// Files outside the store, in order; a layer has these or store paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub root_tree: Vec<RecipeNode>,
+    /// The file of a tar that is the layer as it is, compressed or not: a path
+    /// as it was given. Such a layer has nothing else. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tar: Option<String>,
     /// The digest of the blob.
     pub digest: String,
     /// Bytes of the blob.
@@ -106,6 +113,7 @@ impl Recipe {
     ) -> Self {
         let store_dir = spec.closure.store_dir();
         let layers = plan.layers.iter().zip(records).map(|(outline, record)| {
+            let mut tar = None;
             let (paths, root_tree) = match &outline.spec.content {
                 LayerContent::StorePaths(paths) => {
                     let paths = paths.iter().map(|(path, nar_hash)| RecipePath {
@@ -115,11 +123,16 @@ impl Recipe {
                     (paths.collect(), Vec::new())
                 }
                 LayerContent::RootTree(tree) => (Vec::new(), recipe_nodes(tree, store_dir)),
+                LayerContent::Tar(file) => {
+                    tar = Some(spell(file.path().as_os_str().as_bytes()));
+                    (Vec::new(), Vec::new())
+                }
             };
             RecipeLayer {
                 key: outline.key.map(|key| key.to_string()),
                 paths,
                 root_tree,
+                tar,
                 digest: record.digest.to_string(),
                 size: record.size,
                 diff_id: record.diff_id.to_string(),
@@ -235,7 +248,9 @@ impl Recipe {
 
 /// Returns the oldest version that has what these layers need.
 fn version(layers: &[RecipeLayer]) -> u64 {
-    let is_new = |layer: &RecipeLayer| layer.root_tree.iter().any(RecipeNode::is_of_version_2);
+    let is_new = |layer: &RecipeLayer| {
+        layer.tar.is_some() || layer.root_tree.iter().any(RecipeNode::is_of_version_2)
+    };
     if layers.iter().any(is_new) { 2 } else { 1 }
 }
 

@@ -235,7 +235,7 @@ fn parse_spelled(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Spells bytes as text that can be read back.
-fn spell(bytes: &[u8]) -> String {
+pub(super) fn spell(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         out.push_str(&chunk.valid().replace('\\', "\\\\"));
@@ -247,7 +247,7 @@ fn spell(bytes: &[u8]) -> String {
 }
 
 /// Reads what [`spell`] wrote.
-fn unspell(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unspell(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

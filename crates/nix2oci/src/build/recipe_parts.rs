@@ -1,15 +1,19 @@
 //! What a recipe says, in the library's own types.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
 use crate::image::{ImageListing, ListedLayer, RawManifest, TablePath};
-use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing};
+use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing, TarFile};
 use crate::oci::MediaType;
 use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
 use super::Recipe;
 use super::recipe::RecipeLayer;
-use super::recipe_node::root_tree;
+use super::recipe_node::{root_tree, unspell};
 
 /// A recipe in the library's own types.
 #[derive(Debug, Clone)]
@@ -56,11 +60,12 @@ impl Recipe {
             let refuse = |key: &str, problem: &dyn std::fmt::Display| {
                 refuse(&format!("layers[{at}].{key}"), problem)
             };
+            let record = record(layer, refuse)?;
             let spec = LayerSpec {
                 store_dir: store_dir.clone(),
-                content: content(layer, &store_dir, refuse)?,
+                content: content(layer, &store_dir, &record, refuse)?,
             };
-            layers.push((spec, record(layer, refuse)?));
+            layers.push((spec, record));
         }
         Ok(RecipeParts {
             packing,
@@ -119,8 +124,19 @@ fn listed_paths(spec: &LayerSpec) -> Vec<TablePath> {
 fn content(
     layer: &RecipeLayer,
     store_dir: &StoreDir,
+    record: &LayerRecord,
     refuse: impl Fn(&str, &dyn std::fmt::Display) -> Error,
 ) -> Result<LayerContent> {
+    if let Some(file) = &layer.tar {
+        if !layer.root_tree.is_empty() || !layer.paths.is_empty() {
+            return Err(refuse("tar", &"a layer that is a tar has nothing else"));
+        }
+        let path = unspell(file).filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| refuse("tar", &format!("{file:?} is no file's name")))?;
+        let path = PathBuf::from(OsString::from_vec(path));
+        let (diff_id, size) = (record.diff_id, record.uncompressed_size);
+        return Ok(LayerContent::Tar(TarFile::known(path, diff_id, size)));
+    }
     if !layer.root_tree.is_empty() && !layer.paths.is_empty() {
         return Err(refuse(
             "rootTree",

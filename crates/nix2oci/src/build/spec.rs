@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::closure::Closure;
 use crate::content::ContentSource;
 use crate::image::ImageConfig;
-use crate::layer::Packing;
+use crate::layer::{Packing, TarFile};
 use crate::oci::Reference;
 use crate::plan::{Cost, EarlierImage, ExplicitLayer, LayerStrategy, RootTree};
 use crate::store::StorePath;
@@ -33,12 +33,14 @@ pub struct ImageSpec {
     pub share_layers: Vec<EarlierImage>,
     /// Store paths that change with every release.
     pub volatile: Vec<StorePath>,
-    /// How many layers there may be, the root tree's included.
+    /// How many layers there may be, the root tree's and the tars' included.
     pub max_layers: NonZeroUsize,
     /// What shapes the layers' bytes.
     pub packing: Packing,
-    /// Files outside the store; the top layer if there are any.
+    /// Files outside the store; a layer above the store paths if there are any.
     pub root_tree: RootTree,
+    /// Tars that become layers as they are, above all others and in this order.
+    pub layer_tars: Vec<TarFile>,
     /// What the image's config says.
     pub config: ImageConfig,
     /// The names that the image gets.
@@ -68,6 +70,7 @@ impl ImageSpec {
             max_layers: DEFAULT_MAX_LAYERS,
             packing: Packing::default(),
             root_tree: RootTree::default(),
+            layer_tars: Vec::new(),
             config,
             names: Vec::new(),
             store_paths: true,

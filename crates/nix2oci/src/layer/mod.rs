@@ -3,6 +3,7 @@
 //! - [`Packing`]: all that shapes those bytes besides the paths
 //! - [`LayerSpec`]: what goes into a layer; [`LayerKey`]: its name before it
 //!   is made
+//! - [`TarFile`]: a tar that is there, to be a layer as it is
 //! - [`LayerRecord`]: what is known of it afterwards
 //! - [`LayerCache`]: records by key, kept in a [`DirCache`]
 //! - [`Blob`]: bytes that match a descriptor and can be read again
@@ -21,6 +22,7 @@ mod root_tree;
 mod spool;
 mod survey;
 mod tar;
+mod tar_file;
 pub(crate) mod tar_read;
 mod tar_rules;
 
@@ -38,4 +40,5 @@ pub use record::{LayerContent, LayerKey, LayerKeyPrefix, LayerRecord, LayerSpec}
 pub(crate) use spool::Spool;
 pub(crate) use spool::{SpoolPlace, SpooledBlob};
 pub use survey::{EntryCounts, LayerSurvey, survey};
+pub use tar_file::TarFile;
 pub use tar_rules::LayerProblem;

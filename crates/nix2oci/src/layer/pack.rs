@@ -262,7 +262,7 @@ impl TarOutput for BlockTar<'_> {
 ///
 /// The root comes first, then the directories above the store paths, with the
 /// same mode, owner and time in every layer; then the store paths in the order
-/// of the spec, or what is in the root tree.
+/// of the spec, or what is in the root tree. A tar that is there is copied.
 fn write_tar(
     cx: &Context,
     spec: &LayerSpec,
@@ -271,9 +271,11 @@ fn write_tar(
     out: &mut impl TarOutput,
 ) -> Result<()> {
     let mut tar = TarWriter::new(out, packing);
-    tar.root(Attributes::plain(MODE_ABOVE))?;
     match &spec.content {
+        // It has a root and an end of its own.
+        LayerContent::Tar(file) => return file.write(cx, out),
         LayerContent::StorePaths(paths) => {
+            tar.root(Attributes::plain(MODE_ABOVE))?;
             let mut place = Vec::new();
             for name in spec.store_dir.components() {
                 if !place.is_empty() {
@@ -289,7 +291,10 @@ fn write_tar(
                 write_store_path(cx, content, path, at, &mut tar)?;
             }
         }
-        LayerContent::RootTree(tree) => write_root_tree(cx, content, tree, &mut tar)?,
+        LayerContent::RootTree(tree) => {
+            tar.root(Attributes::plain(MODE_ABOVE))?;
+            write_root_tree(cx, content, tree, &mut tar)?;
+        }
     }
     tar.finish()
 }

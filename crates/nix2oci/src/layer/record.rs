@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, MediaType};
 use crate::plan::{RootFile, RootNode, RootTree};
 use crate::store::{NarHash, StoreDir, StorePath};
 
-use super::{Codec, Packing};
+use super::{Codec, Packing, TarFile};
 
 /// The version of the rules by which a layer's bytes are made from its
 /// content: tar headers, blocks and encoders. A change of any byte is a new
@@ -35,6 +35,8 @@ pub enum LayerContent {
     StorePaths(Vec<(StorePath, Option<NarHash>)>),
     /// Files outside the store.
     RootTree(RootTree),
+    /// A tar that is there.
+    Tar(TarFile),
 }
 
 impl LayerSpec {
@@ -94,6 +96,10 @@ impl LayerSpec {
                         field("value", value);
                     }
                 }
+            }
+            LayerContent::Tar(tar) => {
+                field("content", b"tar");
+                field("diff id", tar.diff_id().digest().as_bytes());
             }
         }
         Some(LayerKey(hasher.finish()))

@@ -12,6 +12,11 @@ use super::decompress::{Codec, Decoder, TrailingBytes};
 use super::tar_read::{Member, MemberKind, Reading, TarError, TarReader};
 use super::tar_rules::{LayerProblem, TarRules};
 
+/// How the name of a file begins that deletes the one of the rest of its name.
+const WHITEOUT: &[u8] = b".wh.";
+/// The name of a file that deletes all that lower layers have in its directory.
+const WHITEOUT_OF_ALL: &[u8] = b".wh..wh..opq";
+
 /// What was found in a layer's blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSurvey {
@@ -27,6 +32,10 @@ pub struct LayerSurvey {
     pub entries: EntryCounts,
     /// The store paths that have entries in it.
     pub store_paths: BTreeSet<StorePath>,
+    /// The first path that takes all store paths of the layers below away: it
+    /// is where the store directory is or above it and no directory, or a
+    /// whiteout of that.
+    pub hides_store: Option<String>,
     /// What is wrong with its bytes, in the order of the tar as far as
     /// possible.
     pub problems: Vec<LayerProblem>,
@@ -69,6 +78,7 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<Lay
         store_prefix: &store_dir.as_str()[1..],
         entries: EntryCounts::default(),
         store_paths: BTreeSet::new(),
+        hides_store: None,
         last_name: Vec::new(),
     };
     let mut broken = None;
@@ -121,6 +131,7 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<Lay
         tar: is_whole.then_some((DiffId::new(diff_id), uncompressed_size)),
         entries: found.entries,
         store_paths: found.store_paths,
+        hides_store: found.hides_store,
         problems,
     })
 }
@@ -221,6 +232,7 @@ struct Found<'a> {
     store_prefix: &'a str,
     entries: EntryCounts,
     store_paths: BTreeSet<StorePath>,
+    hides_store: Option<String>,
     /// The last name in the store directory: most entries share it.
     last_name: Vec<u8>,
 }
@@ -232,7 +244,7 @@ impl Found<'_> {
         match member.kind {
             MemberKind::File => {
                 let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
-                if name.starts_with(b".wh.") {
+                if name.starts_with(WHITEOUT) {
                     entries.whiteouts += 1;
                 } else {
                     entries.files += 1;
@@ -243,6 +255,15 @@ impl Found<'_> {
             MemberKind::Symlink => entries.symlinks += 1,
             MemberKind::HardLink => entries.hard_links += 1,
             MemberKind::Other(_) => {}
+        }
+        // The whiteout of a path is at most so much longer.
+        let longest = self.store_prefix.len() + WHITEOUT_OF_ALL.len() + 1;
+        if member.kind != MemberKind::Directory
+            && path.len() <= longest
+            && self.hides_store.is_none()
+            && is_at_or_above(&covered(path), self.store_prefix.as_bytes())
+        {
+            self.hides_store = Some(String::from_utf8_lossy(path).into_owned());
         }
         if let Some(name) = path
             .strip_prefix(self.store_prefix.as_bytes())
@@ -256,4 +277,24 @@ impl Found<'_> {
                 .extend(parsed.and_then(std::result::Result::ok));
         }
     }
+}
+
+/// Returns the path of the lower layers that an entry which is no directory
+/// takes away: its own, or what it deletes as a whiteout.
+fn covered(path: &[u8]) -> Vec<u8> {
+    let at = path.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+    let (directory, name) = path.split_at(at);
+    match name.strip_prefix(WHITEOUT) {
+        _ if name == WHITEOUT_OF_ALL => directory.strip_suffix(b"/").unwrap_or(directory).to_vec(),
+        Some(name) => [directory, name].concat(),
+        None => path.to_vec(),
+    }
+}
+
+/// Returns whether `path` is `other` or a directory above it; the empty path is
+/// the root.
+fn is_at_or_above(path: &[u8], other: &[u8]) -> bool {
+    other
+        .strip_prefix(path)
+        .is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
 }

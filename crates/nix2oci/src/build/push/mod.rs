@@ -234,7 +234,7 @@ fn push_image(
         media_type: spec.packing.compression.media_type(),
         key: outline.key,
         expected: None,
-        nar_size: outline.nar_size,
+        nar_size: outline.unpacked_size(),
         label: label.clone(),
     });
     let content = checked_content(spec)?;
@@ -283,10 +283,12 @@ fn plan_push(
 /// last one, which needs those before it.
 fn label(spec: &LayerSpec) -> String {
     match &spec.content {
-        LayerContent::StorePaths(paths) => paths.last().map(|(path, _)| path.name().to_owned()),
+        LayerContent::StorePaths(paths) => paths.last().map(|(path, _)| path.name()),
         LayerContent::RootTree(_) => None,
+        LayerContent::Tar(_) => Some("tar"),
     }
-    .unwrap_or_else(|| "root tree".to_owned())
+    .unwrap_or("root tree")
+    .to_owned()
 }
 
 fn push_recipe(

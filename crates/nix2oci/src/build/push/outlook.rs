@@ -231,7 +231,7 @@ impl PushForecast {
         let unpacked: Vec<u64> = moving
             .iter()
             .filter(|(_, layer)| layer.record.is_none())
-            .map(|(outline, _)| outline.nar_size)
+            .map(|(outline, _)| outline.unpacked_size())
             .collect();
         let unpacked_size = sum(&mut unpacked.iter().copied());
         match (moving.is_empty(), unpacked.is_empty()) {
@@ -285,7 +285,7 @@ pub fn forecast(
         media_type: spec.packing.compression.media_type(),
         key: outline.key,
         expected: None,
-        nar_size: outline.nar_size,
+        nar_size: outline.unpacked_size(),
         label: String::new(),
     });
     let cache = Cache::new(cx, options);
