@@ -162,7 +162,10 @@ fn in_store(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>,
 fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
     let relative = at.as_os_str().as_bytes().strip_prefix(b"/");
     let relative = relative.unwrap_or_default();
-    let node = spec.root_tree.nodes().find(|(path, _, _)| *path == relative);
+    let node = spec
+        .root_tree
+        .nodes()
+        .find(|(path, _, _)| *path == relative);
     match node {
         Some((_, RootNode::Symlink { target }, _)) => {
             Ok(Some(PathBuf::from(OsStr::from_bytes(target))))

@@ -19,6 +19,7 @@ mod push;
 mod recipe;
 mod recipe_node;
 mod recipe_parts;
+mod recipe_rule;
 mod report;
 mod spec;
 
@@ -33,5 +34,6 @@ pub use push::{
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipePacking, RecipePath};
 pub use recipe_node::{RecipeNode, RecipeOwner, RecipeStoredFile};
 pub use recipe_parts::RecipeParts;
+pub use recipe_rule::RecipeRule;
 pub use report::{BuildReport, LayerReport};
 pub use spec::{DEFAULT_MAX_LAYERS, ImageSpec};

@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
 use crate::closure::Closure;
 use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::{LayerContent, LayerKey, LayerSpec};
-use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode};
+use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode, Rule};
 use crate::store::StorePath;
 
 use super::ImageSpec;
@@ -99,10 +101,10 @@ impl LayerOutline {
 ///
 /// # Errors
 ///
-/// Those of [`Packing::check`](crate::layer::Packing::check) and
-/// [`LayerPlan::new`], and [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput)
-/// if the root tree or a tar leaves no layer for the store paths or would hide
-/// them.
+/// Those of [`Packing::check`](crate::layer::Packing::check),
+/// [`Rule::check`](crate::plan::Rule::check) and [`LayerPlan::new`], and
+/// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) if the
+/// root tree or a tar leaves no layer for the store paths or would hide them.
 pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
     plan_on(cx, spec, spec.keep_layers.as_ref())
 }
@@ -114,6 +116,9 @@ pub(super) fn plan_on(
     keep: Option<&EarlierImage>,
 ) -> Result<ImagePlan> {
     spec.packing.check()?;
+    for rule in &spec.rules {
+        rule.check()?;
+    }
     check_root_tree(spec)?;
     check_layer_tars(spec)?;
     let closure = sized(cx, spec)?;
@@ -139,6 +144,11 @@ pub(super) fn plan_on(
             let spec_of_layer = LayerSpec {
                 store_dir: closure.store_dir().clone(),
                 content: LayerContent::StorePaths(paths.collect()),
+                rules: Arc::default(),
+            };
+            let spec_of_layer = LayerSpec {
+                rules: rules_of(&spec.rules, &spec_of_layer),
+                ..spec_of_layer
             };
             let nar_sizes: Vec<u64> = layer.paths.iter().map(|id| closure.nar_size(*id)).collect();
             LayerOutline {
@@ -156,7 +166,15 @@ pub(super) fn plan_on(
     if !spec.root_tree.is_empty() || (layers.is_empty() && spec.layer_tars.is_empty()) {
         let spec_of_layer = LayerSpec {
             store_dir: closure.store_dir().clone(),
-            content: LayerContent::RootTree(spec.root_tree.clone()),
+            content: LayerContent::RootTree(
+                spec.root_tree.with_rules(&spec.rules, closure.store_dir()),
+            ),
+            rules: spec
+                .rules
+                .iter()
+                .filter(|rule| rule.matches_path(b"/"))
+                .cloned()
+                .collect(),
         };
         layers.push(LayerOutline {
             key: spec_of_layer.key(&spec.packing),
@@ -172,6 +190,7 @@ pub(super) fn plan_on(
         let spec_of_layer = LayerSpec {
             store_dir: closure.store_dir().clone(),
             content: LayerContent::Tar(tar.clone()),
+            rules: Arc::default(),
         };
         layers.push(LayerOutline {
             key: spec_of_layer.key(&spec.packing),
@@ -234,6 +253,22 @@ fn check_layer_tars(spec: &ImageSpec) -> Result<()> {
     Ok(())
 }
 
+/// Returns the rules that may match in a layer of store paths, or match one of
+/// the directories above them.
+fn rules_of(rules: &[Rule], layer: &LayerSpec) -> Arc<[Rule]> {
+    let LayerContent::StorePaths(paths) = &layer.content else {
+        return Arc::default();
+    };
+    let may_match = |rule: &&Rule| {
+        let mut above = layer.store_dir.as_path().ancestors();
+        above.any(|dir| rule.matches_path(dir.as_os_str().as_bytes()))
+            || paths
+                .iter()
+                .any(|(path, _)| rule.may_match_in(path, &layer.store_dir.join(path)))
+    };
+    rules.iter().filter(may_match).cloned().collect()
+}
+
 /// Refuses a root tree that would hide store paths or change them.
 fn check_root_tree(spec: &ImageSpec) -> Result<()> {
     let store_dir = &spec.closure.store_dir().as_str()[1..];
@@ -281,6 +316,7 @@ mod tests {
             spec: LayerSpec {
                 store_dir: "/nix/store".parse().unwrap(),
                 content: LayerContent::StorePaths(paths.iter().map(path).collect()),
+                rules: Arc::default(),
             },
             key: None,
             nar_size: 0,

@@ -11,6 +11,7 @@ use crate::layer::{LayerContent, LayerRecord};
 use crate::oci::{MediaType, canonical_json};
 
 use super::recipe_node::{RecipeNode, recipe_nodes, spell};
+use super::recipe_rule::{RecipeRule, recipe_rules};
 use super::{ImagePlan, ImageSpec};
 
 /// The newest version of the recipe format. A recipe that needs nothing of it
@@ -81,6 +82,9 @@ pub struct RecipeLayer {
     /// as it was given. Such a layer has nothing else. Since version 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tar: Option<String>,
+    /// Rules that its files follow. Since version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RecipeRule>,
     /// The digest of the blob.
     pub digest: String,
     /// Bytes of the blob.
@@ -133,6 +137,7 @@ impl Recipe {
                 paths,
                 root_tree,
                 tar,
+                rules: recipe_rules(&outline.spec.rules, store_dir),
                 digest: record.digest.to_string(),
                 size: record.size,
                 diff_id: record.diff_id.to_string(),
@@ -249,7 +254,9 @@ impl Recipe {
 /// Returns the oldest version that has what these layers need.
 fn version(layers: &[RecipeLayer]) -> u64 {
     let is_new = |layer: &RecipeLayer| {
-        layer.tar.is_some() || layer.root_tree.iter().any(RecipeNode::is_of_version_2)
+        layer.tar.is_some()
+            || !layer.rules.is_empty()
+            || layer.root_tree.iter().any(RecipeNode::is_of_version_2)
     };
     if layers.iter().any(is_new) { 2 } else { 1 }
 }

@@ -14,6 +14,7 @@ use crate::store::{NarHash, StoreDir, StorePathPrefix};
 use super::Recipe;
 use super::recipe::RecipeLayer;
 use super::recipe_node::{root_tree, unspell};
+use super::recipe_rule::parse_rules;
 
 /// A recipe in the library's own types.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ impl Recipe {
             let spec = LayerSpec {
                 store_dir: store_dir.clone(),
                 content: content(layer, &store_dir, &record, refuse)?,
+                rules: parse_rules(&layer.rules, &store_dir)
+                    .map_err(|problem| refuse("rules", &problem))?,
             };
             layers.push((spec, record));
         }

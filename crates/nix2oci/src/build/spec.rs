@@ -8,7 +8,7 @@ use crate::content::ContentSource;
 use crate::image::ImageConfig;
 use crate::layer::{Packing, TarFile};
 use crate::oci::Reference;
-use crate::plan::{Cost, EarlierImage, ExplicitLayer, LayerStrategy, RootTree};
+use crate::plan::{Cost, EarlierImage, ExplicitLayer, LayerStrategy, RootTree, Rule};
 use crate::store::StorePath;
 
 /// Layers that an image has at most, if nothing else is said: room for users
@@ -39,6 +39,11 @@ pub struct ImageSpec {
     pub packing: Packing,
     /// Files outside the store; a layer above the store paths if there are any.
     pub root_tree: RootTree,
+    /// Modes, owners and extended attributes by path, for files of the root
+    /// tree and of the store paths; the later ones win.
+    ///
+    /// A layer that none of them can match in stays as it is without them.
+    pub rules: Vec<Rule>,
     /// Tars that become layers as they are, above all others and in this order.
     pub layer_tars: Vec<TarFile>,
     /// What the image's config says.
@@ -70,6 +75,7 @@ impl ImageSpec {
             max_layers: DEFAULT_MAX_LAYERS,
             packing: Packing::default(),
             root_tree: RootTree::default(),
+            rules: Vec::new(),
             layer_tars: Vec::new(),
             config,
             names: Vec::new(),

@@ -19,6 +19,7 @@ mod pack;
 mod packing;
 mod record;
 mod root_tree;
+mod rules;
 mod spool;
 mod survey;
 mod tar;

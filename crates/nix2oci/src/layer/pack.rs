@@ -5,9 +5,12 @@ use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::Result;
 use crate::parallel::pipeline::{self, Blocks, Buffer, Task};
+use crate::plan::FileKind;
+use crate::store::StorePath;
 
 use super::compress::{Encoder, encoder};
 use super::root_tree::write_root_tree;
+use super::rules::LayerRules;
 use super::spool::{Spool, SpoolPlace, SpooledBlob};
 use super::tar::{Attributes, TarOutput, TarWriter};
 use super::{LayerContent, LayerRecord, LayerSpec, Packing};
@@ -271,28 +274,33 @@ fn write_tar(
     out: &mut impl TarOutput,
 ) -> Result<()> {
     let mut tar = TarWriter::new(out, packing);
+    let rules = LayerRules::new(&spec.rules, &spec.store_dir);
+    let directory_above = |place: &[u8]| rules.of_path(place, FileKind::Directory);
+    let root = directory_above(b"");
+    let root = root.attributes(Attributes::plain(MODE_ABOVE));
     match &spec.content {
         // It has a root and an end of its own.
         LayerContent::Tar(file) => return file.write(cx, out),
         LayerContent::StorePaths(paths) => {
-            tar.root(Attributes::plain(MODE_ABOVE))?;
+            tar.root(root)?;
             let mut place = Vec::new();
             for name in spec.store_dir.components() {
                 if !place.is_empty() {
                     place.push(b'/');
                 }
                 place.extend_from_slice(name.as_bytes());
-                tar.directory(&place, Attributes::plain(MODE_ABOVE))?;
+                let own = directory_above(&place);
+                tar.directory(&place, own.attributes(Attributes::plain(MODE_ABOVE)))?;
             }
             place.push(b'/');
             for (path, _) in paths {
                 let mut at = place.clone();
                 at.extend_from_slice(path.as_str().as_bytes());
-                write_store_path(cx, content, path, at, &mut tar)?;
+                write_store_path(cx, content, path, at, &rules, &mut tar)?;
             }
         }
         LayerContent::RootTree(tree) => {
-            tar.root(Attributes::plain(MODE_ABOVE))?;
+            tar.root(root)?;
             write_root_tree(cx, content, tree, &mut tar)?;
         }
     }
@@ -303,10 +311,12 @@ fn write_tar(
 fn write_store_path<O: TarOutput>(
     cx: &Context,
     content: &dyn ContentSource,
-    path: &crate::store::StorePath,
+    path: &StorePath,
     mut place: Vec<u8>,
+    rules: &LayerRules<'_>,
     tar: &mut TarWriter<'_, O>,
 ) -> Result<()> {
+    let rules = rules.of_store_path(path);
     let base = place.len();
     content.visit(cx, path, &mut |entry| {
         place.truncate(base);
@@ -315,14 +325,24 @@ fn write_store_path<O: TarOutput>(
             place.extend_from_slice(entry.path());
         }
         match entry {
-            Entry::Directory { .. } => tar.directory(&place, Attributes::store_directory()),
-            Entry::Symlink { target, .. } => tar.symlink(&place, target, Attributes::symlink()),
+            Entry::Directory { .. } => {
+                let own = rules.of(&place, FileKind::Directory);
+                tar.directory(&place, own.attributes(Attributes::store_directory()))
+            }
+            Entry::Symlink { target, .. } => {
+                let own = rules.of(&place, FileKind::Symlink);
+                tar.symlink(&place, target, own.attributes(Attributes::symlink()))
+            }
             Entry::File {
                 executable,
                 size,
                 contents,
                 ..
-            } => tar.file(&place, Attributes::store_file(executable), size, contents),
+            } => {
+                let own = rules.of(&place, FileKind::File);
+                let attributes = own.attributes(Attributes::store_file(executable));
+                tar.file(&place, attributes, size, contents)
+            }
         }
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use super::*;
 use crate::context::CancelFlag;
@@ -67,6 +68,7 @@ impl Files {
             .map(|at| LayerSpec {
                 store_dir: StoreDir::default(),
                 content: LayerContent::StorePaths(vec![(Self::path(at), None)]),
+                rules: Arc::default(),
             })
             .collect()
     }
@@ -228,6 +230,7 @@ fn layer_keys_stay_and_tell_everything_apart() {
                 .unwrap(),
             hash.map(|h| h.parse().unwrap()),
         )]),
+        rules: Arc::default(),
     };
     let plain = Packing::default();
     let key = spec("a", Some(hash)).key(&plain).unwrap();
@@ -252,6 +255,7 @@ fn layer_keys_stay_and_tell_everything_apart() {
         LayerSpec {
             store_dir: StoreDir::default(),
             content: LayerContent::RootTree(root_tree),
+            rules: Arc::default(),
         }
         .key(&plain),
         spec("a", Some(hash)).key(&packing(Compression::None)),

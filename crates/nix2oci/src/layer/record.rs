@@ -1,13 +1,15 @@
 //! A layer before and after it is made.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 
 use crate::digest::{DiffId, Digest, Hasher, ParseDigestError};
-use crate::oci::{Descriptor, MediaType};
-use crate::plan::{RootFile, RootNode, RootTree};
+use crate::oci::{Descriptor, MediaType, Owner};
+use crate::plan::{PatternKind, RootFile, RootNode, RootTree, Rule};
 use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::{Codec, Packing, TarFile};
@@ -24,6 +26,10 @@ pub struct LayerSpec {
     pub store_dir: StoreDir,
     /// What is in it.
     pub content: LayerContent,
+    /// Modes, owners and extended attributes of the store paths' files and of
+    /// the directories above them: those rules that may match any. A root tree
+    /// has followed its rules already, but for those of the root itself.
+    pub rules: Arc<[Rule]>,
 }
 
 /// What is in a layer.
@@ -87,14 +93,7 @@ impl LayerSpec {
                             field("nar hash", nar_hash.as_ref()?.as_bytes());
                         }
                     }
-                    if let Some(owner) = metadata.owner {
-                        field("uid", &owner.uid.to_le_bytes());
-                        field("gid", &owner.gid.to_le_bytes());
-                    }
-                    for (name, value) in &metadata.xattrs {
-                        field("xattr", name.as_bytes());
-                        field("value", value);
-                    }
+                    attributes(&mut field, metadata.owner, &metadata.xattrs);
                 }
             }
             LayerContent::Tar(tar) => {
@@ -102,7 +101,40 @@ impl LayerSpec {
                 field("diff id", tar.diff_id().digest().as_bytes());
             }
         }
+        for rule in self.rules.iter() {
+            let kind = match rule.pattern.kind() {
+                PatternKind::Glob => "glob",
+                PatternKind::Regex => "regex",
+                PatternKind::Source => "source",
+            };
+            field(kind, rule.pattern.text().as_bytes());
+            if let Some(within) = &rule.within {
+                field("within", within.as_str().as_bytes());
+            }
+            if let Some(mode) = rule.file_mode {
+                field("file mode", &mode.to_le_bytes());
+            }
+            if let Some(mode) = rule.directory_mode {
+                field("directory mode", &mode.to_le_bytes());
+            }
+            attributes(&mut field, rule.owner, &rule.xattrs);
+        }
         Some(LayerKey(hasher.finish()))
+    }
+}
+
+fn attributes(
+    field: &mut dyn FnMut(&str, &[u8]),
+    owner: Option<Owner>,
+    xattrs: &BTreeMap<String, Vec<u8>>,
+) {
+    if let Some(owner) = owner {
+        field("uid", &owner.uid.to_le_bytes());
+        field("gid", &owner.gid.to_le_bytes());
+    }
+    for (name, value) in xattrs {
+        field("xattr", name.as_bytes());
+        field("value", value);
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::content::{ContentSource, Entry};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Metadata, RootFile, RootNode, RootTree};
+use crate::plan::{RootFile, RootNode, RootTree};
 use crate::store::StorePath;
 
+use super::rules::own_attributes;
 use super::tar::{Attributes, TarOutput, TarWriter};
 
 /// Where the copies of one file go.
@@ -26,7 +27,7 @@ pub(super) fn write_root_tree<O: TarOutput>(
 ) -> Result<()> {
     let mut copied: BTreeMap<&StorePath, Copies<'_>> = BTreeMap::new();
     for (place, node, metadata) in tree.nodes() {
-        let attributes = attributes(node, metadata);
+        let attributes = own_attributes(metadata, Attributes::plain(node.default_mode()));
         match node {
             RootNode::Directory => tar.directory(place, attributes)?,
             RootNode::Symlink { target } => tar.symlink(place, target, attributes)?,
@@ -94,14 +95,6 @@ fn write_copies<O: TarOutput>(
         return Err(Error::invalid(path.as_str(), problem));
     }
     Ok(())
-}
-
-fn attributes<'a>(node: &RootNode, metadata: &'a Metadata) -> Attributes<'a> {
-    Attributes {
-        mode: metadata.mode.unwrap_or(node.default_mode()),
-        owner: metadata.owner,
-        xattrs: &metadata.xattrs,
-    }
 }
 
 fn shown(path: &StorePath, inside: &[u8]) -> String {

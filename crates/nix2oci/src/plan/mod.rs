@@ -6,6 +6,7 @@
 //! - [`EarlierImage`]: the layers of an image that exists, to be kept
 //! - [`Simulation`]: what a strategy would have moved over a history of releases
 //! - [`RootTree`]: files outside the store, as data; they are the top layer
+//! - [`Rule`]: modes, owners and extended attributes by path
 //!
 //! What the strategies cost, for n paths with m references in l layers. The
 //! last columns are the time of [`LayerPlan::new`] in a release build on one
@@ -25,6 +26,7 @@ mod largest;
 mod layer_plan;
 mod popularity;
 mod root_tree;
+mod rule;
 mod simulate;
 mod single;
 mod strategies;
@@ -38,6 +40,8 @@ pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 pub use popularity::Popularity;
 pub use root_tree::{Metadata, RootFile, RootNode, RootTree};
+pub(crate) use rule::FileKind;
+pub use rule::{Pattern, PatternKind, Rule};
 pub use simulate::{HistoryCost, ReleaseCost, Simulation};
 pub use single::Single;
 pub use strategies::{DEFAULT_STRATEGY, STRATEGIES, StrategyEntry, strategy};

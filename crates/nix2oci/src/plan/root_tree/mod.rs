@@ -7,9 +7,12 @@
 mod contents;
 mod node;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::{StoreDir, StorePath};
+
+use super::rule::{FileKind, Rule};
 
 pub use node::{Metadata, RootFile, RootNode};
 
@@ -28,6 +31,8 @@ struct Placed {
     node: RootNode,
     metadata: Metadata,
     origin: String,
+    /// The places in the store that it was copied from: a file has one.
+    sources: BTreeSet<(StorePath, Vec<u8>)>,
 }
 
 impl RootTree {
@@ -74,32 +79,40 @@ impl RootTree {
         metadata: Metadata,
         origin: &str,
     ) -> Result<()> {
-        self.insert_compared(path, node, metadata, origin, &mut |_, _| Ok(false))
-    }
-
-    /// The same; `is_same` compares the bytes of two files of the same size
-    /// that come from two places, of which one is in the store.
-    fn insert_compared(
-        &mut self,
-        path: &[u8],
-        node: RootNode,
-        metadata: Metadata,
-        origin: &str,
-        is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
-    ) -> Result<()> {
-        check_path(path)
-            .and_then(|()| node.check(&metadata))
-            .map_err(|problem| Error::invalid(format!("{} from {origin}", shown(path)), problem))?;
-        let placed = |node, metadata| Placed {
+        let added = Placed {
             node,
             metadata,
             origin: origin.to_owned(),
+            sources: BTreeSet::new(),
         };
+        self.add(path, added, &mut |_, _| Ok(false))
+    }
+
+    /// Adds a node and the directories above it; `is_same` compares the bytes of
+    /// two files of the same size that come from two places, of which one is in
+    /// the store.
+    fn add(
+        &mut self,
+        path: &[u8],
+        added: Placed,
+        is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
+    ) -> Result<()> {
+        check_path(path)
+            .and_then(|()| added.node.check(&added.metadata))
+            .map_err(|problem| {
+                let what = format!("{} from {}", shown(path), added.origin);
+                Error::invalid(what, problem)
+            })?;
         for (at, _) in path.iter().enumerate().filter(|(_, b)| **b == b'/') {
-            let implied = placed(RootNode::Directory, Metadata::default());
+            let implied = Placed {
+                node: RootNode::Directory,
+                metadata: Metadata::default(),
+                origin: added.origin.clone(),
+                sources: BTreeSet::new(),
+            };
             self.place(&path[..at], implied, is_same)?;
         }
-        self.place(path, placed(node, metadata), is_same)
+        self.place(path, added, is_same)
     }
 
     fn place(
@@ -115,6 +128,7 @@ impl RootTree {
         let agrees = match (&old.node, &new.node) {
             (RootNode::Directory, RootNode::Directory) => {
                 old.metadata.complete(new.metadata);
+                old.sources.extend(new.sources);
                 return Ok(());
             }
             _ if !has_same_metadata(old, &new) => false,
@@ -138,9 +152,35 @@ impl RootTree {
         if let (RootNode::File(a), RootNode::File(b)) = (&old.node, &new.node)
             && b.compare_source(a).is_lt()
         {
-            *old = new;
+            old.node = new.node;
         }
+        old.sources.extend(new.sources);
         Ok(())
+    }
+
+    /// Returns the tree with what rules say of its files; of several that match
+    /// the later wins.
+    pub fn with_rules(&self, rules: &[Rule], store_dir: &StoreDir) -> Self {
+        let mut tree = self.clone();
+        for (path, placed) in &mut tree.nodes {
+            let at = [b"/", path.as_slice()].concat();
+            let kind = match placed.node {
+                RootNode::Directory => FileKind::Directory,
+                RootNode::Symlink { .. } => FileKind::Symlink,
+                RootNode::File(_) => FileKind::File,
+            };
+            for rule in rules {
+                let mut sources = placed.sources.iter();
+                let is_copy = sources.any(|(from, inside)| {
+                    let full = full_path(store_dir, from, inside);
+                    rule.matches_copy(&at, from, &full)
+                });
+                if is_copy || rule.matches_path(&at) {
+                    rule.apply(kind, &mut placed.metadata);
+                }
+            }
+        }
+        tree
     }
 
     /// Returns all nodes, a directory before what is in it, names in the order
@@ -171,6 +211,16 @@ fn shown(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
 
+/// Returns where in the store something is.
+fn full_path(store_dir: &StoreDir, path: &StorePath, inside: &[u8]) -> Vec<u8> {
+    let mut full = store_dir.join(path).into_bytes();
+    if !inside.is_empty() {
+        full.push(b'/');
+        full.extend_from_slice(inside);
+    }
+    full
+}
+
 fn check_path(path: &[u8]) -> Result<(), String> {
     if path
         .split(|b| *b == b'/')
@@ -188,6 +238,7 @@ fn check_path(path: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::oci::Owner;
+    use crate::plan::{Pattern, PatternKind};
 
     const DIRECTORY: RootNode = RootNode::Directory;
 
@@ -335,9 +386,13 @@ mod tests {
         for (first, second) in [("a", "b"), ("b", "a")] {
             let mut tree = RootTree::default();
             let mut insert = |node, is_same: bool| {
-                let metadata = Metadata::default();
-                tree.insert_compared(b"x", node, metadata, "it", &mut |_, _| Ok(is_same))
-                    .is_ok()
+                let added = Placed {
+                    node,
+                    metadata: Metadata::default(),
+                    origin: "it".to_owned(),
+                    sources: BTreeSet::new(),
+                };
+                tree.add(b"x", added, &mut |_, _| Ok(is_same)).is_ok()
             };
             assert!(insert(stored(first, 3), false));
             assert!(!insert(stored(second, 3), false));
@@ -347,6 +402,35 @@ mod tests {
             let (_, node, _) = tree.nodes().next().expect("there is one");
             assert_eq!(*node, stored("a", 3));
         }
+    }
+
+    #[test]
+    fn later_rules_win_field_by_field() {
+        let rule = |glob: &str, file_mode, uid: Option<u32>| {
+            let mut rule = Rule::new(Pattern::new(PatternKind::Glob, glob).unwrap());
+            rule.file_mode = file_mode;
+            rule.owner = uid.map(|uid| Owner { uid, gid: uid });
+            rule
+        };
+        let mut tree = RootTree::default();
+        for path in [&b"bin/su"[..], b"bin/sh"] {
+            tree.insert(path, inline("x", true), Metadata::mode(0o700), "it")
+                .unwrap();
+        }
+        let rules = [
+            rule("/bin/*", Some(0o500), Some(1)),
+            rule("/bin/su", Some(0o4755), None),
+            rule("/bin", Some(0o111), Some(2)),
+        ];
+        let tree = tree.with_rules(&rules, &StoreDir::default());
+        let found: Vec<_> = tree.nodes().map(|(.., m)| (m.mode, m.owner)).collect();
+        let owner = |uid| Some(Owner { uid, gid: uid });
+        let expected = [
+            (None, owner(2)),
+            (Some(0o500), owner(1)),
+            (Some(0o4755), owner(1)),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

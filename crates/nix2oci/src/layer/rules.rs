@@ -1,0 +1,91 @@
+//! What the rules of a layer say of its files.
+
+use crate::plan::{FileKind, Metadata, Rule};
+use crate::store::{StoreDir, StorePath};
+
+use super::tar::Attributes;
+
+/// The rules of a layer of store paths.
+pub(super) struct LayerRules<'a> {
+    rules: &'a [Rule],
+    store_dir: &'a StoreDir,
+}
+
+/// The rules that may match in one store path.
+pub(super) struct PathRules<'a> {
+    path: &'a StorePath,
+    rules: Vec<&'a Rule>,
+}
+
+/// What rules say of one file, if any of them matches.
+pub(super) struct OwnMetadata(Option<Metadata>);
+
+impl<'a> LayerRules<'a> {
+    pub(super) fn new(rules: &'a [Rule], store_dir: &'a StoreDir) -> Self {
+        Self { rules, store_dir }
+    }
+
+    /// Returns what they say of a file that comes from no store path; `place`
+    /// is relative to the root.
+    pub(super) fn of_path(&self, place: &[u8], kind: FileKind) -> OwnMetadata {
+        matching(self.rules.iter(), place, kind, Rule::matches_path)
+    }
+
+    /// Picks those that may match in a store path: most match in none.
+    pub(super) fn of_store_path(&self, path: &'a StorePath) -> PathRules<'a> {
+        let mut rules: Vec<_> = self.rules.iter().collect();
+        if !rules.is_empty() {
+            let full = self.store_dir.join(path);
+            rules.retain(|rule| rule.may_match_in(path, &full));
+        }
+        PathRules { path, rules }
+    }
+}
+
+impl PathRules<'_> {
+    /// Returns what they say of a file of the store path; `place` is relative
+    /// to the root.
+    pub(super) fn of(&self, place: &[u8], kind: FileKind) -> OwnMetadata {
+        let matches = |rule: &Rule, at: &[u8]| rule.matches_copy(at, self.path, at);
+        matching(self.rules.iter().copied(), place, kind, matches)
+    }
+}
+
+fn matching<'r>(
+    rules: impl ExactSizeIterator<Item = &'r Rule>,
+    place: &[u8],
+    kind: FileKind,
+    matches: impl Fn(&Rule, &[u8]) -> bool,
+) -> OwnMetadata {
+    if rules.len() == 0 {
+        return OwnMetadata(None);
+    }
+    let at = [b"/", place].concat();
+    let mut found = None;
+    for rule in rules.filter(|rule| matches(rule, &at)) {
+        rule.apply(kind, found.get_or_insert_default());
+    }
+    OwnMetadata(found)
+}
+
+impl OwnMetadata {
+    /// Returns the attributes of a file that has these by default.
+    pub(super) fn attributes<'a>(&'a self, default: Attributes<'a>) -> Attributes<'a> {
+        match &self.0 {
+            Some(metadata) => own_attributes(metadata, default),
+            None => default,
+        }
+    }
+}
+
+/// Returns the attributes of a file that has these by default.
+pub(super) fn own_attributes<'a>(
+    metadata: &'a Metadata,
+    default: Attributes<'a>,
+) -> Attributes<'a> {
+    Attributes {
+        mode: metadata.mode.unwrap_or(default.mode),
+        owner: metadata.owner.or(default.owner),
+        xattrs: &metadata.xattrs,
+    }
+}

@@ -1,0 +1,423 @@
+//! Modes, owners and extended attributes by rules over paths.
+
+use std::collections::BTreeMap;
+
+use globset::GlobBuilder;
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::error::{Error, Result};
+use crate::oci::Owner;
+use crate::store::StorePath;
+
+use super::Metadata;
+
+/// The attribute that only a regular file can have.
+const CAPABILITY: &str = "security.capability";
+
+/// What files get whose paths match a pattern.
+///
+/// Of several rules that match a path each says what it says; where two say
+/// the same thing, the later one wins. They win over what a file of the
+/// [root tree](super::RootTree) is given by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Which paths.
+    pub pattern: Pattern,
+    /// Only what comes from this store path, if there is one.
+    pub within: Option<StorePath>,
+    /// The permission bits of regular files.
+    pub file_mode: Option<u32>,
+    /// The permission bits of directories.
+    pub directory_mode: Option<u32>,
+    /// The owner of everything that matches, symbolic links too.
+    pub owner: Option<Owner>,
+    /// Extended attributes of regular files and directories, and
+    /// `security.capability` of regular files only.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// What kind of file a rule is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Directory,
+    Symlink,
+    File,
+}
+
+impl Rule {
+    /// Makes a rule that says nothing yet.
+    pub fn new(pattern: Pattern) -> Self {
+        Self {
+            pattern,
+            within: None,
+            file_mode: None,
+            directory_mode: None,
+            owner: None,
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    /// Checks that files can have what it says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a mode
+    /// of more than permission bits or an extended attribute that no file can
+    /// have.
+    pub fn check(&self) -> Result<()> {
+        for mode in [self.file_mode, self.directory_mode] {
+            let metadata = Metadata {
+                mode,
+                owner: self.owner,
+                xattrs: self.xattrs.clone(),
+            };
+            metadata
+                .check()
+                .map_err(|problem| Error::invalid(format!("the rule {}", self.pattern), problem))?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether it matches a file at an absolute path that does not come
+    /// from a store path, or for which that does not matter.
+    pub(crate) fn matches_path(&self, path: &[u8]) -> bool {
+        self.within.is_none()
+            && self.pattern.kind != PatternKind::Source
+            && self.pattern.regex.is_match(path)
+    }
+
+    /// Returns whether it matches a file that is at an absolute path in the
+    /// image and comes from a place in the store, which is `from` with this
+    /// full path.
+    pub(crate) fn matches_copy(&self, path: &[u8], from: &StorePath, full: &[u8]) -> bool {
+        let is_from = self.within.as_ref().is_none_or(|within| within == from);
+        let subject = match self.pattern.kind {
+            PatternKind::Source => full,
+            PatternKind::Glob | PatternKind::Regex => path,
+        };
+        is_from && self.pattern.regex.is_match(subject)
+    }
+
+    /// Returns whether it may match anything in a store path, whose full path
+    /// this is: `false` only if it cannot.
+    pub(crate) fn may_match_in(&self, path: &StorePath, full: &str) -> bool {
+        if self.within.as_ref().is_some_and(|within| within != path) {
+            return false;
+        }
+        let (full, prefix) = (full.as_bytes(), self.pattern.prefix.as_slice());
+        full.starts_with(prefix)
+            || prefix
+                .strip_prefix(full)
+                .is_some_and(|rest| rest.starts_with(b"/"))
+    }
+
+    /// Adds what it says to what earlier rules said.
+    pub(crate) fn apply(&self, kind: FileKind, to: &mut Metadata) {
+        to.owner = self.owner.or(to.owner);
+        match kind {
+            FileKind::Directory => to.mode = self.directory_mode.or(to.mode),
+            FileKind::File => to.mode = self.file_mode.or(to.mode),
+            FileKind::Symlink => return,
+        }
+        for (name, value) in &self.xattrs {
+            if name != CAPABILITY || kind == FileKind::File {
+                to.xattrs.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// What the path of a file is compared with.
+///
+/// Two are equal if they are written alike.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    kind: PatternKind,
+    text: String,
+    regex: Regex,
+    /// What everything that matches begins with.
+    prefix: Vec<u8>,
+}
+
+/// How a [`Pattern`] is written, and which path it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PatternKind {
+    /// A glob over the whole absolute path in the image: `*` and `?` do not
+    /// match `/`, `**` does; `[a-z]` and `{a,b}`.
+    Glob,
+    /// A regular expression that matches somewhere in the absolute path in the
+    /// image; `^` and `$` are its ends.
+    Regex,
+    /// A regular expression over the full path in the store that a file comes
+    /// from, as nix2container's `perms` have it.
+    Source,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// Regular expressions are those of the `regex` crate without Unicode: as
+    /// Go's, with which they share their syntax, they have no backreferences
+    /// and take time linear in the path.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for one that
+    /// is not well-formed or too large, and for a glob that no absolute path
+    /// matches.
+    pub fn new(kind: PatternKind, text: &str) -> Result<Self> {
+        let refuse = |problem: String| Error::invalid(format!("the pattern {text:?}"), problem);
+        let (expression, prefix) = match kind {
+            PatternKind::Glob => {
+                if !text.starts_with(['/', '*', '{', '[']) {
+                    return Err(refuse(
+                        "expected a glob over absolute paths: it begins with / or **/".to_owned(),
+                    ));
+                }
+                let glob = GlobBuilder::new(text)
+                    .literal_separator(true)
+                    .backslash_escape(true)
+                    .build()
+                    .map_err(|e| refuse(e.kind().to_string()))?;
+                (glob.regex().to_owned(), glob_prefix(text))
+            }
+            PatternKind::Regex | PatternKind::Source => (text.to_owned(), regex_prefix(text)),
+        };
+        let regex = RegexBuilder::new(&expression)
+            .unicode(false)
+            .build()
+            .map_err(|e| refuse(last_line(&e.to_string())))?;
+        Ok(Self {
+            kind,
+            text: text.to_owned(),
+            regex,
+            prefix,
+        })
+    }
+
+    /// Returns how it is written.
+    pub fn kind(&self) -> PatternKind {
+        self.kind
+    }
+
+    /// Returns what was read.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.text) == (other.kind, &other.text)
+    }
+}
+
+impl Eq for Pattern {}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Returns the beginning of a glob that only matches itself.
+fn glob_prefix(text: &str) -> Vec<u8> {
+    let end = text
+        .find(['*', '?', '[', ']', '{', '}', '\\'])
+        .unwrap_or(text.len());
+    text.as_bytes()[..end].to_vec()
+}
+
+/// Returns the beginning of a regular expression that only matches itself:
+/// letters and a few signs after a `^`. None if there may be alternatives or
+/// flags.
+fn regex_prefix(text: &str) -> Vec<u8> {
+    let Some(anchored) = text.strip_prefix('^').filter(|_| !text.contains('|')) else {
+        return Vec::new();
+    };
+    let mut prefix = Vec::new();
+    let mut rest = anchored.as_bytes();
+    loop {
+        let (byte, after) = match rest {
+            [b'\\', byte @ (b'.' | b'+' | b'-'), after @ ..] => (*byte, after),
+            [byte, after @ ..] if byte.is_ascii_alphanumeric() || b"/-_=".contains(byte) => {
+                (*byte, after)
+            }
+            _ => return prefix,
+        };
+        // What follows says how often it comes, perhaps not at all.
+        if matches!(after, [b'*' | b'?' | b'+' | b'{', ..]) {
+            return prefix;
+        }
+        prefix.push(byte);
+        rest = after;
+    }
+}
+
+/// Returns what an error of several lines comes to.
+fn last_line(message: &str) -> String {
+    let line = message.lines().last().unwrap_or(message);
+    line.trim().trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(kind: PatternKind, text: &str) -> Pattern {
+        Pattern::new(kind, text).unwrap()
+    }
+
+    fn path(name: &str) -> StorePath {
+        format!("{}-{name}", "0".repeat(32)).parse().unwrap()
+    }
+
+    fn full(name: &str) -> String {
+        format!("/nix/store/{}", path(name))
+    }
+
+    #[test]
+    fn globs_match_whole_paths_and_stars_stay_in_a_directory() {
+        let matches = |glob: &str, path: &str| {
+            Rule::new(pattern(PatternKind::Glob, glob)).matches_path(path.as_bytes())
+        };
+        for (glob, path) in [
+            ("/", "/"),
+            ("/etc/*", "/etc/passwd"),
+            ("/etc/**", "/etc/ssl/certs"),
+            ("**/bin/*", "/usr/bin/env"),
+            ("/{bin,sbin}/su", "/sbin/su"),
+            ("/tmp/[a-c]?", "/tmp/bx"),
+            ("/a\\*", "/a*"),
+        ] {
+            assert!(matches(glob, path), "{glob} {path}");
+        }
+        for (glob, path) in [
+            ("/etc", "/etc/passwd"),
+            ("/etc/*", "/etc/ssl/certs"),
+            ("/etc/**", "/etc"),
+            ("/etc/**", "/etcetera"),
+            ("/bin/?", "/bin/"),
+            ("/a\\*", "/ab"),
+        ] {
+            assert!(!matches(glob, path), "{glob} {path}");
+        }
+    }
+
+    #[test]
+    fn expressions_match_anywhere_and_bytes() {
+        let matches = |regex: &str, path: &[u8]| {
+            Rule::new(pattern(PatternKind::Regex, regex)).matches_path(path)
+        };
+        assert!(matches("bin/su", b"/usr/bin/sudo"));
+        assert!(!matches("^/bin/su$", b"/bin/sudo"));
+        assert!(matches(r"^/a.c$", b"/a\xffc"));
+    }
+
+    #[test]
+    fn a_source_is_another_path_and_may_be_one_store_path_only() {
+        let source = Rule::new(pattern(PatternKind::Source, "^/nix/store/[^/]*/bin/"));
+        let (one, at) = (path("one"), format!("{}/bin/x", full("one")));
+        assert!(source.matches_copy(b"/x", &one, at.as_bytes()));
+        assert!(!source.matches_path(at.as_bytes()));
+        let mut within = Rule::new(pattern(PatternKind::Glob, "/x"));
+        within.within = Some(path("two"));
+        assert!(!within.matches_copy(b"/x", &one, at.as_bytes()));
+        assert!(!within.matches_path(b"/x"));
+        within.within = Some(path("one"));
+        assert!(within.matches_copy(b"/x", &one, at.as_bytes()));
+    }
+
+    #[test]
+    fn a_rule_for_one_store_path_is_known_to_match_no_other() {
+        let may = |kind, text: &str, name: &str| {
+            Rule::new(pattern(kind, text)).may_match_in(&path(name), &full(name))
+        };
+        let inside = format!("{}/bin/*", full("a"));
+        assert!(may(PatternKind::Glob, &inside, "a"));
+        assert!(!may(PatternKind::Glob, &inside, "ab"));
+        assert!(may(PatternKind::Glob, &format!("{}*", full("a")), "ab"));
+        assert!(may(PatternKind::Glob, "**/bin/su", "a"));
+        assert!(!may(PatternKind::Glob, "/etc/**", "a"));
+        let anchored = format!("^{}/bin/.*", full("a"));
+        assert!(may(PatternKind::Regex, &anchored, "a"));
+        assert!(!may(PatternKind::Regex, &anchored, "b"));
+        let mut within = Rule::new(pattern(PatternKind::Regex, ".*"));
+        within.within = Some(path("a"));
+        assert!(within.may_match_in(&path("a"), &full("a")));
+        assert!(!within.may_match_in(&path("b"), &full("b")));
+    }
+
+    #[test]
+    fn the_prefix_of_an_expression_is_what_must_be_there() {
+        for (text, prefix) in [
+            ("^/a/b", "/a/b"),
+            (r"^/a\.b-c$", "/a.b-c"),
+            ("^/ab*", "/a"),
+            ("^/ab?c", "/a"),
+            ("^/ab+", "/a"),
+            ("^/ab{0,2}", "/a"),
+            ("^/a(b|c)", ""),
+            ("^/a|/b", ""),
+            ("/a", ""),
+            ("(?i)^/a", ""),
+            (r"^/a\d", "/a"),
+            ("^/a.c", "/a"),
+        ] {
+            assert_eq!(regex_prefix(text), prefix.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_say_what_each_kind_can_have() {
+        let mut rule = Rule::new(pattern(PatternKind::Glob, "/**"));
+        rule.file_mode = Some(0o4755);
+        rule.directory_mode = Some(0o1777);
+        rule.owner = Some(Owner { uid: 1, gid: 2 });
+        rule.xattrs = [("user.x", b"1"), (CAPABILITY, b"2")]
+            .map(|(name, value)| (name.to_owned(), value.to_vec()))
+            .into();
+        rule.check().unwrap();
+        let applied = |kind| {
+            let mut metadata = Metadata::mode(0o600);
+            rule.apply(kind, &mut metadata);
+            let names: Vec<_> = metadata.xattrs.into_keys().collect();
+            assert_eq!(metadata.owner, rule.owner);
+            (metadata.mode, names.join(" "))
+        };
+        let both = format!("{CAPABILITY} user.x");
+        assert_eq!(applied(FileKind::File), (Some(0o4755), both));
+        let one = "user.x".to_owned();
+        assert_eq!(applied(FileKind::Directory), (Some(0o1777), one));
+        assert_eq!(applied(FileKind::Symlink), (Some(0o600), String::new()));
+        rule.directory_mode = Some(0o10000);
+        let message = rule.check().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the rule /**: mode 10000 is more than permission bits"
+        );
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_refused() {
+        for (kind, text, problem) in [
+            (PatternKind::Glob, "etc/*", "expected a glob over absolute"),
+            (PatternKind::Glob, "/a[", "unclosed character class"),
+            (PatternKind::Regex, "(", "unclosed group"),
+            (
+                PatternKind::Regex,
+                r"(a)\1",
+                "backreferences are not supported",
+            ),
+            (PatternKind::Source, "a{1000}{1000}", "exceeds size limit"),
+        ] {
+            let message = Pattern::new(kind, text).unwrap_err().to_string();
+            let about = format!("the pattern {text:?}: ");
+            assert!(
+                message.starts_with(&about) && message.contains(problem),
+                "{message}"
+            );
+        }
+    }
+}
