@@ -1,6 +1,7 @@
 //! The laws that every sink keeps, and what each one has of its own.
 
 mod archive;
+mod index;
 mod oci_layout;
 pub(crate) mod sample;
 

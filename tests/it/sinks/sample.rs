@@ -24,11 +24,16 @@ pub(crate) struct Sample {
 
 /// Makes an image with these file contents, one layer each.
 pub(crate) fn sample(contents: &[&str], compression: Compression) -> Sample {
+    sample_for("linux/amd64", contents, compression)
+}
+
+/// The same for a platform.
+pub(crate) fn sample_for(platform: &str, contents: &[&str], compression: Compression) -> Sample {
     let layers: Vec<_> = contents
         .iter()
         .map(|content| layer(content, compression))
         .collect();
-    let mut config = ImageConfig::new(parse_platform("linux/amd64").unwrap());
+    let mut config = ImageConfig::new(parse_platform(platform).unwrap());
     config.set_entrypoint(&["/bin/app".into()]);
     let described: Vec<_> = layers
         .iter()

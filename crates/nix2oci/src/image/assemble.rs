@@ -31,11 +31,12 @@ pub struct ImageLayer<'a> {
     pub summary: String,
 }
 
-/// A manifest's exact bytes: what was hashed is what is written.
+/// The exact bytes of a manifest, or of an index: what was hashed is what is
+/// written.
 #[derive(Debug, Clone)]
 pub struct RawManifest {
-    /// The bytes with their descriptor (media type, digest, size, and the
-    /// platform).
+    /// The bytes with their descriptor: media type, digest and size; the
+    /// platform of an image; what an index says of a manifest besides.
     pub blob: BytesBlob,
 }
 

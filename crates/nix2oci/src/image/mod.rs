@@ -2,6 +2,7 @@
 //!
 //! - [`ImageConfig`]: what an image's config says besides its layers
 //! - [`assemble`]: config and manifest from layer records; no I/O
+//! - [`assemble_index`]: an index of images for several platforms; no I/O
 //! - [`ImageTable`], [`layer_records`]: what a manifest says of its layers
 //! - [`ImageSource`] and [`recognise`]: where an image is read from
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
@@ -14,6 +15,7 @@
 //! - [`inspect`]: an [`ImageSummary`]
 
 mod assemble;
+mod assemble_index;
 mod check;
 mod check_layers;
 mod config;
@@ -42,6 +44,7 @@ mod verify;
 mod walk;
 
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
+pub use assemble_index::assemble_index;
 pub use check::check;
 pub use config::ImageConfig;
 pub use config_document::UnknownKey;
@@ -59,8 +62,9 @@ pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use records::layer_records;
 pub use references::{ImageClosure, RootReason, image_closure};
-pub(crate) use select::is_manifest;
+pub(crate) use select::{Content, content, is_attached, is_index, is_manifest};
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 pub use table::{ImageTable, TableLayer, TablePath};
+pub(crate) use tree::is_elsewhere;
 pub use tree::{ImageTree, TreeDocument};
 pub use verify::VerifyingReader;

@@ -18,7 +18,8 @@ const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-pub(super) fn is_index(media_type: &MediaType) -> bool {
+/// Returns whether a media type is that of an image index, OCI's or Docker's.
+pub(crate) fn is_index(media_type: &MediaType) -> bool {
     *media_type == MediaType::ImageIndex || media_type.as_ref() == DOCKER_INDEX
 }
 
@@ -53,13 +54,13 @@ pub(super) fn names(descriptor: &Descriptor) -> Vec<String> {
 
 /// Returns whether an index says that something is no image but is stored
 /// beside one.
-pub(super) fn is_attached(descriptor: &Descriptor) -> bool {
+pub(crate) fn is_attached(descriptor: &Descriptor) -> bool {
     annotation(descriptor, ATTACHED).is_some() || descriptor.artifact_type().is_some()
 }
 
 /// What a manifest is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// An image.
     Image,
     /// An artifact, such as a signature, that says of itself what it is.
@@ -71,7 +72,7 @@ pub(super) enum Content {
 /// Returns what a manifest is of, as the image specification 1.1 tells it
 /// ("Guidelines for Artifact Usage"). cosign's signatures are older than it:
 /// they have an image's config, but their layers are none.
-pub(super) fn content(manifest: &ImageManifest) -> Content {
+pub(crate) fn content(manifest: &ImageManifest) -> Content {
     let config = manifest.config().media_type();
     if manifest.artifact_type().is_some() || *config == MediaType::EmptyJSON {
         return Content::Artifact;

@@ -171,7 +171,7 @@ impl Visitor for Collect<'_> {
 
 /// Returns whether a layer is one that registries do not keep: Windows' base
 /// layers, which are fetched from the `urls` of the descriptor.
-fn is_elsewhere(blob: &Descriptor) -> bool {
+pub(crate) fn is_elsewhere(blob: &Descriptor) -> bool {
     let media_type = blob.media_type().to_string();
     blob.urls().as_ref().is_some_and(|urls| !urls.is_empty())
         && (media_type.contains("nondistributable") || media_type.contains("foreign"))

@@ -1,5 +1,6 @@
 //! Bytes that match a descriptor.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -55,6 +56,15 @@ impl BytesBlob {
     #[must_use]
     pub fn with_platform(mut self, platform: Platform) -> Self {
         self.descriptor.set_platform(Some(platform));
+        self
+    }
+
+    /// Says more about the bytes on the descriptor; nothing if there is nothing
+    /// to say.
+    #[must_use]
+    pub fn with_annotations(mut self, annotations: BTreeMap<String, String>) -> Self {
+        let annotations = (!annotations.is_empty()).then(|| annotations.into_iter().collect());
+        self.descriptor.set_annotations(annotations);
         self
     }
 

@@ -20,11 +20,12 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RawManifest;
 use crate::layer::Blob;
-use crate::oci::{Reference, canonical_json};
+use crate::oci::{ImageManifest, Reference, canonical_json};
 
 use super::index_json::{
     IndexEntry, OCI_LAYOUT, docker_entry, empty_index, index_entries, merge, parse_manifest,
 };
+use super::index_parts::{IndexParts, needed_blobs};
 use super::output::{Output, is_refused, parent, sha256, sync_dir};
 use super::staging;
 use super::{BlobOrder, ImageSink, tar_header};
@@ -141,6 +142,19 @@ impl Archive {
     }
 }
 
+impl Archive {
+    /// Fails unless all blobs of a manifest were written.
+    fn check_blobs(&self, manifest: &ImageManifest) -> Result<()> {
+        for blob in needed_blobs(manifest) {
+            if !self.written.contains(&sha256(blob)?) {
+                let problem = format!("blob {} of the manifest is missing", blob.digest());
+                return Err(Error::image(&self.name, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Opens a hidden file beside a file that is there. It has the mode of that
 /// file from the beginning: what is private stays so.
 fn replacing(path: &Path, mode: u32) -> io::Result<(Place, File)> {
@@ -225,16 +239,34 @@ impl ImageSink for Archive {
         names: &[Reference],
     ) -> Result<()> {
         let parsed = parse_manifest(&self.name, manifest)?;
-        for blob in parsed.layers().iter().chain([parsed.config()]) {
-            if !self.written.contains(&sha256(blob)?) {
-                let problem = format!("blob {} of the manifest is missing", blob.digest());
-                return Err(Error::image(&self.name, problem));
-            }
-        }
+        self.check_blobs(&parsed)?;
         self.put_blob(cx, &mut manifest.blob.clone())?;
         let descriptor = manifest.blob.descriptor();
         self.images.extend(index_entries(descriptor, names, None));
         self.docker_entries.push(docker_entry(&parsed, names));
+        Ok(())
+    }
+
+    fn put_index(
+        &mut self,
+        cx: &Context,
+        index: &RawManifest,
+        children: &[RawManifest],
+        names: &[Reference],
+    ) -> Result<()> {
+        let parts = IndexParts::new(&self.name, index, children)?;
+        for manifest in &parts.manifests {
+            self.check_blobs(manifest)?;
+        }
+        for document in children.iter().chain([index]) {
+            self.put_blob(cx, &mut document.blob.clone())?;
+        }
+        let descriptor = index.blob.descriptor();
+        self.images.extend(index_entries(descriptor, names, None));
+        // docker reads manifest.json, which has no platforms.
+        let first = parts.first.map(|at| &parts.manifests[at]);
+        self.docker_entries
+            .extend(first.map(|manifest| docker_entry(manifest, names)));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use crate::oci::Reference;
 
 use super::ImageSink;
 use super::index_json::parse_manifest;
+use super::index_parts::IndexParts;
 use super::output::Output;
 
 /// Checks blobs and drops them: for benches, and to see what a build costs
@@ -39,6 +40,20 @@ impl ImageSink for Discard {
     ) -> Result<()> {
         parse_manifest(&self.name(), manifest)?;
         self.put_blob(cx, &mut manifest.blob.clone())
+    }
+
+    fn put_index(
+        &mut self,
+        cx: &Context,
+        index: &RawManifest,
+        children: &[RawManifest],
+        _: &[Reference],
+    ) -> Result<()> {
+        IndexParts::new(&self.name(), index, children)?;
+        for document in children.iter().chain([index]) {
+            self.put_blob(cx, &mut document.blob.clone())?;
+        }
+        Ok(())
     }
 
     fn commit(&mut self, cx: &Context) -> Result<()> {

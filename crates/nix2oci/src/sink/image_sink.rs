@@ -18,7 +18,8 @@ pub enum BlobOrder {
     Any,
 }
 
-/// Takes an image: all blobs, then the manifest, then `commit`.
+/// Takes images: all blobs of one, then its manifest or index, then the next
+/// image, and at the end `commit`.
 ///
 /// What a caller may rely on: nothing has its final name before `commit`
 /// returns; dropping a sink that was not committed removes what it wrote, as
@@ -64,6 +65,18 @@ pub trait ImageSink: Send {
         &mut self,
         cx: &Context,
         manifest: &RawManifest,
+        names: &[Reference],
+    ) -> Result<()>;
+
+    /// Takes an index and the manifests that it names; all their blobs were put
+    /// before. `children` has indexes as well if there are some in the index,
+    /// each after those that it names. `names` are the references that the
+    /// index gets at `commit`, perhaps none; the children get none.
+    fn put_index(
+        &mut self,
+        cx: &Context,
+        index: &RawManifest,
+        children: &[RawManifest],
         names: &[Reference],
     ) -> Result<()>;
 

@@ -12,6 +12,7 @@ mod destination;
 mod discard;
 mod image_sink;
 mod index_json;
+mod index_parts;
 mod oci_layout;
 mod output;
 mod staging;

@@ -22,12 +22,13 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RawManifest;
 use crate::layer::Blob;
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, ImageManifest, Reference};
 
 use super::ImageSink;
 use super::index_json::{
     IndexEntry, OCI_LAYOUT, empty_index, index_entries, merge, parse_index, parse_manifest,
 };
+use super::index_parts::{IndexParts, needed_blobs};
 use super::output::{BUFFER, Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
 use super::staging::{StagingDir, is_staging_inside, remove_abandoned_dirs};
 
@@ -150,6 +151,17 @@ impl OciLayout {
         Output::file(file, path).copy_blob(cx, blob)
     }
 
+    /// Fails unless the layout has all blobs of a manifest, or will have them.
+    fn check_blobs(&mut self, cx: &Context, manifest: &ImageManifest) -> Result<()> {
+        for blob in needed_blobs(manifest) {
+            if !self.has(cx, blob)? {
+                let problem = format!("blob {} of the manifest is missing", blob.digest());
+                return Err(Error::image(self.name(), problem));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the staging directory the layout.
     ///
     /// Returns whether it could: not if somebody made the directory meanwhile.
@@ -265,14 +277,29 @@ impl ImageSink for OciLayout {
         names: &[Reference],
     ) -> Result<()> {
         let parsed = parse_manifest(&self.name(), manifest)?;
-        for blob in parsed.layers().iter().chain([parsed.config()]) {
-            if !self.has(cx, blob)? {
-                let problem = format!("blob {} of the manifest is missing", blob.digest());
-                return Err(Error::image(self.name(), problem));
-            }
-        }
+        self.check_blobs(cx, &parsed)?;
         self.put_blob(cx, &mut manifest.blob.clone())?;
         let descriptor = manifest.blob.descriptor();
+        self.images
+            .extend(index_entries(descriptor, names, self.tag.as_deref()));
+        Ok(())
+    }
+
+    fn put_index(
+        &mut self,
+        cx: &Context,
+        index: &RawManifest,
+        children: &[RawManifest],
+        names: &[Reference],
+    ) -> Result<()> {
+        let parts = IndexParts::new(&self.name(), index, children)?;
+        for manifest in &parts.manifests {
+            self.check_blobs(cx, manifest)?;
+        }
+        for document in children.iter().chain([index]) {
+            self.put_blob(cx, &mut document.blob.clone())?;
+        }
+        let descriptor = index.blob.descriptor();
         self.images
             .extend(index_entries(descriptor, names, self.tag.as_deref()));
         Ok(())
