@@ -6,12 +6,16 @@
   bin,
   # What the images are for.
   hostSystem ? builtins.currentSystem,
+  # Packages for the images.
+  overlays ? [ ],
 }:
 let
   system = builtins.currentSystem;
-  pkgs = import ../../fixtures/nixpkgs-stub { inherit system; };
+  pkgs = import ../../fixtures/nixpkgs-stub { inherit system overlays; };
 in
 rec {
+  inherit pkgs;
+
   # A derivation by a shell script.
   shell =
     attrs: script:
@@ -36,11 +40,17 @@ rec {
   } "mkdir -p $out/bin; cp $bin $out/bin/nix2oci; chmod +x $out/bin/nix2oci";
 
   inherit
-    (import ../../crates/nix2oci-cli/nix/images.nix {
-      inherit nix2oci system hostSystem;
-      inherit (pkgs) writeShellScriptBin writeText;
+    (import ../../crates/nix2oci-cli/nix {
+      inherit
+        pkgs
+        nix2oci
+        system
+        hostSystem
+        ;
     })
     buildImage
     resolveImage
+    dockerTools
+    nix2container
     ;
 }

@@ -2,10 +2,5 @@
 final: _prev: {
   nix2oci = final.callPackage ./package.nix { };
 
-  nix2ociTools = import ./images.nix {
-    inherit (final.buildPackages) nix2oci writeShellScriptBin;
-    inherit (final) writeText;
-    system = final.stdenv.buildPlatform.system;
-    hostSystem = final.stdenv.hostPlatform.system;
-  };
+  nix2ociTools = import ./. { pkgs = final; };
 }

@@ -1,0 +1,51 @@
+# The Nix functions: images as derivations. Needs Nix 2.8 or later.
+#
+# Of the package set only what a function needs is evaluated: an image without
+# shell commands needs `writeText` and, for the programs that copy it somewhere,
+# `writeShellScriptBin`.
+{
+  # nixpkgs, or what has the same names.
+  pkgs,
+  # The package with bin/nix2oci, to be run on `system`.
+  nix2oci ? pkgs.buildPackages.nix2oci,
+  # The system that builds, such as "x86_64-linux".
+  system ? pkgs.stdenv.buildPlatform.system,
+  # The system whose programs are in the image; only its processor counts, the
+  # image is always one for Linux.
+  hostSystem ? pkgs.stdenv.hostPlatform.system,
+}:
+let
+  arguments = import ./arguments.nix;
+  platforms = import ./platforms.nix;
+  shared = {
+    inherit
+      arguments
+      platforms
+      pkgs
+      nix2oci
+      system
+      hostSystem
+      ;
+    image = import ./image.nix {
+      inherit
+        arguments
+        platforms
+        nix2oci
+        system
+        hostSystem
+        ;
+      inherit (pkgs) writeText;
+      inherit (pkgs.buildPackages) writeShellScriptBin;
+      commandsLayer = import ./commands.nix { inherit (pkgs.buildPackages) runCommand fakeroot; };
+    };
+  };
+  images = import ./images.nix shared;
+in
+images
+// {
+  # Functions of the names, arguments and meaning of nixpkgs' dockerTools.
+  dockerTools = import ./docker-tools.nix (shared // images);
+
+  # The same of nix2container.
+  nix2container = import ./nix2container.nix (shared // images);
+}

@@ -1,0 +1,300 @@
+# One image as a derivation whose builder is nix2oci itself: no shell, no
+# standard environment. What images.nix, docker-tools.nix and nix2container.nix
+# have in common.
+{
+  arguments,
+  platforms,
+  nix2oci,
+  system,
+  hostSystem,
+  writeText,
+  writeShellScriptBin,
+  # What shell commands make of a root; commands.nix.
+  commandsLayer,
+}:
+let
+  inherit (builtins)
+    attrNames
+    attrValues
+    concatLists
+    concatStringsSep
+    isAttrs
+    isList
+    toJSON
+    ;
+  inherit (arguments)
+    flag
+    flags
+    listOf
+    memberOf
+    optional
+    outputHash
+    quoted
+    toLower
+    ;
+
+  hostPlatform = platforms.ofSystem hostSystem;
+  tool = "${nix2oci}/bin/nix2oci";
+
+  codecs = {
+    none = "none";
+    gz = "gzip";
+    zstd = "zstd";
+  };
+
+  # What is known of a path that is asked for by `?`.
+  isLayer = value: isAttrs value && value.isNix2ociLayer or false;
+in
+{
+  verb,
+  # The suffix of the store path's name, and where the result goes.
+  output,
+  # More attributes for the derivation.
+  extra,
+}:
+{
+  # The image's name; a registry's host may come first.
+  name,
+  # null: the hash of the derivation.
+  tag ? null,
+  # The image's config in Docker's or the specification's spelling, as an
+  # attribute set. What it mentions is in the image.
+  config ? { },
+  # Store paths whose files appear at the image's root, as symbolic links.
+  contents ? null,
+  # Store paths whose files appear at the image's root as they are.
+  copyToRoot ? null,
+  # Files, users and more that the root gets as data: what ROOT-TREE.md
+  # describes, as an attribute set; or several, or files with such JSON.
+  rootTree ? null,
+  # Modes, owners and extended attributes by pattern, as `rules` of ROOT-TREE.md.
+  rules ? [ ],
+  # Shell commands that run in the root, as its owner.
+  extraCommands ? "",
+  # The same, after them.
+  fakeRootCommands ? "",
+  # A base image: an archive, a layout, or what pullImageFromLock gives.
+  fromImage ? null,
+  # How many layers there may be, those of the base and of the root included.
+  maxLayers ? 100,
+  # How store paths are grouped; null: the default of --layers.
+  layering ? null,
+  # Layers of their own: a name and the store paths in it; or a list of what
+  # buildLayer gives.
+  layers ? { },
+  # The image that this one replaces, as a file: its recipe, or what
+  # `nix2oci plan --json` printed. Layers of it stay where they can.
+  keepLayers ? null,
+  # The same of other images, whose layers are preferred.
+  shareLayers ? [ ],
+  # Store paths that change with every release; null: they are found.
+  volatile ? null,
+  # How the layers are compressed: "gz", "zstd" or "none".
+  compressor ? "gz",
+  # null: the compressor's default.
+  compressionLevel ? null,
+  # When the image was made; "now" makes it different each time.
+  created ? "1970-01-01T00:00:01Z",
+  # The time of every file in it.
+  mtime ? "1970-01-01T00:00:01Z",
+  # The owner of every file in it.
+  uid ? 0,
+  gid ? 0,
+  architecture ? hostPlatform.architecture,
+  variant ? if architecture == hostPlatform.architecture then hostPlatform.variant or null else null,
+  # Annotations of the manifest.
+  annotations ? { },
+  # false: no store paths, for a container that mounts the host's store.
+  includeStorePaths ? true,
+  # A Nix database of the store paths, so that Nix can be used in the container.
+  withNixDb ? false,
+  # Programs of another platform are an error, and not only a warning.
+  strict ? false,
+  # "archive": one tar for every loader; "oci": an image layout directory.
+  format ? "archive",
+  meta ? { },
+  passthru ? { },
+}:
+let
+  imageName = toLower name;
+  imageTag = if tag != null then tag else outputHash (derivationOf "latest");
+  baseName = baseNameOf imageName;
+  result = output format;
+
+  contentPaths = listOf contents;
+  copiedPaths = listOf copyToRoot;
+
+  # Files of their own, so that Nix finds the references in them. nix2oci takes
+  # these into the image and leaves the files themselves out.
+  configFile = writeText "${baseName}-config.json" (
+    toJSON (if config == null then { } else config)
+  );
+  rootTreeFile =
+    tree:
+    if isAttrs tree && !(tree ? outPath) then
+      writeText "${baseName}-root.json" (toJSON ({ version = 1; } // tree))
+    else
+      tree;
+  rootTrees = map rootTreeFile (listOf rootTree ++ optional (rules != [ ]) [ { inherit rules; } ]);
+
+  namedLayers = if isList layers then { } else layers;
+  builtLayers = if isList layers then layers else [ ];
+
+  hasCommands = extraCommands != "" || fakeRootCommands != "";
+  # What the commands start from: the root as it is without them.
+  customisationLayer = commandsLayer {
+    name = baseName;
+    inherit extraCommands fakeRootCommands mtime;
+    # null: nothing.
+    root = if rootSources == [ ] then null else derivation {
+      inherit system;
+      name = "${baseName}-root";
+      builder = tool;
+      args =
+        [ "build" ]
+        ++ closureOptions
+        ++ rootOptions
+        ++ [ "--no-store-paths" ]
+        ++ flag "--platform" (platforms.name architecture variant)
+        ++ flag "--compression" "none"
+        ++ flag "--progress" "plain"
+        ++ flag "-o" "archive:${placeholder "out"}";
+      __structuredAttrs = true;
+      exportReferencesGraph.closure = rootSources;
+    };
+  };
+
+  # What the root is made of; the closure begins with it.
+  rootSources = contentPaths ++ copiedPaths ++ rootTrees;
+  rootOptions =
+    flag "--mtime" mtime
+    ++ flag "--owner" "${toString uid}:${toString gid}"
+    ++ flags "--contents" contentPaths
+    ++ flags "--copy-to-root" copiedPaths
+    ++ flags "--root-tree" rootTrees;
+
+  roots =
+    [ configFile ]
+    ++ (if hasCommands then [ customisationLayer ] else rootSources)
+    ++ concatLists (map listOf (attrValues namedLayers));
+
+  # What the image is, whoever builds it.
+  options =
+    flag "--config" configFile
+    ++ flag "--platform" (platforms.name architecture variant)
+    ++ flag "--created" created
+    ++ (
+      if hasCommands then
+        flag "--mtime" mtime
+        ++ flag "--owner" "${toString uid}:${toString gid}"
+        ++ flag "--layer-tar" customisationLayer
+      else
+        rootOptions
+    )
+    ++ optional withNixDb [ "--with-nix-db" ]
+    ++ optional (fromImage != null) (flag "--from" "${fromImage}")
+    ++ flags "--layer" (
+      map (layer: "${layer}=${concatStringsSep "," (map toString (listOf namedLayers.${layer}))}") (
+        attrNames namedLayers
+      )
+    )
+    ++ flags "--use-layer" builtLayers
+    ++ optional (keepLayers != null) (flag "--keep-layers" "${keepLayers}")
+    ++ flags "--share-layers" (map (file: "${file}") (listOf shareLayers))
+    ++ flags "--volatile" (listOf volatile)
+    ++ flags "--annotation" (map (key: "${key}=${annotations.${key}}") (attrNames annotations))
+    ++ optional (!includeStorePaths) [ "--no-store-paths" ]
+    ++ optional (layering != null) (flag "--layers" layering)
+    ++ flag "--max-layers" maxLayers
+    ++ optional strict [ "--strict" ]
+    ++ flag "--compression" (
+      memberOf "compressor" codecs compressor
+      + (if compressionLevel == null then "" else ":${toString compressionLevel}")
+    );
+  nameOptions = imageTag: flag "--name" imageName ++ flag "--tag" imageTag;
+
+  # The closure is read from the file by its name in the build's top directory,
+  # where every Nix puts it. $NIX_ATTRS_JSON_FILE is wrong in sandboxes of Nix
+  # 2.8: it names the directory as seen from outside.
+  closureOptions = flag "--closure" "attrs:.attrs.json#closure";
+
+  derivationOf =
+    imageTag:
+    derivation (
+      extra
+      // {
+        inherit system;
+        name = "${baseName}${result.suffix}";
+        builder = tool;
+        args =
+          [ verb ]
+          ++ closureOptions
+          ++ nameOptions imageTag
+          ++ options
+          ++ flag "--progress" "plain"
+          ++ flag "-o" "${result.prefix}${placeholder "out"}";
+        __structuredAttrs = true;
+        exportReferencesGraph.closure = roots;
+      }
+    );
+  built = derivationOf imageTag;
+
+  # Programs that build the image straight into another place, with no copy of
+  # it in the store: Nix's database has the closure, so that what is built is
+  # the same. Named as those of nix2container; further options may follow.
+  nix2ociWith = verb: words: "exec ${quoted ([ tool verb ] ++ words)}";
+  paths = roots ++ options;
+  # A recipe has its digests already, and what is pushed is held against them.
+  pushed = if verb == "resolve" then [ built ] else paths;
+  push = nix2ociWith "push" pushed;
+  load = nix2ociWith "load" (paths ++ nameOptions imageTag);
+  programs = {
+    # To the registry that its name says; `docker://REF` adds another name.
+    copyToRegistry = writeShellScriptBin "copy-to-registry" ''
+      ${push} ${quoted [ "docker://${imageName}:${imageTag}" ]} "$@"
+    '';
+    # To the first argument: docker://REF, oci:DIR[:TAG], archive:FILE or -.
+    copyTo = writeShellScriptBin "copy-to" ''
+      case "''${1-}" in
+        docker://*) ${push} "$@" ;;
+        "" | -?*)
+          echo "usage: copy-to docker://REF|oci:DIR[:TAG]|archive:FILE|- [OPTION]..." >&2
+          exit 2
+          ;;
+      esac
+      destination=$1
+      shift
+      ${nix2ociWith "build" (paths ++ nameOptions imageTag)} -o "$destination" "$@"
+    '';
+    copyToPodman = writeShellScriptBin "copy-to-podman" ''
+      ${load} "$@" podman
+    '';
+    copyToDockerDaemon = writeShellScriptBin "copy-to-docker-daemon" ''
+      ${load} "$@" docker
+    '';
+    # The first argument may be a namespace.
+    copyToContainerd = writeShellScriptBin "copy-to-containerd" ''
+      runtime=containerd
+      case "''${1-}" in
+        "" | -*) ;;
+        *)
+          runtime=containerd:$1
+          shift
+          ;;
+      esac
+      ${load} "$@" "$runtime"
+    '';
+  };
+
+  attributes = {
+    inherit configFile imageName imageTag;
+  }
+  // programs;
+in
+built
+// passthru
+// attributes
+// {
+  inherit meta;
+  passthru = passthru // attributes;
+}
