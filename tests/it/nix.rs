@@ -2,6 +2,8 @@
 //! in a throw-away store that holds the fixture's closure.
 
 mod copies;
+mod docker_tools;
+mod examples;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -97,6 +97,17 @@ rec {
     maxLayers = 2;
   };
 
+  # The layer of the commands counts.
+  commands-in-two-layers = two-layered-image.override {
+    name = "commands-in-two-layers";
+    contents = [
+      pkgs.bash
+      pkgs.coreutils
+      pkgs.hello
+    ];
+    extraCommands = "echo made > made";
+  };
+
   no-store-paths = dockerTools.buildLayeredImage {
     name = "no-store-paths";
     tag = "latest";

@@ -187,7 +187,7 @@ let
       if hasCommands then
         flag "--mtime" mtime
         ++ flag "--owner" "${toString uid}:${toString gid}"
-        ++ flag "--layer-tar" customisationLayer
+        ++ flag "--layer-tar" "${customisationLayer}/layer.tar"
       else
         rootOptions
     )
