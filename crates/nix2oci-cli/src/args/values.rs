@@ -75,7 +75,9 @@ impl FromStr for Created {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "now" => Ok(Self::Now),
-            text => match time(text) {
+            // What has no time of its own may say the year 1, as Go and so
+            // nix2container do.
+            text => match text.parse().or_else(|_| time(text)) {
                 Ok(time) => Ok(Self::At(time)),
                 Err(problem) => Err(format!("{problem}; or now")),
             },
@@ -277,6 +279,11 @@ mod tests {
         assert!(time(&latest).is_err(), "past the year 9999");
         assert!(mtime("now").unwrap_err().contains("--created"));
         assert_eq!("now".parse(), Ok(Created::Now));
+        let year_one = "0001-01-01T00:00:00Z";
+        let expected = Created::At(year_one.parse().unwrap());
+        assert_eq!(year_one.parse(), Ok(expected));
+        assert!(mtime(year_one).is_err());
+        assert!("-1".parse::<Created>().is_err());
     }
 
     #[test]
