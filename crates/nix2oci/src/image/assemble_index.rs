@@ -71,13 +71,12 @@ mod tests {
             r#""digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","#,
             r#""mediaType":"application/vnd.oci.image.manifest.v1+json","#,
             r#""platform":{"architecture":"unknown","os":"unknown"},"size":2}],"#,
-            r#""schemaVersion":2}"#,
+            r#""mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#,
         );
-        let kind = r#""mediaType":"application/vnd.oci.image.index.v1+json","#;
         let index = assemble_index(&children, &BTreeMap::new());
         assert_eq!(
             from_utf8(index.blob.bytes()).unwrap(),
-            format!("{{{kind}{manifests}")
+            format!("{{{manifests}")
         );
         assert_eq!(*index.blob.descriptor().media_type(), MediaType::ImageIndex);
 
@@ -85,7 +84,7 @@ mod tests {
         let index = assemble_index(&children, &BTreeMap::from(annotations));
         assert_eq!(
             from_utf8(index.blob.bytes()).unwrap(),
-            format!(r#"{{"annotations":{{"a":"x","b":"x"}},{kind}{manifests}"#)
+            format!(r#"{{"annotations":{{"a":"x","b":"x"}},{manifests}"#)
         );
     }
 }
