@@ -24,6 +24,7 @@ mod push_end;
 mod push_hostile;
 mod registry_client;
 mod root_tree;
+mod root_tree_copies;
 mod same_bytes;
 mod schemas;
 mod sinks;

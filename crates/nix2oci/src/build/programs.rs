@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::content::{ContentSource, ForeignPrograms, PlatformCheck, VerifiedContent};
 use crate::context::{Context, Event};
 use crate::error::Result;
+use crate::plan::{RootFile, RootNode};
 
 use super::ImageSpec;
 
@@ -17,10 +18,16 @@ const MOST_NAMED: usize = 3;
 /// on the way, and whose NAR hashes are checked if that is wanted.
 pub(super) fn checked_content(spec: &ImageSpec) -> Result<PlatformCheck> {
     let content: Arc<dyn ContentSource> = if spec.verify {
-        Arc::new(VerifiedContent::new(
-            Arc::clone(&spec.content),
-            &spec.closure,
-        )?)
+        // What is copied into the root need not be in the closure.
+        let copied = spec
+            .root_tree
+            .nodes()
+            .filter_map(|(_, node, _)| match node {
+                RootNode::File(RootFile::Stored { path, nar_hash, .. }) => Some((path, *nar_hash)),
+                _ => None,
+            });
+        let verified = VerifiedContent::new(Arc::clone(&spec.content), &spec.closure)?;
+        Arc::new(verified.and_paths(spec.closure.store_dir(), copied)?)
     } else {
         Arc::clone(&spec.content)
     };

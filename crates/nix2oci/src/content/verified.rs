@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::closure::Closure;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{NarHash, StorePath};
+use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::nar::NarHasher;
 use super::{ContentSource, Contents, Entry};
@@ -36,13 +36,40 @@ impl VerifiedContent {
         for id in closure.ids() {
             let full = closure.full_path(id);
             let Some(nar_hash) = closure.info(id).nar_hash else {
-                let problem = "its NAR hash is not known, so its content cannot be verified";
-                return Err(Error::invalid(full, problem));
+                return Err(unknown(full));
             };
             expected.insert(closure.path(id).clone(), (full, nar_hash));
         }
         Ok(Self { inner, expected })
     }
+}
+
+impl VerifiedContent {
+    /// Checks other paths as well, which are not in the closure; `store_dir` is
+    /// their directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if a NAR hash is not known.
+    pub fn and_paths<'a>(
+        mut self,
+        store_dir: &StoreDir,
+        paths: impl IntoIterator<Item = (&'a StorePath, Option<NarHash>)>,
+    ) -> Result<Self> {
+        for (path, nar_hash) in paths {
+            let full = store_dir.join(path);
+            let Some(nar_hash) = nar_hash else {
+                return Err(unknown(full));
+            };
+            self.expected.insert(path.clone(), (full, nar_hash));
+        }
+        Ok(self)
+    }
+}
+
+fn unknown(full: String) -> Error {
+    let problem = "its NAR hash is not known, so its content cannot be verified";
+    Error::invalid(full, problem)
 }
 
 impl ContentSource for VerifiedContent {

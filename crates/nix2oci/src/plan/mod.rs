@@ -39,7 +39,7 @@ pub use earlier::{EarlierImage, LayerOrigin};
 pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 pub use popularity::Popularity;
-pub use root_tree::{Metadata, RootFile, RootNode, RootTree};
+pub use root_tree::{Copies, Metadata, Rewrite, RootFile, RootNode, RootTree};
 pub(crate) use rule::FileKind;
 pub use rule::{Pattern, PatternKind, Rule};
 pub use simulate::{HistoryCost, ReleaseCost, Simulation};

@@ -3,9 +3,12 @@
 //! - [`RootTree`]: what is at which path
 //! - [`RootNode`], [`RootFile`], [`Metadata`]: what can be there
 //! - `contents`: links to what is in a store path
+//! - [`Copies`]: files of a store path as they are
 
 mod contents;
+mod copies;
 mod node;
+mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +17,7 @@ use crate::store::{StoreDir, StorePath};
 
 use super::rule::{FileKind, Rule};
 
+pub use copies::{Copies, Rewrite};
 pub use node::{Metadata, RootFile, RootNode};
 
 /// The part of an image's root that is not the store: it becomes the top
@@ -213,12 +217,7 @@ fn shown(path: &[u8]) -> String {
 
 /// Returns where in the store something is.
 fn full_path(store_dir: &StoreDir, path: &StorePath, inside: &[u8]) -> Vec<u8> {
-    let mut full = store_dir.join(path).into_bytes();
-    if !inside.is_empty() {
-        full.push(b'/');
-        full.extend_from_slice(inside);
-    }
-    full
+    place::join(store_dir.join(path).as_bytes(), inside)
 }
 
 fn check_path(path: &[u8]) -> Result<(), String> {
