@@ -6,8 +6,8 @@ use std::path::Path;
 use nix2oci::image::{ImageReader, ImageSource, Severity, check};
 use nix2oci::{Context, ErrorKind};
 use nix2oci_tests::handmade_image::{
-    Codec, Entry, Files, HandmadeImage, STORE_PATHS, compress, digest, hex, in_dir, in_file,
-    indexes, layout, nested, store, tar,
+    Codec, Entry, Files, HandmadeImage, HandmadeLayer, STORE_PATHS, compress, digest, hex, in_dir,
+    in_file, indexes, layout, nested, store, tar,
 };
 use serde_json::json;
 
@@ -513,4 +513,47 @@ fn what_cannot_be_opened_is_told_like_the_rest() {
             .clone(),
     );
     assert!(rules(&in_file(&files.archive()).path).contains(&"missing"));
+}
+
+#[test]
+fn programs_and_links_are_judged_over_all_layers() {
+    let [hello, data] = STORE_PATHS.map(|path| &path[1..]);
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(64, 0);
+    program[16] = 2;
+    program[18] = 183;
+    let foreign = [
+        store(),
+        vec![
+            dir(hello),
+            dir(&format!("{hello}/bin")),
+            Entry::File(format!("{hello}/bin/hello"), program),
+            Entry::Symlink(format!("{hello}/data"), STORE_PATHS[1].to_owned()),
+            Entry::Symlink(format!("{hello}/gone"), format!("{}/x", STORE_PATHS[1])),
+        ],
+    ]
+    .concat();
+    let alone = HandmadeImage::with_tar(&tar(&foreign));
+    assert_eq!(
+        rules_in_dir(&alone.layout()),
+        ["foreign-programs", "missing-store-path"]
+    );
+    let mut both = HandmadeImage::with_tar(&tar(&foreign));
+    let other = tar(&[store(), vec![file(data)]].concat());
+    both.layers.push(HandmadeLayer::new(&other, Codec::None));
+    let disk = in_dir(&both.layout());
+    let problems = check(&Context::default(), &open(&disk.path).unwrap()).unwrap();
+    assert!(problems.iter().all(|p| p.severity() == Severity::Warning));
+    let told: Vec<String> = problems.iter().map(|p| p.kind.to_string()).collect();
+    assert_eq!(
+        told,
+        [
+            format!("/{hello}/bin/hello is for arm64 (ELF), and the image for linux/amd64"),
+            format!("/{hello}/gone leads to /{data}/x, which is not there"),
+        ]
+    );
+    // Of a layer that cannot be read nobody knows what is in it.
+    let last = both.layers.last_mut().unwrap();
+    last.blob.truncate(1000);
+    assert!(!rules_in_dir(&both.layout()).contains(&"dangling-link"));
 }

@@ -230,7 +230,10 @@ pub(crate) struct InspectArgs {
 
 /// Verify every digest, size, diff ID and tar rule of an image
 ///
-/// Prints `ok`, or every problem it finds and exits with 8. What cannot be read
+/// Prints `ok`, or every problem it finds and exits with 8. Warnings alone leave
+/// it at `ok`: programs that the image's platform cannot run, links into the
+/// store that lead to nothing in the image, modes that Nix does not give, and
+/// directories that others than their owner may write to. What cannot be read
 /// as an image at all, such as an archive that is cut short, exits with 3.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {

@@ -1,5 +1,6 @@
 //! `nix2oci check`
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use nix2oci::image::{Problem, Severity};
@@ -9,6 +10,9 @@ use crate::args::CheckArgs;
 use crate::display::{Talk, measure};
 use crate::exit::{Outcome, Status};
 use crate::{output, select};
+
+/// Warnings of one rule that are told to people.
+const MOST_ALIKE: usize = 5;
 
 /// What `check --json` prints.
 #[derive(Debug, Serialize)]
@@ -72,8 +76,23 @@ fn finding(problem: &Problem) -> Finding {
 
 fn to_text(problems: &[Problem], is_good: bool) -> String {
     let mut text = String::new();
+    // What one program does in every layer would hide the rest.
+    let mut alike: BTreeMap<&str, usize> = BTreeMap::new();
     for problem in problems {
+        if problem.severity() == Severity::Warning {
+            let count = alike.entry(problem.kind.rule()).or_default();
+            *count += 1;
+            if *count > MOST_ALIKE {
+                continue;
+            }
+        }
         let _ = writeln!(text, "{problem}");
+    }
+    for (rule, count) in alike {
+        if let Some(more @ 1..) = count.checked_sub(MOST_ALIKE) {
+            let more = measure::count(more, "more finding");
+            let _ = writeln!(text, "warning: {more} of {rule}; --json tells them all");
+        }
     }
     if is_good {
         text.push_str("ok\n");
@@ -82,4 +101,42 @@ fn to_text(problems: &[Problem], is_good: bool) -> String {
         let _ = writeln!(text, "{}", measure::count(errors.count(), "error"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use nix2oci::image::{Place, ProblemKind};
+
+    use super::*;
+
+    #[test]
+    fn warnings_of_one_rule_do_not_hide_the_rest() {
+        let layer = |index: usize, kind| Problem {
+            place: Place::Layer {
+                index,
+                digest: "sha256:x".to_owned(),
+            },
+            kind,
+        };
+        let warning = || ProblemKind::DanglingLink {
+            link: "/a".to_owned(),
+            target: "/b".to_owned(),
+            others: 0,
+        };
+        let mut problems: Vec<Problem> = (0..8).map(|index| layer(index, warning())).collect();
+        problems.push(layer(8, ProblemKind::Missing));
+        let text = to_text(&problems, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 8, "{text}");
+        assert_eq!(
+            lines[5..],
+            [
+                "error: layer 8 sha256:x: it is not there",
+                "warning: 3 more findings of dangling-link; --json tells them all",
+                "1 error"
+            ]
+        );
+        problems.truncate(5);
+        assert_eq!(to_text(&problems, true).lines().count(), 6);
+    }
 }

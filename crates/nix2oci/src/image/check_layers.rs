@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::layer::{Codec, LayerSurvey, survey};
-use crate::oci::{Descriptor, descriptor_digest};
+use crate::layer::{Codec, LayerProblem, LayerSurvey, survey_with};
+use crate::oci::{Descriptor, Platform, descriptor_digest, display_platform};
 use crate::parallel;
 use crate::store::StoreDir;
 
+use super::census::Census;
+use super::check_links::check_links;
 use super::reader::Found;
 use super::{ImageReader, Place, Problem, ProblemKind};
 
@@ -21,11 +23,15 @@ pub(super) struct ExpectedLayer {
     /// Whether it is an image's: of an artifact's nothing but digest and size
     /// is known.
     pub(super) is_image: bool,
+    /// Which manifest it is of.
+    pub(super) image: usize,
+    /// What the config of that says.
+    pub(super) platform: Option<Platform>,
 }
 
 /// What was found of a layer.
 enum Finding {
-    Read(LayerSurvey),
+    Read(LayerSurvey, Box<Census>),
     Nothing,
     Unusable(String),
 }
@@ -45,7 +51,11 @@ pub(super) fn check_layers(
     let store_dir = StoreDir::default();
     let surveys = parallel::for_each(cx, &digests, |digest| {
         Ok(match image.find_blob(*digest)? {
-            Found::File(file) => Finding::Read(survey(cx, &store_dir, file.reader)?),
+            Found::File(file) => {
+                let mut census = Census::new(&store_dir);
+                let survey = survey_with(cx, &store_dir, file.reader, &mut census)?;
+                Finding::Read(survey, Box::new(census.finish()))
+            }
             Found::Nothing => Finding::Nothing,
             Found::Unusable(error) => Finding::Unusable(error.to_string()),
         })
@@ -86,10 +96,78 @@ pub(super) fn check_layers(
                 let problem = problem.clone();
                 report(ProblemKind::Malformed { problem });
             }
-            Some(Finding::Read(survey)) => check_layer(layer, survey, with_bytes, report),
+            Some(Finding::Read(survey, _)) => check_layer(layer, survey, with_bytes, report),
+        }
+    }
+    check_images(cx, &store_dir, layers, &surveys, problems)
+}
+
+/// Judges all layers of each image together.
+fn check_images(
+    cx: &Context,
+    store_dir: &StoreDir,
+    layers: &[ExpectedLayer],
+    surveys: &BTreeMap<Digest, Finding>,
+    problems: &mut Vec<Problem>,
+) -> Result<()> {
+    let mut told = BTreeSet::new();
+    for image in layers.chunk_by(|a, b| a.image == b.image) {
+        let read =
+            |layer: &ExpectedLayer| match surveys.get(&descriptor_digest(&layer.descriptor)?)? {
+                Finding::Read(survey, census) if layer.is_image => Some((survey, &**census)),
+                _ => None,
+            };
+        let found: Vec<_> = image.iter().map(read).collect();
+        let mut kinds = Vec::new();
+        for (at, (layer, found)) in image.iter().zip(&found).enumerate() {
+            if let (Some(platform), Some((_, census))) = (&layer.platform, found) {
+                kinds.extend(foreign_programs(census, platform).map(|kind| (at, kind)));
+            }
+        }
+        // What is in a layer that cannot be read could be what a link leads to.
+        let whole: Option<Vec<&Census>> = found
+            .into_iter()
+            .map(|found| {
+                let (survey, census) = found?;
+                let is_whole = !survey.problems.iter().any(LayerProblem::is_unreadable);
+                is_whole.then_some(census)
+            })
+            .collect();
+        if let Some(whole) = whole {
+            kinds.extend(check_links(cx, store_dir, &whole)?);
+        }
+        for (at, kind) in kinds {
+            let problem = Problem {
+                place: Place::Layer {
+                    index: image[at].index,
+                    digest: image[at].descriptor.digest().to_string(),
+                },
+                kind,
+            };
+            // Several manifests may have the same layers.
+            if told.insert(problem.to_string()) {
+                problems.push(problem);
+            }
         }
     }
     Ok(())
+}
+
+/// Finds the programs of a layer that a platform cannot run.
+fn foreign_programs<'a>(
+    census: &'a Census,
+    platform: &'a Platform,
+) -> impl Iterator<Item = ProblemKind> + 'a {
+    let foreign = census
+        .programs
+        .iter()
+        .filter(|(program, ..)| !program.runs_on(platform));
+    foreign.map(|(program, file, count)| ProblemKind::ForeignPrograms {
+        file: file.clone(),
+        found: program.to_string(),
+        expected: display_platform(platform),
+        others: count - 1,
+    })
 }
 
 /// Compares a layer with what was said of it. `with_bytes` asks for what is

@@ -309,6 +309,7 @@ mod tests {
             link: Vec::new(),
             kind,
             size,
+            mode: 0o444,
             is_executable: false,
             offset: 0,
         }

@@ -16,8 +16,10 @@
 
 mod assemble;
 mod assemble_index;
+mod census;
 mod check;
 mod check_layers;
+mod check_links;
 mod config;
 mod config_document;
 mod diff;

@@ -232,9 +232,50 @@ pub enum ProblemKind {
         /// What `manifest.json` has: `the config …`, `its layers`.
         what: String,
     },
+    /// Programs that the image's platform cannot run.
+    #[error("{file} is for {found}, and the image for {expected}{}", besides(*others, "program"))]
+    ForeignPrograms {
+        /// The first such program.
+        file: String,
+        /// What it is for.
+        found: String,
+        /// The image's platform.
+        expected: String,
+        /// Such programs of the layer besides.
+        others: u64,
+    },
+    /// A symbolic link leads into a store path that no layer has.
+    #[error("{link} leads into {path}, which is not in the image{}", besides(*others, "link"))]
+    MissingStorePath {
+        /// The store path, in full.
+        path: String,
+        /// The first such link.
+        link: String,
+        /// Links of the layer that lead there besides.
+        others: u64,
+    },
+    /// A symbolic link leads to something that the store path does not have.
+    #[error("{link} leads to {target}, which is not there{}", besides(*others, "such link"))]
+    DanglingLink {
+        /// The first such link.
+        link: String,
+        /// What it holds.
+        target: String,
+        /// Links of the layer that lead to nothing besides.
+        others: u64,
+    },
     /// A layer's own bytes are wrong.
     #[error(transparent)]
     Layer(#[from] LayerProblem),
+}
+
+/// Tells how many more there are of what was named.
+fn besides(count: u64, what: &str) -> String {
+    match count {
+        0 => String::new(),
+        1 => format!(", and one more {what} of the layer"),
+        n => format!(", and {n} more {what}s of the layer"),
+    }
 }
 
 impl Problem {
@@ -246,6 +287,9 @@ impl Problem {
             | ProblemKind::NoRepoTags
             | ProblemKind::MissingSibling
             | ProblemKind::NoImage { .. }
+            | ProblemKind::ForeignPrograms { .. }
+            | ProblemKind::MissingStorePath { .. }
+            | ProblemKind::DanglingLink { .. }
             | ProblemKind::HistoryCount { .. } => true,
             ProblemKind::TooManyLayers { layers } => *layers <= 127,
             ProblemKind::Layer(problem) => problem.is_harmless(),
@@ -288,6 +332,9 @@ impl ProblemKind {
             Self::HistoryCount { .. } => "history-count",
             Self::TooManyLayers { .. } => "too-many-layers",
             Self::DockerDiffers { .. } => "docker-differs",
+            Self::ForeignPrograms { .. } => "foreign-programs",
+            Self::MissingStorePath { .. } => "missing-store-path",
+            Self::DanglingLink { .. } => "dangling-link",
             Self::Layer(problem) => problem.rule(),
         }
     }

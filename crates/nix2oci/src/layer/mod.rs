@@ -15,6 +15,7 @@ mod cache;
 mod compress;
 mod decompress;
 mod entries;
+mod mode_rules;
 mod pack;
 mod packing;
 mod record;
@@ -40,6 +41,8 @@ pub use record::{LayerContent, LayerKey, LayerKeyPrefix, LayerRecord, LayerSpec}
 #[cfg(feature = "registry")]
 pub(crate) use spool::Spool;
 pub(crate) use spool::{SpoolPlace, SpooledBlob};
+pub(crate) use survey::survey_with;
 pub use survey::{EntryCounts, LayerSurvey, survey};
 pub use tar_file::TarFile;
 pub use tar_rules::LayerProblem;
+pub(crate) use tar_rules::show;

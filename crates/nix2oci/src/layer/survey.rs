@@ -9,7 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::{StoreDir, StorePath};
 
 use super::decompress::{Codec, Decoder, TrailingBytes};
-use super::tar_read::{Member, MemberKind, Reading, TarError, TarReader};
+use super::entries::EntryVisitor;
+use super::mode_rules::ModeRules;
+use super::tar_read::{Member, MemberKind, Reading, Skip, TarError, TarReader};
 use super::tar_rules::{LayerProblem, TarRules};
 
 /// How the name of a file begins that deletes the one of the rest of its name.
@@ -68,14 +70,39 @@ pub struct EntryCounts {
 /// Fails if `blob` does, and not because of what its bytes say, which is in
 /// [`LayerSurvey::problems`]. An error of `blob` should carry an [`Error`].
 pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<LayerSurvey> {
+    survey_with(cx, store_dir, blob, &mut Nobody)
+}
+
+/// Sees nothing.
+struct Nobody;
+
+impl EntryVisitor for Nobody {
+    fn entry(&mut self, _: &Member, _: &[u8]) -> bool {
+        false
+    }
+
+    fn contents(&mut self, _: &[u8]) {}
+}
+
+/// The same, and shows `visitor` every entry that is counted. What it is shown
+/// of a layer that turns out to be broken is the part that could be read.
+pub(crate) fn survey_with(
+    cx: &Context,
+    store_dir: &StoreDir,
+    blob: impl Read,
+    visitor: &mut dyn EntryVisitor,
+) -> Result<LayerSurvey> {
     let (codec, whole) = sniffed(blob)?;
     let whole = DigestReader::new(whole);
     let raw = BufReader::with_capacity(128 << 10, whole);
     let stream = DigestReader::new(Tolerant::new(Decoder::new(codec, raw)?, cx));
     let mut tar = TarReader::new(Reading(stream));
     let mut rules = TarRules::default();
+    let store_prefix = &store_dir.as_str()[1..];
+    let mut modes = ModeRules::new(store_prefix);
+    let mut contents = Vec::new();
     let mut found = Found {
-        store_prefix: &store_dir.as_str()[1..],
+        store_prefix,
         entries: EntryCounts::default(),
         store_paths: BTreeSet::new(),
         hides_store: None,
@@ -84,22 +111,32 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<Lay
     let mut broken = None;
     let mut undecodable = None;
     loop {
-        match tar.next_member() {
+        let stop = match tar.next_member() {
             Ok(Some(member)) => {
-                if let Some(path) = rules.entry(&member) {
-                    found.take(&member, &path);
+                let Some(path) = rules.entry(&member) else {
+                    continue;
+                };
+                found.take(&member, &path);
+                modes.entry(&member, &path);
+                if !visitor.entry(&member, &path) {
+                    continue;
+                }
+                contents.resize(CONTENTS, 0);
+                match show_contents(&mut tar, &mut contents, visitor) {
+                    Ok(()) => continue,
+                    Err(error) => error,
                 }
             }
             Ok(None) => break,
-            Err(TarError::Io(error)) => {
-                undecodable = Some(decoding(error)?);
-                break;
-            }
-            Err(TarError::Broken { offset, problem }) => {
+            Err(error) => error,
+        };
+        match stop {
+            TarError::Io(error) => undecodable = Some(decoding(error)?),
+            TarError::Broken { offset, problem } => {
                 broken = Some(LayerProblem::BrokenTar { offset, problem });
-                break;
             }
         }
+        break;
     }
     // The digests are of all bytes, whatever they are.
     let mut end = None;
@@ -116,6 +153,7 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<Lay
 
     let judged_end = end.filter(|_| broken.is_none());
     let mut problems = rules.finish(judged_end);
+    problems.extend(modes.finish());
     problems.extend(broken);
     problems.extend(
         tolerant
@@ -134,6 +172,23 @@ pub fn survey(cx: &Context, store_dir: &StoreDir, blob: impl Read) -> Result<Lay
         hides_store: found.hides_store,
         problems,
     })
+}
+
+/// Bytes of a file that are shown at once.
+const CONTENTS: usize = 64 << 10;
+
+/// Shows the contents of the last entry.
+fn show_contents<R: Skip>(
+    tar: &mut TarReader<R>,
+    buffer: &mut [u8],
+    visitor: &mut dyn EntryVisitor,
+) -> Result<(), TarError> {
+    loop {
+        match tar.read_content(buffer)? {
+            0 => return Ok(()),
+            n => visitor.contents(&buffer[..n]),
+        }
+    }
 }
 
 /// Reads a stream to its end.

@@ -42,6 +42,9 @@ pub(crate) struct Member {
     pub(crate) kind: MemberKind,
     /// Bytes of its content.
     pub(crate) size: u64,
+    /// Its permission bits, as many as there are: `0o7777`. 0 if the header has
+    /// none that can be read.
+    pub(crate) mode: u32,
     /// Whether its owner may execute it.
     pub(crate) is_executable: bool,
     /// Where in the stream its content begins.
@@ -347,7 +350,7 @@ struct Header {
     link: Vec<u8>,
     flag: u8,
     size: u64,
-    is_executable: bool,
+    mode: u32,
 }
 
 impl Header {
@@ -377,7 +380,9 @@ impl Header {
             link: until_zero(&block[157..257]).to_vec(),
             flag: block[156],
             size: number(&block[124..136]).ok_or("a header has a bad size")?,
-            is_executable: number(&block[100..108]).is_some_and(|mode| mode & 0o100 != 0),
+            mode: number(&block[100..108])
+                .and_then(|mode| u32::try_from(mode & 0o7777).ok())
+                .unwrap_or(0),
         })
     }
 }
@@ -472,7 +477,8 @@ impl Extensions {
             link: self.pax_link.or(self.gnu_link).unwrap_or(header.link),
             kind,
             size: if has_content(header.flag) { size } else { 0 },
-            is_executable: header.is_executable,
+            mode: header.mode,
+            is_executable: header.mode & 0o100 != 0,
             offset,
         }
     }

@@ -122,6 +122,31 @@ pub enum LayerProblem {
         /// What it is.
         kind: &'static str,
     },
+    /// Entries of store paths have other permissions than Nix gives them: 0444,
+    /// or 0555 for what is executable and for directories.
+    #[error("{path} has mode {mode:04o}, and Nix gives 0444 or 0555{}", others(*count))]
+    StoreMode {
+        /// The first such path.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+        /// How many there are.
+        count: u64,
+    },
+    /// Directories that more than their owner may write to, without the sticky
+    /// bit: whoever may write can replace what others put there.
+    #[error(
+        "the directory {path} has mode {mode:04o}: not only its owner may replace what is in it{}",
+        others(*count)
+    )]
+    WritableDirectory {
+        /// The first such path.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+        /// How many there are.
+        count: u64,
+    },
     /// There are too many entries to look at.
     #[error("there are more than {limit} entries, and the others were not looked at")]
     TooManyEntries {
@@ -147,7 +172,10 @@ fn others(count: u64) -> String {
 impl LayerProblem {
     /// Returns whether loaders agree on what to do, so that the image works.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::Absolute { .. })
+        matches!(
+            self,
+            Self::Absolute { .. } | Self::StoreMode { .. } | Self::WritableDirectory { .. }
+        )
     }
 
     /// Returns whether what is in the layer is not known because of it.
@@ -175,6 +203,8 @@ impl LayerProblem {
             Self::Absolute { .. } => "tar-absolute-path",
             Self::HardLinkTarget { .. } => "tar-hard-link-target",
             Self::UnsupportedKind { .. } => "tar-unsupported-kind",
+            Self::StoreMode { .. } => "store-mode",
+            Self::WritableDirectory { .. } => "writable-directory",
             Self::TooManyEntries { .. } => "tar-too-many-entries",
             Self::More { .. } => "more-problems",
         }
@@ -419,7 +449,7 @@ fn clip(path: &[u8]) -> &[u8] {
 }
 
 /// Shows a path as text that is safe on a terminal.
-fn show(path: &[u8]) -> String {
+pub(crate) fn show(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(clip(path));
     if text.is_empty() {
         return ".".to_owned();

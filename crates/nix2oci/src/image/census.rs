@@ -1,0 +1,194 @@
+//! What `check` keeps of a layer to judge the image as a whole.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::{DefaultHasher, Hasher as _};
+
+use crate::content::{Program, ProgramFormat};
+use crate::layer::tar_read::{Member, MemberKind};
+use crate::layer::{EntryVisitor, show};
+use crate::store::{StoreDir, StorePath};
+
+use super::listing::StorePrefix;
+
+/// Kinds of programs of one layer that are kept: a right layer has one or two.
+const MAX_PROGRAMS: usize = 16;
+
+/// Bytes of links that are kept of one layer; what follows is not judged.
+const MAX_LINK_BYTES: usize = 64 << 20;
+
+/// Directories outside the store that hold what people and services start.
+const PROGRAM_DIRS: [&[u8]; 6] = [
+    b"bin/",
+    b"sbin/",
+    b"usr/bin/",
+    b"usr/sbin/",
+    b"usr/libexec/",
+    b"usr/local/bin/",
+];
+
+/// The same in a store path.
+const STORE_PROGRAM_DIRS: [&[u8]; 3] = [b"bin/", b"sbin/", b"libexec/"];
+
+/// What is kept of a layer: 8 bytes for each path, and the links.
+pub(super) struct Census {
+    prefix: StorePrefix,
+    /// The store paths that have entries.
+    pub(super) store_paths: BTreeSet<StorePath>,
+    /// The hashes of all paths, those of directories without an entry too.
+    names: HashSet<PathHash>,
+    /// The directory of the last entry, whose parents are in `names`.
+    last_parent: Vec<u8>,
+    /// Symbolic links and what they hold.
+    pub(super) links: BTreeMap<Vec<u8>, Vec<u8>>,
+    link_bytes: usize,
+    /// Paths that are deleted from the layers below.
+    removed: HashSet<Vec<u8>>,
+    /// Directories of which nothing of the layers below is seen.
+    opaque: HashSet<Vec<u8>>,
+    /// Each kind of program, the first of it, and how many there are.
+    pub(super) programs: Vec<(Program, String, u64)>,
+    /// The program whose first bytes are being read.
+    candidate: Option<(String, Vec<u8>)>,
+}
+
+impl Census {
+    pub(super) fn new(store_dir: &StoreDir) -> Self {
+        Self {
+            prefix: StorePrefix::new(store_dir),
+            store_paths: BTreeSet::new(),
+            names: HashSet::new(),
+            last_parent: Vec::new(),
+            links: BTreeMap::new(),
+            link_bytes: 0,
+            removed: HashSet::new(),
+            opaque: HashSet::new(),
+            programs: Vec::new(),
+            candidate: None,
+        }
+    }
+
+    /// Ends the layer.
+    pub(super) fn finish(mut self) -> Self {
+        self.settle();
+        self.last_parent = Vec::new();
+        self
+    }
+
+    /// Returns whether the layer has something at a path.
+    pub(super) fn has(&self, path: PathHash) -> bool {
+        self.names.contains(&path)
+    }
+
+    /// Returns whether nothing at a path of the layers below is seen.
+    pub(super) fn hides(&self, path: &[u8]) -> bool {
+        if self.removed.is_empty() && self.opaque.is_empty() {
+            return false;
+        }
+        self.removed.contains(path)
+            || parents(path)
+                .any(|parent| self.removed.contains(parent) || self.opaque.contains(parent))
+            || self.opaque.contains(&b""[..])
+    }
+
+    fn take_names(&mut self, path: &[u8]) {
+        self.names.insert(PathHash::of(path));
+        let parent = parents(path).next().unwrap_or_default();
+        if parent != self.last_parent {
+            for parent in parents(path) {
+                if !self.names.insert(PathHash::of(parent)) {
+                    break;
+                }
+            }
+            self.last_parent = parent.to_vec();
+        }
+    }
+
+    fn is_program(&mut self, path: &[u8]) -> bool {
+        match self.prefix.split(path) {
+            Some((_, inside)) => STORE_PROGRAM_DIRS.iter().any(|dir| inside.starts_with(dir)),
+            None => PROGRAM_DIRS.iter().any(|dir| path.starts_with(dir)),
+        }
+    }
+
+    /// Judges the program whose first bytes were read.
+    fn settle(&mut self) {
+        let Some((path, head)) = self.candidate.take() else {
+            return;
+        };
+        let Some(mut program) = Program::parse(&head) else {
+            return;
+        };
+        if program.format == ProgramFormat::Script {
+            return;
+        }
+        program.interpreter = None;
+        if let Some((.., count)) = self.programs.iter_mut().find(|(kind, ..)| *kind == program) {
+            *count += 1;
+        } else if self.programs.len() < MAX_PROGRAMS {
+            self.programs.push((program, path, 1));
+        }
+    }
+}
+
+impl EntryVisitor for Census {
+    fn entry(&mut self, member: &Member, path: &[u8]) -> bool {
+        self.settle();
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b""[..], path),
+        };
+        if name == b".wh..wh..opq" {
+            self.opaque.insert(parent.to_vec());
+            return false;
+        }
+        if let Some(name) = name.strip_prefix(b".wh.") {
+            let slash = if parent.is_empty() { &b""[..] } else { b"/" };
+            self.removed.insert([parent, slash, name].concat());
+            return false;
+        }
+        self.take_names(path);
+        if let Some((store_path, _)) = self.prefix.split(path) {
+            self.store_paths.insert(store_path);
+        }
+        match member.kind {
+            MemberKind::Symlink => {
+                self.link_bytes += path.len() + member.link.len();
+                if self.link_bytes <= MAX_LINK_BYTES {
+                    self.links.insert(path.to_vec(), member.link.clone());
+                }
+                false
+            }
+            MemberKind::File if member.is_executable && self.is_program(path) => {
+                self.candidate = Some((format!("/{}", show(path)), Vec::new()));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn contents(&mut self, bytes: &[u8]) {
+        if let Some((_, head)) = &mut self.candidate {
+            let missing = Program::HEAD.saturating_sub(head.len());
+            head.extend_from_slice(&bytes[..bytes.len().min(missing)]);
+        }
+    }
+}
+
+/// Returns the directories above a path, the nearest first, without the root.
+pub(super) fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().rev().filter(|(_, b)| **b == b'/');
+    slashes.map(|(at, _)| &path[..at])
+}
+
+/// A path as it is kept. Two paths of one hash hide a finding, and nothing
+/// worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PathHash(u64);
+
+impl PathHash {
+    pub(super) fn of(path: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(path);
+        Self(hasher.finish())
+    }
+}
