@@ -156,4 +156,350 @@ rec {
       ln -s ${pkgs.hello} ./hello
     '';
   };
+
+  # Bases.
+  layered-on-top = dockerTools.buildImage {
+    name = "layered-on-top";
+    tag = "latest";
+    fromImage = layered-image;
+    extraCommands = ''
+      mkdir ./example-output
+      chmod 777 ./example-output
+    '';
+    config = {
+      Env = [ "PATH=${pkgs.coreutils}/bin/" ];
+      WorkingDir = "/example-output";
+      Cmd = [
+        "${pkgs.bash}/bin/bash"
+        "-c"
+        "echo hello > foo; cat foo"
+      ];
+    };
+  };
+  layered-on-top-layered = dockerTools.buildLayeredImage (
+    removeAttrs layered-on-top.buildArgs [ "name" ]
+    // {
+      name = "layered-on-top-layered";
+    }
+  );
+  layered-bulk-layer = dockerTools.buildLayeredImage {
+    name = "layered-bulk-layer";
+    tag = "latest";
+    fromImage = two-layered-image;
+    contents = [
+      pkgs.coreutils
+      pkgs.hello
+    ];
+    maxLayers = 4;
+  };
+  # Each image writes over some of the one below.
+  layers-order =
+    let
+      writes = number: files: ''
+        mkdir -p tmp
+        for file in ${files}; do echo layer${toString number} > tmp/layer$file; done
+      '';
+      one = dockerTools.buildImage {
+        name = "l1";
+        tag = "latest";
+        extraCommands = writes 1 "1 2 3";
+      };
+      two = dockerTools.buildImage {
+        name = "l2";
+        tag = "latest";
+        fromImage = one;
+        extraCommands = writes 2 "2 3";
+      };
+    in
+    dockerTools.buildImage {
+      name = "l3";
+      tag = "latest";
+      fromImage = two;
+      copyToRoot = binOf [ pkgs.coreutils ];
+      extraCommands = writes 3 "3";
+    };
+
+  environment-parent = dockerTools.buildImage {
+    name = "parent";
+    tag = "latest";
+    config.Env = [
+      "FROM_PARENT=true"
+      "LAST_LAYER=parent"
+    ];
+  };
+  environment = dockerTools.buildImage {
+    name = "child";
+    tag = "latest";
+    fromImage = environment-parent;
+    copyToRoot = binOf [ pkgs.coreutils ];
+    config.Env = [
+      "FROM_CHILD=true"
+      "LAST_LAYER=child"
+    ];
+  };
+  environment-layered = dockerTools.buildLayeredImage {
+    name = "child-layered";
+    tag = "latest";
+    fromImage = environment-parent;
+    contents = [ pkgs.coreutils ];
+    config.Env = [
+      "FROM_CHILD=true"
+      "LAST_LAYER=child"
+    ];
+  };
+
+  # An archive in which two layers are links to one file, as Docker writes it.
+  repeated-layer =
+    let
+      archive = pkgs.runCommand "image-with-links.tar" { } ''
+        mkdir -p image/one image/two root
+        echo repeated > root/repeated
+        tar --create --file image/layer.tar --directory root repeated
+        digest=$(sha256sum < image/layer.tar | cut -d ' ' -f 1)
+        mv image/layer.tar image/$digest.tar
+        ln -s ../$digest.tar image/one/layer.tar
+        ln -s ../$digest.tar image/two/layer.tar
+        printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s","sha256:%s"]}}' \
+          $digest $digest > config.json
+        config=$(sha256sum < config.json | cut -d ' ' -f 1)
+        mv config.json image/$config.json
+        printf '[{"Config":"%s.json","RepoTags":["links:latest"],"Layers":["one/layer.tar","two/layer.tar"]}]' \
+          $config > image/manifest.json
+        tar --create --file $out --directory image .
+      '';
+    in
+    dockerTools.buildImage {
+      name = "repeated-layer";
+      tag = "latest";
+      architecture = "amd64";
+      fromImage = archive;
+      copyToRoot = binOf [
+        pkgs.bash
+        pkgs.coreutils
+      ];
+    };
+  by-name = dockerTools.buildImage {
+    name = "by-name";
+    tag = "latest";
+    fromImage = merged;
+    fromImageName = "redis";
+    fromImageTag = "latest";
+  };
+
+  # A Nix database.
+  nix = dockerTools.buildImageWithNixDb {
+    name = "nix";
+    tag = "latest";
+    copyToRoot = binOf [
+      pkgs.coreutils
+      pkgs.nix
+      pkgs.bash
+    ];
+    config.Env = [
+      "NIX_PAGER=cat"
+      "USER=nobody"
+    ];
+  };
+  nix-layered = dockerTools.buildLayeredImageWithNixDb {
+    name = "nix-layered";
+    tag = "latest";
+    contents = [
+      pkgs.coreutils
+      pkgs.nix
+      pkgs.bash
+    ];
+    config.Env = [
+      "NIX_PAGER=cat"
+      "USER=nobody"
+    ];
+  };
+  files-in-store = dockerTools.buildLayeredImageWithNixDb {
+    name = "file-in-store";
+    tag = "latest";
+    contents = [
+      pkgs.coreutils
+      pkgs.nix
+      (pkgs.writeScriptBin "myscript" ''
+        #!${pkgs.runtimeShell}
+        cat ${pkgs.writeText "somefile" "some data"}
+      '')
+    ];
+    config = {
+      Cmd = [ "myscript" ];
+      Env = [
+        "PATH=/bin"
+        "USER=root"
+      ];
+    };
+  };
+
+  # Users and owners.
+  with-user = dockerTools.buildLayeredImage {
+    name = "with-user";
+    tag = "latest";
+    contents = [
+      pkgs.bash
+      pkgs.coreutils
+      (pkgs.writeTextDir "etc/passwd" "root:x:0:0::/root:/bin/bash\nsomebody:x:999:999::/home/somebody:\n")
+      (pkgs.writeTextDir "etc/group" "root:x:0:\nsomebody:x:999:\n")
+    ];
+  };
+  owned = dockerTools.streamLayeredImage {
+    name = "owned";
+    tag = "latest";
+    uid = 1000;
+    gid = 1000;
+    uname = "user";
+    gname = "user";
+    config = {
+      User = "1000";
+      Cmd = [
+        "${pkgs.coreutils}/bin/stat"
+        "-c"
+        "%u:%g"
+        "${pkgs.coreutils}/bin/stat"
+      ];
+    };
+  };
+  chown = dockerTools.streamLayeredImage {
+    name = "chown";
+    tag = "latest";
+    fakeRootCommands = ''
+      touch ./testfile
+      chown 12345:12345 ./testfile
+    '';
+    config.Cmd = [
+      "${pkgs.coreutils}/bin/stat"
+      "-c"
+      "%u:%g"
+      "/testfile"
+    ];
+  };
+  shadow-setup = dockerTools.buildLayeredImage {
+    name = "shadow-setup";
+    tag = "latest";
+    contents = [ pkgs.busybox ];
+    fakeRootCommands = ''
+      ${dockerTools.shadowSetup}
+      groupadd --gid 70 postgres
+      useradd --uid 71 --gid 70 --home-dir /var/lib/postgres --create-home postgres
+    '';
+  };
+
+  # What stands for another package of a service.
+  redis = dockerTools.buildImage {
+    name = "redis";
+    tag = "latest";
+    fromImage = bash;
+    copyToRoot = binOf [
+      (pkgs.writeScriptBin "redis-cli" ''
+        #!${pkgs.runtimeShell}
+        echo redis-cli
+      '')
+    ];
+    config = {
+      WorkingDir = "/data";
+      Volumes."/data" = { };
+    };
+  };
+  merged = dockerTools.mergeImages [
+    bash
+    redis
+  ];
+  merged-no-tag = dockerTools.mergeImages [
+    bash-no-tag
+    redis
+  ];
+  merged-owners = dockerTools.mergeImages [
+    bash
+    fake-root-commands
+  ];
+  merged-compressors = dockerTools.mergeImages [
+    redis
+    (bash.override {
+      name = "bash-uncompressed";
+      compressor = "none";
+    })
+    (bash.override {
+      name = "bash-zstd";
+      compressor = "zstd";
+    })
+  ];
+
+  # A server that commands prepared a root for.
+  server = dockerTools.buildLayeredImage {
+    name = "server";
+    tag = "latest";
+    contents = [
+      dockerTools.fakeNss
+      pkgs.busybox
+    ];
+    extraCommands = ''
+      mkdir -p var/log/server var/www
+      echo "Hello from a server" > var/www/index.html
+    '';
+    config = {
+      Cmd = [
+        "httpd"
+        "-f"
+        "-p"
+        "8000"
+        "-h"
+        "/var/www"
+      ];
+      ExposedPorts."8000/tcp" = { };
+    };
+  };
+
+  other-architecture = dockerTools.buildImage {
+    name = "other-architecture";
+    tag = "latest";
+    architecture = "arm64";
+    copyToRoot = [ ./dummy ];
+  };
+  other-architecture-layered = dockerTools.streamLayeredImage {
+    name = "other-architecture-layered";
+    tag = "latest";
+    architecture = "arm64";
+    contents = [ ./dummy ];
+  };
+
+  # A folder beside this file.
+  with-path = dockerTools.buildImage {
+    name = "with-path";
+    tag = "latest";
+    copyToRoot = [
+      (binOf [ pkgs.bash ])
+      ./dummy
+    ];
+  };
+  with-path-layered = dockerTools.streamLayeredImage {
+    name = "with-path-layered";
+    tag = "latest";
+    contents = [
+      pkgs.bash
+      ./dummy
+    ];
+  };
+
+  helpers = dockerTools.buildImage {
+    name = "helpers";
+    tag = "latest";
+    copyToRoot = pkgs.buildEnv {
+      name = "helpers-root";
+      paths = [
+        pkgs.coreutils
+        dockerTools.caCertificates
+        dockerTools.usrBinEnv
+        dockerTools.binSh
+        dockerTools.fakeNss
+      ];
+    };
+  };
+
+  # What cannot be.
+  as-root = bash.override { runAsRoot = "mkdir /data"; };
+  fakechroot = hello-on-root.override { enableFakechroot = true; };
+  pipeline = layered-image.override { layeringPipeline = [ ]; };
+  exported = dockerTools.exportImage { fromImage = bash; };
 }

@@ -1,1 +1,179 @@
-{ ... }: { }
+# nix2container: the same names, arguments, defaults and meaning, built by
+# nix2oci. What is different, and why, is in docs/migration.md.
+{
+  arguments,
+  buildLayer,
+  resolveImage,
+  platforms,
+  hostSystem,
+  pullImage,
+  pullLayout,
+  ...
+}:
+let
+  inherit (builtins)
+    attrNames
+    listToAttrs
+    map
+    removeAttrs
+    trace
+    ;
+  inherit (arguments) listOf toLower;
+
+  # The fields of a config, which nix2container takes in any case.
+  fields = listToAttrs (
+    map
+      (name: {
+        name = toLower name;
+        value = name;
+      })
+      [
+        "ArgsEscaped"
+        "Cmd"
+        "Entrypoint"
+        "Env"
+        "ExposedPorts"
+        "Healthcheck"
+        "Labels"
+        "OnBuild"
+        "Shell"
+        "StopSignal"
+        "StopTimeout"
+        "User"
+        "Volumes"
+        "WorkingDir"
+      ]
+  );
+  spelled =
+    config:
+    listToAttrs (
+      map (name: {
+        name = fields.${toLower name} or name;
+        value = config.${name};
+      }) (attrNames config)
+    );
+
+  # `contents` is the old name of `copyToRoot`.
+  copied =
+    function: args:
+    if args.contents or null == null then
+      args.copyToRoot or null
+    else if args.copyToRoot or null != null then
+      throw "nix2container.${function}: contents is the old name of copyToRoot, expected one of them"
+    else
+      trace "nix2container.${function}: contents is the old name of copyToRoot" args.contents;
+
+  # A permission: who gets it is found by where a file comes from. Any that says
+  # no owner gives the files to root, as nix2container does.
+  rule =
+    {
+      path,
+      regex ? "",
+      mode ? null,
+      uid ? 0,
+      gid ? 0,
+      # Names beside the numbers, which no loader reads.
+      uname ? null,
+      gname ? null,
+    }:
+    {
+      within = "${path}";
+      source = regex;
+      owner = "${toString uid}:${toString gid}";
+    }
+    // (if mode == null then { } else { inherit mode; });
+in
+{
+  buildImage =
+    {
+      name,
+      tag ? null,
+      config ? { },
+      layers ? [ ],
+      copyToRoot ? null,
+      fromImage ? null,
+      arch ? (platforms.ofSystem hostSystem).architecture,
+      perms ? [ ],
+      maxLayers ? 1,
+      initializeNixDatabase ? false,
+      nixUid ? 0,
+      nixGid ? 0,
+      created ? "0001-01-01T00:00:00Z",
+      contents ? null,
+      meta ? { },
+      # More than nix2container has: how layers are packed, and the other
+      # arguments of our resolveImage.
+      ...
+    }@args:
+    resolveImage (
+      removeAttrs args [
+        "arch"
+        "contents"
+        "initializeNixDatabase"
+        "nixGid"
+        "nixUid"
+        "perms"
+      ]
+      // {
+        inherit created layers maxLayers;
+        architecture = arch;
+        config = spelled config;
+        copyToRoot = copied "buildImage" args;
+        fromImage = if fromImage == "" then null else fromImage;
+        withNixDb = initializeNixDatabase;
+        rules =
+          args.rules or [ ]
+          ++ map rule perms
+          ++ (
+            if initializeNixDatabase then
+              [
+                {
+                  regex = "^/nix(/store|/var(/.*)?)?$";
+                  owner = "${toString nixUid}:${toString nixGid}";
+                  mode = "0755";
+                }
+              ]
+            else
+              [ ]
+          );
+        passthru = {
+          inherit fromImage;
+        }
+        // args.passthru or { };
+      }
+    );
+
+  buildLayer =
+    {
+      deps ? [ ],
+      copyToRoot ? null,
+      ignore ? null,
+      layers ? [ ],
+      reproducible ? true,
+      perms ? [ ],
+      maxLayers ? 1,
+      contents ? null,
+      metadata ? {
+        created_by = "nix2container";
+      },
+      ...
+    }@args:
+    buildLayer (
+      removeAttrs args [
+        "contents"
+        "metadata"
+        "perms"
+        "reproducible"
+      ]
+      // {
+        inherit maxLayers;
+        deps = listOf deps;
+        copyToRoot = copied "buildLayer" args;
+        rules = args.rules or [ ] ++ map rule perms;
+        history = metadata;
+        withBlob = !reproducible;
+      }
+    );
+
+  inherit pullImage pullImageFromManifest;
+}
