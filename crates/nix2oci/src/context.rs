@@ -134,7 +134,8 @@ pub enum Event<'a> {
         /// The sum of their NAR sizes, as far as they are known.
         nar_size: u64,
     },
-    /// The layers are decided; packing begins.
+    /// The layers are decided; packing begins. Of an index it comes once for
+    /// each of its images, whose layers are numbered on from those before.
     Planned {
         /// For each layer its expected tar size (an estimate from NAR sizes).
         layers: &'a [u64],

@@ -96,7 +96,12 @@ impl Bars {
     }
 
     fn plan(&self, sizes: &[u64], labels: &[String]) {
+        let is_first = self.tally.len() == 0;
         self.tally.plan(sizes, labels);
+        if !is_first {
+            self.total.inc_length(sizes.iter().sum());
+            return self.tell_finished();
+        }
         self.total.set_length(sizes.iter().sum());
         self.tell_finished();
         self.all.add(self.total.clone());

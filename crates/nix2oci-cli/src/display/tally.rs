@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use nix2oci::Digest;
 
+/// Images of one index whose layers are counted.
+const MOST_IMAGES: usize = 64;
+
 /// Counts what the layers have done, from any thread.
 #[derive(Debug)]
 pub(super) struct Tally {
     sends: bool,
-    layers: OnceLock<Box<[LayerTally]>>,
+    /// The layers of one image after the other, numbered through.
+    layers: [OnceLock<Box<[LayerTally]>>; MOST_IMAGES],
     /// Layers that are where they have to be, those taken over included.
     finished: AtomicUsize,
     reused: AtomicUsize,
@@ -65,7 +69,7 @@ impl Tally {
     pub(super) fn new(sends: bool) -> Self {
         Self {
             sends,
-            layers: OnceLock::new(),
+            layers: [const { OnceLock::new() }; MOST_IMAGES],
             finished: AtomicUsize::new(0),
             reused: AtomicUsize::new(0),
             reused_bytes: AtomicU64::new(0),
@@ -79,31 +83,47 @@ impl Tally {
         self.sends
     }
 
-    /// Takes the layers' expected sizes and what is in them; the first call
-    /// counts.
+    /// Takes the expected sizes of an image's layers and what is in them. Of an
+    /// index its images come one after the other.
     pub(super) fn plan(&self, sizes: &[u64], labels: &[String]) {
-        self.layers.get_or_init(|| {
-            let layers = sizes.iter().zip(labels);
-            let layers = layers.map(|(&expected, label)| LayerTally::new(expected, label.clone()));
-            layers.collect()
-        });
+        let layers = sizes.iter().zip(labels);
+        let layers = layers.map(|(&expected, label)| LayerTally::new(expected, label.clone()));
+        if let Some(image) = self.layers.iter().find(|image| image.get().is_none()) {
+            let _ = image.set(layers.collect());
+        }
     }
 
     /// Returns the number of layers; 0 before they are planned.
     pub(super) fn len(&self) -> usize {
-        self.layers.get().map_or(0, |layers| layers.len())
+        self.images().map(<[LayerTally]>::len).sum()
+    }
+
+    fn images(&self) -> impl Iterator<Item = &[LayerTally]> {
+        self.layers
+            .iter()
+            .map_while(|image| image.get().map(|i| &**i))
+    }
+
+    fn layer(&self, mut number: usize) -> Option<&LayerTally> {
+        for image in self.images() {
+            match image.get(number) {
+                Some(layer) => return Some(layer),
+                None => number -= image.len(),
+            }
+        }
+        None
     }
 
     /// Returns a layer's counters, if there is such a layer and it is not done.
     pub(super) fn open_layer(&self, layer: usize) -> Option<&LayerTally> {
-        let layer = self.layers.get()?.get(layer)?;
+        let layer = self.layer(layer)?;
         (!layer.is_finished()).then_some(layer)
     }
 
     /// Ends a layer. Returns it, and how many are done now, unless it was done
     /// before.
     pub(super) fn finish(&self, layer: usize) -> Option<(&LayerTally, usize)> {
-        let layer = self.layers.get()?.get(layer)?;
+        let layer = self.layer(layer)?;
         let was_finished = layer.is_finished.swap(true, Ordering::Relaxed);
         (!was_finished).then(|| (layer, self.finished.fetch_add(1, Ordering::Relaxed) + 1))
     }
@@ -298,6 +318,18 @@ mod tests {
         let tally = Tally::new(sends);
         tally.plan(&[100, 200], &["a".to_owned(), "b".to_owned()]);
         tally
+    }
+
+    #[test]
+    fn the_layers_of_further_images_are_numbered_on() {
+        let tally = tally(false);
+        tally.plan(&[], &[]);
+        tally.plan(&[300], &["c".to_owned()]);
+        assert_eq!(tally.len(), 3);
+        let labels = (0..4).map_while(|layer| tally.open_layer(layer));
+        let labels: Vec<_> = labels.map(|layer| &*layer.label).collect();
+        assert_eq!(labels, ["a", "b", "c"]);
+        assert_eq!(tally.finish(2).unwrap().1, 1);
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter;
 
-use crate::content::ForeignPrograms;
+use crate::content::{ContentSource, ForeignPrograms};
 use crate::context::{Context, Event};
 use crate::error::Result;
-use crate::image::{AssembledImage, ImageLayer, assemble};
+use crate::image::{AssembledImage, ImageLayer, RawManifest, assemble};
 use crate::layer::{
-    LayerRecord, LayerSpec, PackRequest, PackedLayer, SpoolPlace, SpooledBlob, pack,
+    LayerKey, LayerRecord, LayerSpec, PackRequest, PackedLayer, Packing, SpoolPlace, SpooledBlob,
+    pack,
 };
 use crate::sink::{BlobOrder, ImageSink};
 use crate::store::StorePath;
@@ -26,7 +27,89 @@ type Packed = PackedLayer<Option<SpooledBlob>>;
 /// Reads the content of every store path once. What is in the sink after an
 /// error is the sink's matter: nothing with a final name.
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
+    let (report, manifest) = put_blobs(cx, spec, sink, &mut PackedLayers::default())?;
+    sink.put_manifest(cx, &manifest, &spec.names)?;
+    sink.commit(cx)?;
+    cx.observer.event(&Event::Committed {
+        manifest: manifest.digest(),
+    });
+    Ok(report)
+}
+
+/// Gives a sink all of an image but its manifest, which is returned. Layers
+/// that are among `packed` are in the sink already; the others come to them.
+pub(super) fn put_blobs(
+    cx: &Context,
+    spec: &ImageSpec,
+    sink: &mut dyn ImageSink,
+    packed: &mut PackedLayers,
+) -> Result<(BuildReport, RawManifest)> {
     let plan = plan(cx, spec)?;
+    let content = checked_content(spec)?;
+    let work = Work {
+        layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
+        sizes: plan
+            .layers
+            .iter()
+            .map(LayerOutline::unpacked_size)
+            .collect(),
+        labels: labels(&plan),
+        known: packed.records(spec.packing, &plan),
+        packing: spec.packing,
+        content: &content,
+    };
+    let records = put_layers(cx, &work, sink, |_, _| Ok(()))?;
+    packed.add(spec.packing, &plan, &records);
+    let mut image = assemble_image(spec, &plan, &records)?;
+    sink.put_blob(cx, &mut image.config)?;
+    let foreign = tell(cx, &content);
+    Ok((report(plan, records, &image, foreign), image.manifest))
+}
+
+/// The layers of images that were packed before for the same sink, by their
+/// keys and how they are compressed.
+#[derive(Debug, Default)]
+pub(super) struct PackedLayers(BTreeMap<(LayerKey, String), LayerRecord>);
+
+impl PackedLayers {
+    /// Returns the record of each layer of a plan that was packed before.
+    fn records(&self, packing: Packing, plan: &ImagePlan) -> Vec<Option<LayerRecord>> {
+        let compression = packing.compression.to_string();
+        let record = |layer: &LayerOutline| self.0.get(&(layer.key?, compression.clone())).cloned();
+        plan.layers.iter().map(record).collect()
+    }
+
+    fn add(&mut self, packing: Packing, plan: &ImagePlan, records: &[LayerRecord]) {
+        let compression = packing.compression.to_string();
+        for (layer, record) in plan.layers.iter().zip(records) {
+            if let Some(key) = layer.key {
+                self.0.insert((key, compression.clone()), record.clone());
+            }
+        }
+    }
+}
+
+/// Layers to be packed.
+pub(super) struct Work<'a> {
+    pub(super) layers: Vec<LayerSpec>,
+    /// For each its bytes before compression, about.
+    pub(super) sizes: Vec<u64>,
+    /// For each what is in it, for people.
+    pub(super) labels: Vec<String>,
+    /// For each what it is, if it need not be packed.
+    pub(super) known: Vec<Option<LayerRecord>>,
+    pub(super) packing: Packing,
+    pub(super) content: &'a dyn ContentSource,
+}
+
+/// Packs layers into a sink and returns the records of all of them. `check` sees
+/// each that was packed before the sink does.
+pub(super) fn put_layers(
+    cx: &Context,
+    work: &Work<'_>,
+    sink: &mut dyn ImageSink,
+    check: impl Fn(usize, &LayerRecord) -> Result<()>,
+) -> Result<Vec<LayerRecord>> {
     let spool_dir = sink.spool_dir().unwrap_or(&cx.spool_dir).to_owned();
     let spool = if sink.moves_blobs() {
         SpoolPlace::Named(spool_dir)
@@ -39,19 +122,13 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
         sink,
         order,
         next: 0,
+        known: work.known.iter().map(Option::is_some).collect(),
         waiting: BTreeMap::new(),
     };
-    let (records, foreign) = pack_all(cx, spec, &plan, order, spool, |layer, packed| {
+    pack_all(cx, work, order, spool, |layer, packed| {
+        check(layer, &packed.record)?;
         delivery.take(layer, packed)
-    })?;
-    let mut image = assemble_image(spec, &plan, &records)?;
-    sink.put_blob(cx, &mut image.config)?;
-    sink.put_manifest(cx, &image.manifest, &spec.names)?;
-    sink.commit(cx)?;
-    cx.observer.event(&Event::Committed {
-        manifest: image.manifest.digest(),
-    });
-    Ok(report(plan, records, &image, foreign))
+    })
 }
 
 /// Finds out every digest of an image and keeps no layer.
@@ -59,57 +136,71 @@ pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result
 /// Reads the content of every store path once, as [`build`] does.
 pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
     let plan = plan(cx, spec)?;
-    let (records, _) = pack_all(
+    let content = checked_content(spec)?;
+    let work = Work {
+        layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
+        sizes: plan
+            .layers
+            .iter()
+            .map(LayerOutline::unpacked_size)
+            .collect(),
+        labels: labels(&plan),
+        known: vec![None; plan.layers.len()],
+        packing: spec.packing,
+        content: &content,
+    };
+    let records = pack_all(
         cx,
-        spec,
-        &plan,
+        &work,
         BlobOrder::Any,
         SpoolPlace::Nowhere,
         |_, _| Ok(()),
     )?;
+    tell(cx, &content);
     let image = assemble_image(spec, &plan, &records)?;
     Ok(Recipe::new(spec, &plan, &records, &image))
 }
 
-/// Packs all layers and returns their records in image order, and the programs
-/// in them that the platform cannot run.
+/// Packs all layers that are not known and returns the records of all, in image
+/// order.
 fn pack_all(
     cx: &Context,
-    spec: &ImageSpec,
-    plan: &ImagePlan,
+    work: &Work<'_>,
     order: BlobOrder,
     spool: SpoolPlace,
     mut deliver: impl FnMut(usize, Packed) -> Result<()>,
-) -> Result<(Vec<LayerRecord>, Vec<ForeignPrograms>)> {
-    let content = checked_content(spec)?;
-    let sizes: Vec<u64> = plan
-        .layers
-        .iter()
-        .map(LayerOutline::unpacked_size)
-        .collect();
-    let labels = labels(plan);
+) -> Result<Vec<LayerRecord>> {
     cx.observer.event(&Event::Planned {
-        layers: &sizes,
-        labels: &labels,
+        layers: &work.sizes,
+        labels: &work.labels,
     });
-    let layers: Vec<LayerSpec> = plan.layers.iter().map(|l| l.spec.clone()).collect();
-    let mut records: Vec<Option<LayerRecord>> = vec![None; layers.len()];
+    let mut records = work.known.clone();
+    for (layer, known) in records.iter().enumerate() {
+        if let Some(record) = known {
+            cx.observer.event(&Event::LayerReused {
+                layer,
+                digest: record.digest,
+                size: record.size,
+            });
+        }
+    }
+    let mut order = packing_order(&work.sizes, order);
+    order.retain(|layer| records[*layer].is_none());
     let request = PackRequest {
-        layers: &layers,
-        order: packing_order(&sizes, order),
-        packing: spec.packing,
-        content: &content,
+        layers: &work.layers,
+        order,
+        packing: work.packing,
+        content: work.content,
         store: spool,
     };
     pack(cx, request, |layer, packed| {
         records[layer] = Some(packed.record.clone());
         deliver(layer, packed)
     })?;
-    let records = records
+    Ok(records
         .into_iter()
         .map(|record| record.expect("a pipeline without error finished every layer"))
-        .collect();
-    Ok((records, tell(cx, &content)))
+        .collect())
 }
 
 /// Returns for each layer the name of its largest path.
@@ -136,6 +227,8 @@ struct Delivery<'a> {
     order: BlobOrder,
     /// The layer that is due.
     next: usize,
+    /// Which layers do not come: the sink has them.
+    known: Vec<bool>,
     /// Layers whose turn has not come; their bytes are on disk.
     waiting: BTreeMap<usize, Packed>,
 }
@@ -146,11 +239,16 @@ impl Delivery<'_> {
             return self.put(layer, packed);
         }
         self.waiting.insert(layer, packed);
-        while let Some(packed) = self.waiting.remove(&self.next) {
+        loop {
+            while self.known.get(self.next) == Some(&true) {
+                self.next += 1;
+            }
+            let Some(packed) = self.waiting.remove(&self.next) else {
+                return Ok(());
+            };
             self.put(self.next, packed)?;
             self.next += 1;
         }
-        Ok(())
     }
 
     fn put(&mut self, layer: usize, packed: Packed) -> Result<()> {

@@ -3,7 +3,8 @@
 //! - [`plan()`]: which layers there will be; reads no contents
 //! - [`build()`]: an image into a sink
 //! - [`push()`]: what a registry lacks of an image, to there
-//! - [`copy()`]: a stored image into a sink
+//! - [`copy()`], [`copy_all`]: stored images into a sink
+//! - [`build_index`], `push_index`: images for several platforms, and an index
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
 #[expect(
@@ -12,6 +13,9 @@
 )]
 mod build;
 mod copy;
+mod index;
+mod mismatch;
+mod numbered;
 mod plan;
 mod programs;
 #[cfg(feature = "registry")]
@@ -24,12 +28,13 @@ mod report;
 mod spec;
 
 pub use build::{build, resolve};
-pub use copy::copy;
+pub use copy::{ImageCopy, copy, copy_all};
+pub use index::{IndexPart, IndexPartReport, IndexReport, IndexSource, build_index};
 pub use plan::{ImagePlan, LayerOutline, plan};
 #[cfg(feature = "registry")]
 pub use push::{
     KnownImage, LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource,
-    PushedLayer, UploadEstimate, forecast, forecast_over, push,
+    PushedIndex, PushedLayer, UploadEstimate, forecast, forecast_over, push, push_index,
 };
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipePacking, RecipePath};
 pub use recipe_node::{RecipeNode, RecipeOwner, RecipeStoredFile};

@@ -7,14 +7,17 @@ use std::path::PathBuf;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
 use crate::image::{ImageListing, ListedLayer, RawManifest, TablePath};
-use crate::layer::{BytesBlob, LayerContent, LayerRecord, LayerSpec, Owner, Packing, TarFile};
+use crate::layer::{
+    BytesBlob, LayerContent, LayerKey, LayerRecord, LayerSpec, Owner, Packing, TarFile,
+};
 use crate::oci::MediaType;
+use crate::plan::LayerOrigin;
 use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
-use super::Recipe;
 use super::recipe::RecipeLayer;
 use super::recipe_node::{root_tree, unspell};
 use super::recipe_rule::parse_rules;
+use super::{LayerOutline, Recipe};
 
 /// A recipe in the library's own types.
 #[derive(Debug, Clone)]
@@ -110,6 +113,31 @@ impl Recipe {
             layers: layers.collect(),
             config: Some(config),
         })
+    }
+}
+
+/// Returns what is in a layer of a recipe, which has no sizes of its paths: the
+/// last one, which needs those before it.
+pub(super) fn recipe_label(spec: &LayerSpec) -> String {
+    match &spec.content {
+        LayerContent::StorePaths(paths) => paths.last().map(|(path, _)| path.name()),
+        LayerContent::RootTree(_) => None,
+        LayerContent::Tar(_) => Some("tar"),
+    }
+    .unwrap_or("root tree")
+    .to_owned()
+}
+
+/// Returns what a recipe tells of a layer's plan.
+pub(super) fn outline(spec: &LayerSpec, key: Option<LayerKey>, nar_size: u64) -> LayerOutline {
+    LayerOutline {
+        spec: spec.clone(),
+        key,
+        nar_size,
+        nar_sizes: Vec::new(),
+        strategy: "recipe".to_owned(),
+        reason: "as the recipe says".to_owned(),
+        origin: LayerOrigin::New,
     }
 }
 

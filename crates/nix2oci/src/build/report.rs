@@ -18,7 +18,8 @@ pub struct BuildReport {
     pub config_digest: Digest,
     /// The layers, bottom first.
     pub layers: Vec<LayerReport>,
-    /// Store paths with programs that the image's platform cannot run.
+    /// Store paths with programs that the image's platform cannot run. Empty if
+    /// a recipe made the image: whoever wrote it was told.
     pub foreign_programs: Vec<ForeignPrograms>,
 }
 

@@ -15,7 +15,7 @@ use crate::store::StoreDir;
 
 use super::document::parse;
 use super::efficiency::efficiency;
-use super::select::platform_text;
+use super::select::{config_platform, platform_text};
 use super::{ImageReader, ImageTable, LayerEfficiency, StoredImage, StoredLayer, TablePath};
 
 /// The version of [`ImageSummary`] as JSON. A field that changes its meaning
@@ -180,11 +180,7 @@ pub fn inspect(
     let layers = layers(&image, &options.store_dir, &contents);
     let sizes = layers.iter().map(|layer| layer.size);
     let documents = image.raw_manifest.blob.bytes().len() + image.raw_config.bytes().len();
-    let mut platform = Platform::default();
-    platform
-        .set_os(image.config.os().clone())
-        .set_architecture(image.config.architecture().clone())
-        .set_variant(image.config.variant().clone());
+    let platform = config_platform(&image.config);
     Ok(ImageSummary {
         version: VERSION,
         image: reader.name().to_owned(),

@@ -64,7 +64,7 @@ pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};
 pub use records::layer_records;
 pub use references::{ImageClosure, RootReason, image_closure};
-pub(crate) use select::{Content, content, is_attached, is_index, is_manifest};
+pub(crate) use select::{Content, config_platform, content, is_attached, is_index, is_manifest};
 pub use source::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 pub use table::{ImageTable, TableLayer, TablePath};
 pub(crate) use tree::is_elsewhere;

@@ -500,12 +500,7 @@ impl Candidates for ImageReader {
             return Ok(Some(platform.clone()));
         }
         let image = self.load(manifest)?;
-        let mut platform = Platform::default();
-        platform
-            .set_os(image.config.os().clone())
-            .set_architecture(image.config.architecture().clone())
-            .set_variant(image.config.variant().clone());
-        Ok(Some(platform))
+        Ok(Some(select::config_platform(&image.config)))
     }
 }
 

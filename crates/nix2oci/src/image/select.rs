@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::Codec;
 use crate::oci::annotation::{IMAGE_NAME, REF_NAME};
-use crate::oci::{Descriptor, ImageManifest, MediaType, Platform};
+use crate::oci::{Descriptor, ImageConfiguration, ImageManifest, MediaType, Platform};
 
 use super::StoredManifest;
 
@@ -29,7 +29,7 @@ pub(crate) fn is_manifest(media_type: &MediaType) -> bool {
     *media_type == MediaType::ImageManifest || media_type.as_ref() == DOCKER_MANIFEST
 }
 
-pub(super) fn is_config(media_type: &MediaType) -> bool {
+pub(crate) fn is_config(media_type: &MediaType) -> bool {
     *media_type == MediaType::ImageConfig || media_type.as_ref() == DOCKER_CONFIG
 }
 
@@ -94,6 +94,16 @@ pub(crate) fn content(manifest: &ImageManifest) -> Content {
     } else {
         Content::Artifact
     }
+}
+
+/// Returns the platform that an image's config names.
+pub(crate) fn config_platform(config: &ImageConfiguration) -> Platform {
+    let mut platform = Platform::default();
+    platform
+        .set_os(config.os().clone())
+        .set_architecture(config.architecture().clone())
+        .set_variant(config.variant().clone());
+    platform
 }
 
 /// Returns `os/architecture` or `os/architecture/variant`.

@@ -8,8 +8,8 @@ use crate::oci::{Descriptor, ImageIndex, ImageManifest, Platform};
 
 use super::document::parse;
 use super::reader::{ImageReader, MAX_MANIFEST};
-use super::select;
 use super::walk::{Limit, Parent, Visitor, Walk};
+use super::{StoredManifest, select};
 
 /// All that an image consists of: one image, or an index with the images of
 /// several platforms and what is stored beside them.
@@ -87,6 +87,27 @@ impl ImageReader {
             documents: manifests,
             blobs,
         })
+    }
+
+    /// Returns the platform of an image that is a document of its tree: what its
+    /// config says. Nothing if it is an index, or a manifest of something else.
+    ///
+    /// # Errors
+    ///
+    /// As [`ImageReader::load`].
+    pub fn platform_of(&self, document: &TreeDocument) -> Result<Option<Platform>> {
+        let Some(manifest) = &document.config else {
+            return Ok(None);
+        };
+        if !select::is_config(manifest.media_type()) || select::is_attached(&document.descriptor) {
+            return Ok(None);
+        }
+        let image = self.load(&StoredManifest {
+            names: Vec::new(),
+            descriptor: document.descriptor.clone(),
+            entry: 0,
+        })?;
+        Ok(Some(select::config_platform(&image.config)))
     }
 
     /// Returns the one entry of the outermost index that the tag names.

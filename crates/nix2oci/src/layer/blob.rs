@@ -68,6 +68,16 @@ impl BytesBlob {
         self
     }
 
+    /// Says of the bytes what another descriptor says of the same bytes.
+    #[must_use]
+    pub(crate) fn described_as(mut self, other: &Descriptor) -> Self {
+        self.descriptor
+            .set_platform(other.platform().clone())
+            .set_annotations(other.annotations().clone())
+            .set_artifact_type(other.artifact_type().clone());
+        self
+    }
+
     /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

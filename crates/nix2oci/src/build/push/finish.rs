@@ -13,7 +13,8 @@ use super::transfer::{SentLayers, Transfer};
 use super::{Target, lacks_blobs};
 
 impl Transfer<'_> {
-    /// Lets all tags point to the image and returns those that did not before.
+    /// Lets all tags point to the image and returns those that did not before. An
+    /// image of an index gets none.
     ///
     /// Should the registry lack a blob after all, which an earlier image only
     /// promised, then all blobs are asked for and mended, once.
@@ -24,29 +25,39 @@ impl Transfer<'_> {
     ) -> Result<Vec<String>> {
         let digest = image.manifest.digest();
         let tags = self.target.tags.iter();
-        let changed: Vec<String> = tags
-            .filter(|tag| !self.earlier.has_tag(tag, digest))
-            .cloned()
-            .collect();
-        if changed.is_empty() {
-            return Ok(changed);
+        let names: Vec<String> = if self.target.is_of_index {
+            let is_there = self.earlier.has_blob(digest);
+            (!is_there)
+                .then(|| digest.to_string())
+                .into_iter()
+                .collect()
+        } else {
+            tags.filter(|tag| !self.earlier.has_tag(tag, digest))
+                .cloned()
+                .collect()
+        };
+        if names.is_empty() {
+            return Ok(names);
         }
         if !self.earlier.has_blob(image.config.digest()) {
             self.put_config(&image.config)?;
         }
         let manifest = &image.manifest.blob;
-        match self.target.put_manifest(manifest, &changed) {
+        match self.target.put_manifest(manifest, &names) {
             Err(error) if lacks_blobs(&error) => {
                 let mended_layers = self.mend(layers)?;
                 let mended_config = self.put_config(&image.config)?;
                 if !mended_layers && !mended_config {
                     return Err(error);
                 }
-                self.target.put_manifest(manifest, &changed)?;
+                self.target.put_manifest(manifest, &names)?;
             }
             result => result?,
         }
-        Ok(changed)
+        Ok(match self.target.is_of_index {
+            true => Vec::new(),
+            false => names,
+        })
     }
 
     /// Sends the config if the registry does not have it, and returns whether

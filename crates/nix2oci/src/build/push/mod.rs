@@ -7,11 +7,13 @@
 //! 3. `transfer`: layers made and sent at once, those that broke once more
 //! 4. `finish`: config and manifest
 //!
-//! `stored` copies what is made already.
+//! `stored` copies what is made already. `index` pushes several images and an
+//! index of them.
 
 mod cache;
 mod earlier;
 mod finish;
+mod index;
 mod known;
 mod outlook;
 mod report;
@@ -23,21 +25,23 @@ use std::sync::Arc;
 use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{AssembledImage, ImageReader};
-use crate::layer::{LayerCache, LayerContent, LayerSpec};
+use crate::image::{AssembledImage, ImageReader, RawManifest};
+use crate::layer::LayerCache;
 use crate::oci::{Platform, Reference};
 use crate::registry::{Registries, Repository};
 
 use super::build::{assemble_image, labels};
 use super::plan::plan_on;
 use super::programs::{checked_content, tell};
-use super::{ImagePlan, ImageSpec, LayerOutline, Recipe};
+use super::recipe_parts::recipe_label;
+use super::{ImagePlan, ImageSpec, LayerOutline, Recipe, RecipeParts};
 
 use cache::Cache;
 use earlier::Earlier;
 use outlook::{Job, Outlook};
 use transfer::Transfer;
 
+pub use index::{PushedIndex, push_index};
 pub use known::{KnownImage, forecast_over};
 pub use outlook::{LayerForecast, PushForecast, UploadEstimate, forecast};
 pub use report::{LayerState, PushReport, PushedLayer};
@@ -150,7 +154,7 @@ pub fn push(
 ) -> Result<PushReport> {
     let target = Target::new(cx, registries, names)?;
     let report = match source {
-        PushSource::Image(spec) => push_image(cx, spec, &target, options),
+        PushSource::Image(spec) => push_image(cx, spec, &target, options).map(|(report, _)| report),
         PushSource::Recipe {
             recipe,
             name,
@@ -177,6 +181,9 @@ struct Target<'a> {
     tags: Vec<String>,
     /// Nothing is pushed, only asked.
     is_read_only: bool,
+    /// Images get no name but their digest: an index is going to name them,
+    /// which gets the tags.
+    is_of_index: bool,
 }
 
 impl<'a> Target<'a> {
@@ -210,7 +217,21 @@ impl<'a> Target<'a> {
             name: format!("{}/{}", first.registry(), first.repository()),
             tags,
             is_read_only: false,
+            is_of_index: false,
         })
+    }
+
+    /// Returns where an image goes that is one of an index.
+    fn of_index<'b>(&'b self, cx: &'b Context) -> Target<'b> {
+        Target {
+            cx,
+            registries: self.registries,
+            repository: self.repository.clone(),
+            name: self.name.clone(),
+            tags: self.tags.clone(),
+            is_read_only: self.is_read_only,
+            is_of_index: true,
+        }
     }
 }
 
@@ -225,7 +246,7 @@ fn push_image(
     spec: &ImageSpec,
     target: &Target<'_>,
     options: &PushOptions,
-) -> Result<PushReport> {
+) -> Result<(PushReport, RawManifest)> {
     let earlier = Earlier::read(cx, target, options, Some(&spec.config.platform))?;
     let plan = plan_push(cx, spec, options, &earlier)?;
     let labels = labels(&plan);
@@ -254,7 +275,8 @@ fn push_image(
     let image = assemble_image(spec, &plan, &layers.records())?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
-    Ok(layers.report(target, tags, &image, Some(plan)))
+    let report = layers.report(target, tags, &image, Some(plan));
+    Ok((report, image.manifest))
 }
 
 /// Plans an image on from the one that it replaces.
@@ -279,18 +301,6 @@ fn plan_push(
     plan_on(cx, spec, spec.keep_layers.as_ref())
 }
 
-/// Returns what is in a layer of a recipe, which has no sizes of its paths: the
-/// last one, which needs those before it.
-fn label(spec: &LayerSpec) -> String {
-    match &spec.content {
-        LayerContent::StorePaths(paths) => paths.last().map(|(path, _)| path.name()),
-        LayerContent::RootTree(_) => None,
-        LayerContent::Tar(_) => Some("tar"),
-    }
-    .unwrap_or("root tree")
-    .to_owned()
-}
-
 fn push_recipe(
     cx: &Context,
     recipe: &Recipe,
@@ -300,6 +310,17 @@ fn push_recipe(
     options: &PushOptions,
 ) -> Result<PushReport> {
     let parts = recipe.parts(name)?;
+    push_parts(cx, parts, content, target, options)
+}
+
+/// Pushes what a recipe says.
+fn push_parts(
+    cx: &Context,
+    parts: RecipeParts,
+    content: &dyn ContentSource,
+    target: &Target<'_>,
+    options: &PushOptions,
+) -> Result<PushReport> {
     let packing = parts.packing;
     let image = AssembledImage {
         config: parts.config,
@@ -310,7 +331,7 @@ fn push_recipe(
         key: spec.key(&packing),
         media_type: record.media_type.clone(),
         nar_size: record.uncompressed_size,
-        label: label(&spec),
+        label: recipe_label(&spec),
         expected: Some(record),
         spec,
     });

@@ -23,6 +23,18 @@ pub(super) fn push(
     options: &PushOptions,
 ) -> Result<PushReport> {
     let tree = image.tree(cx, platform)?;
+    push_tree(cx, image, &tree, target, options)
+}
+
+/// Copies what an image consists of. For an index, `tree` has manifests only,
+/// and the last one is as good as any.
+pub(super) fn push_tree(
+    cx: &Context,
+    image: &Arc<ImageReader>,
+    tree: &ImageTree,
+    target: &Target<'_>,
+    options: &PushOptions,
+) -> Result<PushReport> {
     let earlier = Earlier::read(cx, target, options, None)?;
     let copy = Copy {
         cx,
@@ -34,24 +46,24 @@ pub(super) fn push(
     let root = sha256_of(image, &tree.root().descriptor)?;
     let tags = target.tags.iter();
     let changed: Vec<String> = tags
-        .filter(|tag| !earlier.has_tag(tag, root))
+        .filter(|tag| !target.is_of_index && !earlier.has_tag(tag, root))
         .cloned()
         .collect();
-    copy.tell_planned(&tree);
-    let states = if changed.is_empty() {
+    copy.tell_planned(tree);
+    let states = if changed.is_empty() && !target.is_of_index {
         let states = vec![LayerState::Reused; tree.blobs.len()];
-        copy.tell_reused(&tree, &states)?;
+        copy.tell_reused(tree, &states)?;
         states
     } else {
-        let states = copy.blobs(&tree, true)?;
-        match copy.documents(&tree, &changed) {
+        let states = copy.blobs(tree, true)?;
+        match copy.documents(tree, &changed) {
             Err(error) if lacks_blobs(&error) => {
-                let mended = copy.blobs(&tree, false)?;
+                let mended = copy.blobs(tree, false)?;
                 let sent = |state: &LayerState| *state == LayerState::New;
                 if !mended.iter().any(sent) {
                     return Err(error);
                 }
-                copy.documents(&tree, &changed)?;
+                copy.documents(tree, &changed)?;
                 let states = states.into_iter().zip(mended);
                 let state = |(first, mended)| if sent(&mended) { mended } else { first };
                 states.map(state).collect()
@@ -63,7 +75,7 @@ pub(super) fn push(
         }
     };
     let config = tree.root().config.as_ref().and_then(descriptor_digest);
-    let layers = layers(&tree).iter().zip(states);
+    let layers = layers(tree).iter().zip(states);
     Ok(PushReport {
         pinned: format!("{}@{root}", target.name),
         manifest_digest: root,
@@ -181,8 +193,9 @@ impl Copy<'_> {
     /// Puts manifests and indexes, each after those that it names; the last one
     /// gets the tags.
     fn documents(&self, tree: &ImageTree, tags: &[String]) -> Result<()> {
-        let Some((root, inner)) = tree.documents.split_last() else {
-            return Ok(());
+        let (root, inner) = match tree.documents.split_last() {
+            Some((root, inner)) if !self.target.is_of_index => (Some(root), inner),
+            _ => (None, tree.documents.as_slice()),
         };
         for document in inner {
             self.cx.cancel.check()?;
@@ -197,6 +210,9 @@ impl Copy<'_> {
                 _ => self.put(document, &[digest.to_string()])?,
             }
         }
+        let Some(root) = root else {
+            return Ok(());
+        };
         if root.subject.as_ref().and_then(descriptor_digest).is_some() {
             self.put_referrer(root)?;
         }

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::content::{ContentSource, nar_hash};
+use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layer::{
-    Blob as _, LayerContent, LayerKey, LayerRecord, LayerSpec, LayerStore, PackRequest, Packing,
-    Spool, SpoolPlace, SpooledBlob, pack,
+    Blob as _, LayerKey, LayerRecord, LayerSpec, LayerStore, PackRequest, Packing, Spool,
+    SpoolPlace, SpooledBlob, pack,
 };
 use crate::registry::{LayerStream, Replayable, Upload, UploadSession, Uploads};
 
@@ -18,7 +18,8 @@ use super::outlook::{Job, Outlook, Prospect};
 use super::{LayerState, PushOptions, Target};
 use crate::build::LayerOutline;
 use crate::build::build::packing_order;
-use crate::plan::LayerOrigin;
+use crate::build::mismatch::mismatch;
+use crate::build::recipe_parts::outline;
 use crate::sink::BlobOrder;
 
 /// What all steps of a push need.
@@ -47,15 +48,7 @@ pub(super) struct Sent {
 impl Sent {
     /// Returns what a recipe's layer is made of.
     pub(super) fn outline(&self) -> LayerOutline {
-        LayerOutline {
-            spec: self.spec.clone(),
-            key: self.key,
-            nar_size: self.nar_size,
-            nar_sizes: Vec::new(),
-            strategy: "recipe".to_owned(),
-            reason: "as the recipe says".to_owned(),
-            origin: LayerOrigin::New,
-        }
+        outline(&self.spec, self.key, self.nar_size)
     }
 }
 
@@ -244,32 +237,13 @@ impl Transfer<'_> {
 
     /// Makes the error of a layer that did not become what it has to be.
     fn mismatch(&self, layer: &Prospect, expected: Digest, found: Digest) -> Result<Error> {
-        if let LayerContent::StorePaths(paths) = &layer.job.spec.content {
-            for (path, expected) in paths {
-                let Some(expected) = *expected else { continue };
-                let found = nar_hash(self.cx, self.content, path)?;
-                if found != expected {
-                    let path = layer.job.spec.store_dir.join(path);
-                    return Ok(ErrorKind::NarHashMismatch {
-                        path,
-                        expected,
-                        found,
-                    }
-                    .into());
-                }
-            }
-        }
         let label = &layer.job.label;
         let what = match (&layer.job.key, layer.is_by_key) {
             (Some(key), true) => format!("the layer of {label}, whose key {key} is known,"),
             _ => format!("the layer of {label}, made again for the recipe,"),
         };
-        Ok(ErrorKind::DigestMismatch {
-            what,
-            expected,
-            found,
-        }
-        .into())
+        let spec = &layer.job.spec;
+        mismatch(self.cx, self.content, spec, what, expected, found)
     }
 }
 
