@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod loaders;
 mod nix;
+mod nix_db;
 mod plan;
 mod push;
 mod push_command;

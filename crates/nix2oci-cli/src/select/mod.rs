@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix2oci::closure::{self, SourceOptions, read_closure};
+use nix2oci::content::nar_size;
 use nix2oci::image::{ImageSource, ParseImageSourceError};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
@@ -228,6 +229,10 @@ pub(crate) fn image_of(
     for path in &contents {
         root_tree.add_contents(cx, store.dir(), &*content, path)?;
     }
+    let mtime = u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times");
+    if args.config.with_nix_db {
+        add_nix_db(cx, &mut root_tree, &mut closure, &content, mtime)?;
+    }
 
     let mut spec = ImageSpec::new(closure, content, config);
     spec.strategy = strategy;
@@ -236,7 +241,7 @@ pub(crate) fn image_of(
     spec.max_layers = NonZeroUsize::new(args.layers.max_layers).expect("the option refuses 0");
     spec.packing = Packing {
         compression: args.layers.compression,
-        mtime: u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times"),
+        mtime,
         owner: args.layers.owner,
     };
     spec.root_tree = root_tree;
@@ -288,6 +293,31 @@ fn explicit_layer(store: &Store, layer: &NamedLayer) -> Outcome<ExplicitLayer> {
     Ok(ExplicitLayer {
         name: layer.name.clone(),
         paths: paths.collect::<Outcome<_>>()?,
+    })
+}
+
+/// Adds a Nix database of the whole closure.
+fn add_nix_db(
+    cx: &Context,
+    root_tree: &mut RootTree,
+    closure: &mut Closure,
+    content: &LocalStore,
+    time: u64,
+) -> Outcome<()> {
+    let has_hashes = closure.infos().iter().all(|info| info.nar_hash.is_some());
+    // Sizes are found out in the store where nobody tells them; not for nothing.
+    if has_hashes {
+        closure.set_nar_sizes(|path| nar_size(cx, content, path))?;
+    }
+    root_tree.add_nix_db(closure, time).map_err(|error| {
+        let failure = Failure::from(error);
+        match has_hashes {
+            true => failure,
+            false => failure.hint(
+                "--with-nix-db needs NAR hashes: attrs:, registration:, path-info: and the Nix \
+                 database tell them, graph: does not",
+            ),
+        }
     })
 }
 

@@ -94,6 +94,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
                 author,
                 created,
                 contents,
+                with_nix_db,
             },
         layers:
             LayerArgs {
@@ -132,6 +133,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         ("--author", author.is_some()),
         ("--created", created.is_some()),
         ("--contents", !contents.is_empty()),
+        ("--with-nix-db", *with_nix_db),
         ("--max-layers", *max_layers != DEFAULT_MAX_LAYERS.get()),
         ("--layers", layers.is_some()),
         ("--layer", !layer.is_empty()),

@@ -361,7 +361,9 @@ impl Rows {
             let Some(&reference_index) = self.index.get(&reference) else {
                 return Err(dangling(&infos[referrer], reference));
             };
-            if referrer != reference_index {
+            if referrer == reference_index {
+                infos[referrer].refers_to_itself = true;
+            } else {
                 let path = infos[reference_index].path.clone();
                 infos[referrer].references.push(path);
             }

@@ -202,7 +202,9 @@ fn merge(infos: impl IntoIterator<Item = PathInfo>) -> Result<HashMap<StorePath,
     let mut known: HashMap<StorePath, PathInfo> = HashMap::new();
     for mut info in infos {
         let path = &info.path;
+        let all = info.references.len();
         info.references.retain(|reference| reference != path);
+        info.refers_to_itself |= info.references.len() < all;
         info.references.sort_unstable();
         info.references.dedup();
         let Some(old) = known.get_mut(&info.path) else {
@@ -230,6 +232,7 @@ pub(super) fn join(old: &mut PathInfo, info: PathInfo) -> Result<()> {
         }
         .into());
     }
+    old.refers_to_itself |= info.refers_to_itself;
     old.nar_hash = old.nar_hash.or(info.nar_hash);
     old.nar_size = old.nar_size.or(info.nar_size);
     old.deriver = old.deriver.take().or(info.deriver);
@@ -356,6 +359,7 @@ mod tests {
         PathInfo {
             path: path(name),
             references: references.iter().map(|r| path(r)).collect(),
+            refers_to_itself: false,
             nar_hash: None,
             nar_size: Some(1),
             deriver: None,

@@ -7,6 +7,7 @@
 //! - [`Simulation`]: what a strategy would have moved over a history of releases
 //! - [`RootTree`]: files outside the store, as data; they are the top layer
 //! - [`Rule`]: modes, owners and extended attributes by path
+//! - `nix_db`: the database with which Nix works in a container
 //!
 //! What the strategies cost, for n paths with m references in l layers. The
 //! last columns are the time of [`LayerPlan::new`] in a release build on one
@@ -24,6 +25,8 @@ mod cost;
 mod earlier;
 mod largest;
 mod layer_plan;
+#[cfg(feature = "db")]
+mod nix_db;
 mod popularity;
 mod root_tree;
 mod rule;
@@ -38,6 +41,8 @@ pub use cost::Cost;
 pub use earlier::{EarlierImage, LayerOrigin};
 pub use largest::Largest;
 pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
+#[cfg(feature = "db")]
+pub use nix_db::nix_db;
 pub use popularity::Popularity;
 pub use root_tree::{Copies, Metadata, Rewrite, RootFile, RootNode, RootTree};
 pub(crate) use rule::FileKind;

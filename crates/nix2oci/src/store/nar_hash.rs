@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use super::{Quoted, nix32};
 
@@ -30,6 +30,12 @@ impl NarHash {
     /// Returns the SRI form, `sha256-<base 64>`.
     pub fn to_sri(&self) -> String {
         format!("sha256-{}", BASE64.encode(&self.0))
+    }
+
+    /// Returns the 64 hexadecimal digits, as the Nix database has them after
+    /// `sha256:`.
+    pub fn to_base16(&self) -> String {
+        HEXLOWER.encode(&self.0)
     }
 }
 
@@ -118,6 +124,7 @@ mod tests {
             hash.to_sri(),
             "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
         );
+        assert_eq!(hash.to_base16().parse(), Ok(hash));
     }
 
     #[test]

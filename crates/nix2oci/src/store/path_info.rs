@@ -9,8 +9,10 @@ pub struct PathInfo {
     pub path: StorePath,
     /// The store paths that its content mentions, in any order;
     /// [`Closure::new`](crate::closure::Closure::new) sorts them, keeps each once
-    /// and drops the path itself.
+    /// and takes the path itself out.
     pub references: Vec<StorePath>,
+    /// Whether its content mentions the path itself, as Nix keeps it.
+    pub refers_to_itself: bool,
     /// The hash of its NAR serialisation, if the source tells it.
     pub nar_hash: Option<NarHash>,
     /// The bytes of its NAR serialisation, if the source tells them.
@@ -20,15 +22,19 @@ pub struct PathInfo {
 }
 
 impl PathInfo {
-    /// Makes one; drops a reference to itself, sorts the others and keeps each
-    /// once.
+    /// Makes one; takes a reference to itself out, sorts the others and keeps
+    /// each once.
     pub fn new(path: StorePath, references: impl IntoIterator<Item = StorePath>) -> Self {
-        let mut references: Vec<_> = references.into_iter().filter(|r| *r != path).collect();
+        let mut references: Vec<_> = references.into_iter().collect();
+        let all = references.len();
+        references.retain(|reference| *reference != path);
+        let refers_to_itself = references.len() < all;
         references.sort_unstable();
         references.dedup();
         Self {
             path,
             references,
+            refers_to_itself,
             nar_hash: None,
             nar_size: None,
             deriver: None,

@@ -1,0 +1,217 @@
+//! A Nix database for the image, so that Nix works in a container.
+//!
+//! The same database comes out whatever knew the closure and whichever machine
+//! makes it: it says of a store path what every source that has NAR hashes
+//! says, and so neither the deriver nor signatures nor content addresses, as
+//! nixpkgs' `closureInfo` leaves them out too. SQLite's own traces, which differ
+//! between its versions, are replaced.
+//!
+//! Sources: NixOS/nix 2.8, `src/libstore/schema.sql` and `local-store.cc`
+//! (database version 10 since 2016); SQLite, "Database File Format", 1.3.
+
+use rusqlite::{Connection, Transaction, params};
+
+use crate::closure::Closure;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::NarHash;
+
+use super::{Metadata, RootFile, RootNode, RootTree};
+
+/// Nix's state directory, relative to the root: the same for every store
+/// directory, because a Nix that was compiled for another one names it so too.
+const STATE_DIR: &str = "nix/var/nix";
+/// The version of the tables, which Nix looks for before it opens the database.
+const SCHEMA_VERSION: &str = "10";
+/// The folder of garbage collector roots that dockerTools makes.
+const GC_ROOTS: &str = "nix/var/nix/gcroots/docker";
+/// Where the database comes from, in errors.
+const ORIGIN: &str = "the Nix database";
+
+/// Nix's tables. What they say of deletions is what Nix relies on: a path that
+/// another one refers to cannot go.
+const TABLES: &str = "
+CREATE TABLE ValidPaths (
+    id integer primary key autoincrement not null,
+    path text unique not null,
+    hash text not null,
+    registrationTime integer not null,
+    deriver text,
+    narSize integer,
+    ultimate integer,
+    sigs text,
+    ca text
+);
+CREATE TABLE Refs (
+    referrer integer not null,
+    reference integer not null,
+    primary key (referrer, reference),
+    foreign key (referrer) references ValidPaths(id) on delete cascade,
+    foreign key (reference) references ValidPaths(id) on delete restrict
+);
+CREATE INDEX IndexReferrer ON Refs(referrer);
+CREATE INDEX IndexReference ON Refs(reference);
+CREATE TRIGGER DeleteSelfRefs BEFORE DELETE ON ValidPaths BEGIN
+    DELETE FROM Refs WHERE referrer = old.id AND reference = old.id;
+END;
+CREATE TABLE DerivationOutputs (
+    drv integer not null,
+    id text not null,
+    path text not null,
+    primary key (drv, id),
+    foreign key (drv) references ValidPaths(id) on delete cascade
+);
+CREATE INDEX IndexDerivationOutputs ON DerivationOutputs(path);
+";
+
+/// What shapes the file and has other defaults in some builds of SQLite. What
+/// pages hold beside their contents is zeros. Only a transaction checks foreign
+/// keys, and what a closure holds was checked.
+const FORM: &str = "
+PRAGMA page_size = 4096;
+PRAGMA encoding = 'UTF-8';
+PRAGMA auto_vacuum = NONE;
+PRAGMA secure_delete = ON;
+PRAGMA foreign_keys = OFF;
+";
+
+/// The fields of SQLite's header that tell who wrote the file last and how
+/// often it was written: the change counter, the counter when the version after
+/// it was written, and that version: the first one that keeps the file's size,
+/// which counts if both counters are the same.
+const TRACES: [(usize, u32); 3] = [(24, 1), (92, 1), (96, 3_007_000)];
+
+impl RootTree {
+    /// Adds what Nix keeps beside the store: the database `db/db.sqlite` in
+    /// `/nix/var/nix`, in which all paths of the closure are valid since
+    /// `registration_time`, and a garbage collector root in `gcroots/docker` for
+    /// each root of the closure.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for a path without NAR hash or NAR size,
+    /// [`ErrorKind::RootTreeConflict`] if something else is there already.
+    pub fn add_nix_db(&mut self, closure: &Closure, registration_time: u64) -> Result<()> {
+        let database = nix_db(closure, registration_time)?;
+        let mut add = |path: String, node: RootNode| {
+            self.insert(path.as_bytes(), node, Metadata::default(), ORIGIN)
+        };
+        let file = |bytes: Vec<u8>| {
+            RootNode::File(RootFile::Inline {
+                bytes: bytes.into(),
+                executable: false,
+            })
+        };
+        add(format!("{STATE_DIR}/db/db.sqlite"), file(database))?;
+        add(
+            format!("{STATE_DIR}/db/schema"),
+            file(SCHEMA_VERSION.into()),
+        )?;
+        add(GC_ROOTS.to_owned(), RootNode::Directory)?;
+        for root in closure.roots() {
+            let target = closure.full_path(*root).into_bytes();
+            let link = format!("{GC_ROOTS}/{}", closure.path(*root));
+            add(link, RootNode::Symlink { target })?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the bytes of a Nix database in which all paths of the closure are
+/// valid since `registration_time`, in seconds since 1970.
+///
+/// Memory is some 500 bytes a path.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] for a path without NAR hash or NAR size.
+pub fn nix_db(closure: &Closure, registration_time: u64) -> Result<Vec<u8>> {
+    let rows = rows(closure)?;
+    let time = i64::try_from(registration_time)
+        .map_err(|_| Error::invalid("the registration time", "it is out of range"))?;
+    let mut bytes = write(&rows, time).map_err(|error| ErrorKind::Codec {
+        codec: "SQLite",
+        problem: error.to_string(),
+    })?;
+    for (at, value) in TRACES {
+        bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    Ok(bytes)
+}
+
+/// A store path as it is registered.
+struct ValidPath {
+    path: String,
+    nar_hash: NarHash,
+    nar_size: i64,
+    /// Indexes of rows, in order, itself included.
+    references: Vec<usize>,
+}
+
+/// Returns the closure's paths in the order of their names in the store.
+fn rows(closure: &Closure) -> Result<Vec<ValidPath>> {
+    let mut ids: Vec<_> = closure.ids().collect();
+    ids.sort_unstable_by_key(|id| closure.path(*id));
+    let mut at = vec![0; ids.len()];
+    for (row, id) in ids.iter().enumerate() {
+        at[id.index()] = row;
+    }
+    let rows = ids.iter().map(|id| {
+        let (info, path) = (closure.info(*id), closure.full_path(*id));
+        let missing = |what: &str| {
+            let problem =
+                format!("its NAR {what} is not known, and a Nix database has that of every path");
+            Error::invalid(path.clone(), problem)
+        };
+        let nar_hash = info.nar_hash.ok_or_else(|| missing("hash"))?;
+        let nar_size = info.nar_size.and_then(|size| i64::try_from(size).ok());
+        let nar_size = nar_size.ok_or_else(|| missing("size"))?;
+        let references = closure.references(*id).iter().map(|id| at[id.index()]);
+        let itself = info.refers_to_itself.then_some(at[id.index()]);
+        let mut references: Vec<_> = references.chain(itself).collect();
+        references.sort_unstable();
+        Ok(ValidPath {
+            path,
+            nar_hash,
+            nar_size,
+            references,
+        })
+    });
+    rows.collect()
+}
+
+/// Writes the rows in order, so that the pages are filled one after the other;
+/// the second writing of `VACUUM` does the same for the indexes.
+fn write(rows: &[ValidPath], time: i64) -> rusqlite::Result<Vec<u8>> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.execute_batch(FORM)?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    insert(&transaction, rows, time)?;
+    transaction.commit()?;
+    connection.execute_batch("VACUUM")?;
+    Ok(connection.serialize("main")?.to_vec())
+}
+
+fn insert(transaction: &Transaction<'_>, rows: &[ValidPath], time: i64) -> rusqlite::Result<()> {
+    let id = |row: usize| i64::try_from(row + 1).expect("so many rows were in memory");
+    let mut paths = transaction.prepare(
+        "INSERT INTO ValidPaths (id, path, hash, registrationTime, narSize) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let mut references =
+        transaction.prepare("INSERT INTO Refs (referrer, reference) VALUES (?1, ?2)")?;
+    for (row, valid) in rows.iter().enumerate() {
+        let hash = format!("sha256:{}", valid.nar_hash.to_base16());
+        paths.execute(params![id(row), valid.path, hash, time, valid.nar_size])?;
+    }
+    for (row, valid) in rows.iter().enumerate() {
+        for reference in &valid.references {
+            references.execute(params![id(row), id(*reference)])?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "nix_db_tests.rs"]
+mod tests;
