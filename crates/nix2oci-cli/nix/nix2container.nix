@@ -18,7 +18,7 @@ let
     removeAttrs
     trace
     ;
-  inherit (arguments) listOf toLower;
+  inherit (arguments) listOf makeOverridable toLower;
 
   # The fields of a config, which nix2container takes in any case.
   fields = listToAttrs (
@@ -84,7 +84,7 @@ let
     // (if mode == null then { } else { inherit mode; });
 in
 {
-  buildImage =
+  buildImage = makeOverridable (
     {
       name,
       tag ? null,
@@ -141,9 +141,10 @@ in
         }
         // args.passthru or { };
       }
-    );
+    )
+  );
 
-  buildLayer =
+  buildLayer = makeOverridable (
     {
       deps ? [ ],
       copyToRoot ? null,
@@ -173,7 +174,8 @@ in
         history = metadata;
         withBlob = !reproducible;
       }
-    );
+    )
+  );
 
   inherit pullImage pullImageFromManifest;
 }
