@@ -18,6 +18,51 @@ let
       inherit paths;
       pathsToLink = [ "/bin" ];
     };
+
+  # A standard environment, as small as it can be: inputs on PATH, and hooks.
+  stdenv = pkgs.writeTextDir "setup" ''
+    export PATH=${pkgs.coreutils}/bin''${PATH:+:$PATH}
+    for input in ''${buildInputs-}; do PATH=$input/bin:$PATH; done
+    runHook() { eval "''${!1-}"; }
+  '';
+  derivationWith =
+    attrs:
+    derivation (
+      {
+        name = "package";
+        system = builtins.currentSystem;
+        builder = "${pkgs.bash}/bin/bash";
+        args = [
+          "-euc"
+          "source $stdenv/setup; eval \"$buildPhase\""
+        ];
+        inherit stdenv;
+        buildPhase = "mkdir $out";
+      }
+      // attrs
+    );
+  built = derivationWith {
+    buildPhase = ''
+      mkdir -p $out/bin
+      printf '#!%s\necho "Hello, world!"\n' ${pkgs.bash}/bin/bash > $out/bin/hello
+      chmod +x $out/bin/hello
+    '';
+  };
+  shell =
+    name: args:
+    dockerTools.streamNixShellImage (
+      {
+        inherit name;
+        tag = "latest";
+      }
+      // args
+    );
+  interactive = ''
+    case "$-" in
+    *i*) echo interactive ;;
+    *) echo not interactive ;;
+    esac
+  '';
 in
 rec {
   inherit pkgs;
@@ -502,4 +547,57 @@ rec {
   fakechroot = hello-on-root.override { enableFakechroot = true; };
   pipeline = layered-image.override { layeringPipeline = [ ]; };
   exported = dockerTools.exportImage { fromImage = bash; };
+
+  # Shells of derivations.
+  shell-basic = shell "shell-basic" { drv = built; };
+  shell-build = shell "shell-build" {
+    drv = built;
+    run = ''
+      buildDerivation
+      $out/bin/hello
+    '';
+  };
+  shell-hook = shell "shell-hook" {
+    drv = derivationWith {
+      shellHook = ''
+        echo "This is the shell hook!"
+        exit
+      '';
+    };
+  };
+  shell-inputs = shell "shell-inputs" {
+    drv = derivationWith { buildInputs = [ pkgs.hello ]; };
+    command = "hello";
+  };
+  shell-file = shell "shell-file" {
+    drv = derivationWith {
+      str = "this is a string";
+      passAsFile = [ "str" ];
+    };
+    command = ''cat "$strPath"'';
+  };
+  shell-run = shell "shell-run" {
+    drv = derivationWith { };
+    run = interactive;
+  };
+  shell-command = shell "shell-command" {
+    drv = derivationWith { };
+    command = interactive;
+  };
+  shell-home = shell "shell-home" {
+    drv = derivationWith { };
+    run = ''
+      test "$HOME" = "$(eval "echo ~$(whoami)")"
+      touch $HOME/file && echo writable
+    '';
+  };
+  shell-no-home = shell "shell-no-home" {
+    drv = derivationWith { };
+    homeDirectory = "/homeless-shelter";
+    run = ''
+      test "$HOME" = "$(eval "echo ~$(whoami)")"
+      test -e $HOME || echo none
+    '';
+  };
+  shell-structured = shell "shell-structured" { drv = derivationWith { __structuredAttrs = true; }; };
 }

@@ -20,6 +20,8 @@ let
         rpath = builtins.concatStringsSep ":" (map (input: "${input}/lib") (inputs ++ [ final.glibc ]));
       }
       ''
+        # Where no other package has something.
+        libraries=$out/libexec/${name}
         mkdir -p $out/bin
         for program in $programs; do
           target=$out/bin/$(basename $program)
@@ -31,17 +33,17 @@ let
               if [ -e $folder/$(basename $library) ]; then found=1; fi
             done
             if [ -z "$found" ]; then
-              mkdir -p $out/lib
-              cp -nL $library $out/lib
+              mkdir -p $libraries
+              cp -nL $library $libraries
             fi
           done
           folders=$rpath
-          if [ -e $out/lib ]; then folders=$out/lib:$rpath; fi
+          if [ -e $libraries ]; then folders=$libraries:$rpath; fi
           patchelf --force-rpath --set-rpath $folders \
             --set-interpreter ${final.glibc}/lib/$(basename "$(patchelf --print-interpreter $target)") $target
         done
         # A library's own folders would be searched instead of the program's.
-        for library in $out/lib/*; do
+        for library in $libraries/*; do
           [ -e $library ] || continue
           chmod u+w $library
           patchelf --remove-rpath $library

@@ -73,7 +73,7 @@ let
       map (name: {
         inherit name;
         value = builtins.unsafeDiscardStringContext drv.${name}.outPath;
-      }) drv.outputs
+      }) (drv.outputs or [ "out" ])
     );
 
   buildDir = "/build";

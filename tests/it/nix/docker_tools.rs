@@ -14,9 +14,35 @@
 //! | the bulk layer doesn't miss store paths (#78744) | [`the_number_of_layers_is_kept`] |
 //! | correct behaviour when no store is needed | [`what_needs_no_store_has_none`] |
 //! | doesn't dereference /nix/store symlink layers | [`a_store_path_that_is_a_link_stays_one`] |
+//! | the bulk layer with a base image respects maxLayers | [`base::the_layers_of_the_base_count`] |
+//! | images, and layered images, built on top of layered images work | [`base::images_on_top_of_layered_images_run`] |
+//! | order of layers is correct | [`base::layers_of_the_base_are_below_in_their_order`] |
+//! | layers unpacked in correct order before runAsRoot runs | none: there is no runAsRoot ([`refused`]) |
+//! | repeated base layers handled (#214434) | [`base::a_base_with_one_layer_twice_keeps_both`] |
+//! | environment variables are inherited, also of layered images; correctly resolved | [`base::the_environment_is_inherited_and_each_variable_is_there_once`] |
+//! | the nix store is initialized: dependencies of the Nix binary | [`database::nix_knows_the_closure_in_the_container`] |
+//! | the nix binary symlinks are intact, also when layered | [`database::nix_knows_the_closure_in_the_container`] |
+//! | does not change store path contents | [`database::nix_finds_every_store_path_as_it_was`] |
+//! | (layered) nix store has correct permissions | [`root::the_store_can_be_read_by_everybody`] |
+//! | merged images: all are loaded, also without tags | [`merge`] |
+//! | mergeImages preserves owners | [`merge::merged_images_keep_owners_and_codecs`] |
+//! | runAsRoot and entry point work (nginx, which has no runAsRoot now) | [`root::a_server_runs_that_commands_made_folders_for`] |
+//! | cross compiled image has correct arch; architecture in manifests | [`root::the_architecture_is_the_one_that_is_said`] |
+//! | bare paths in contents are loaded correctly | [`root::a_path_beside_the_expression_may_be_given`] |
+//! | image-with-certs | [`root::helpers_put_files_where_programs_look`] |
+//! | chown is persistent in fakeRootCommands; with non-root user | [`root::store_paths_can_belong_to_a_user`] |
+//! | runAsRoot (#34779), fakechroot, etc by fakechroot, exportImage | [`refused`] |
+//! | buildNixShellImage: all of it | [`shells`] |
 //! | registry/ prefix in image name, also of layered images | [`a_registry_may_be_in_the_name`] |
 //! | chown with fakeRootCommands | [`commands_set_owners`] |
 //! | store paths referenced by the fakeRootCommands output | [`commands_set_owners`] |
+
+mod base;
+mod database;
+mod merge;
+mod refused;
+mod root;
+mod shells;
 
 use super::examples::Examples;
 
