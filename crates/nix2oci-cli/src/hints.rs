@@ -101,6 +101,11 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
              neither; if nobody put a wrong layer there, please report this as a defect"
                 .to_owned()
         }
+        ErrorKind::DigestMismatch { what, .. } if what.contains("are what they were") => {
+            "another version of nix2oci may have made it: `nix2oci resolve` makes a recipe of \
+             today's"
+                .to_owned()
+        }
         ErrorKind::FeatureMissing { feature, .. } => {
             format!("build nix2oci with `--features {feature}`")
         }

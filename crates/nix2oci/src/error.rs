@@ -189,7 +189,10 @@ pub enum ErrorKind {
         problem: String,
     },
     /// A store path is not what its NAR hash says.
-    #[error("{path} has NAR hash {found}, expected {expected}")]
+    #[error(
+        "{path} has NAR hash {found}, expected {expected}{}",
+        display_also(also)
+    )]
     NarHashMismatch {
         /// The store path, in full.
         path: String,
@@ -197,6 +200,9 @@ pub enum ErrorKind {
         expected: NarHash,
         /// The hash of what is in the store.
         found: NarHash,
+        /// Further store paths that are not what their NAR hashes say, as far
+        /// as they were looked at.
+        also: Vec<String>,
     },
     /// A store path has a program that the image's platform cannot run.
     #[error("{file} is a program for {found}, expected one for {expected}")]
@@ -353,6 +359,14 @@ pub enum ErrorKind {
         /// The panic's message.
         message: String,
     },
+}
+
+fn display_also(also: &[String]) -> String {
+    match also {
+        [] => String::new(),
+        [one] => format!("; {one} is not what it was either"),
+        more => format!("; nor are {} what they were", more.join(", ")),
+    }
 }
 
 fn display_cycle(cycle: &[StorePath]) -> String {

@@ -240,6 +240,19 @@ pub(crate) struct CheckArgs {
     /// The image
     #[arg(value_name = "IMAGE", long_help = IMAGE_HELP)]
     pub(crate) image: String,
+    /// Compare each file of its store paths with the store of this machine
+    ///
+    /// Names files with other bytes, modes or link targets, those that the store
+    /// has and the image has not, and the other way round. Reads all of these
+    /// store paths.
+    #[arg(long)]
+    pub(crate) against_store: bool,
+    /// Look for the store below DIR, as in `nix --store DIR`
+    #[arg(long, value_name = "DIR", requires = "against_store", value_hint = ValueHint::DirPath)]
+    pub(crate) store_root: Option<PathBuf>,
+    /// Which image to compare, if there are several platforms
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "against_store", value_parser = parse_platform)]
+    pub(crate) platform: Option<Platform>,
     /// Print the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nix2oci::image::{Problem, Severity};
+use nix2oci::image::{Problem, Severity, check_against_store};
+use nix2oci::{LocalStore, StoreDir};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
@@ -41,7 +42,18 @@ pub(crate) fn check(args: &CheckArgs, talk: &Talk) -> Outcome {
     let image = select::any_image(&args.image)?;
     let cx = select::context(None, talk)?;
     let reader = select::open_image(&cx, &image, &args.registry)?;
-    let problems = nix2oci::image::check(&cx, &reader)?;
+    let mut problems = nix2oci::image::check(&cx, &reader)?;
+    if args.against_store {
+        let image = reader.image(&cx, args.platform.as_ref())?;
+        let store_dir = StoreDir::default();
+        let store = match &args.store_root {
+            Some(root) => LocalStore::below(root, &store_dir),
+            None => LocalStore::new(&store_dir),
+        };
+        problems.extend(check_against_store(
+            &cx, &reader, &image, &store_dir, &store,
+        )?);
+    }
     let is_good = problems.iter().all(|p| p.severity() != Severity::Error);
     let text = if args.json {
         output::json(&Findings {

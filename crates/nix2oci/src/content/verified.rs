@@ -113,6 +113,7 @@ impl ContentSource for VerifiedContent {
                 path: full.clone(),
                 expected: *expected,
                 found,
+                also: Vec::new(),
             }
             .into()),
             None => Err(Error::invalid(

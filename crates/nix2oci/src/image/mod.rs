@@ -11,9 +11,11 @@
 //! - [`ImageListing`]: which store paths are in which layer; [`diff()`]: what
 //!   changed from one to another
 //! - [`image_closure`]: the references between an image's store paths
-//! - [`check()`]: every [`Problem`] of an image
+//! - [`check()`]: every [`Problem`] of an image; [`check_against_store`]: what
+//!   its store paths have otherwise than a store
 //! - [`inspect`]: an [`ImageSummary`]
 
+mod against_store;
 mod assemble;
 mod assemble_index;
 mod census;
@@ -45,6 +47,7 @@ mod tree;
 mod verify;
 mod walk;
 
+pub use against_store::{StoreDifference, check_against_store};
 pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
 pub use assemble_index::assemble_index;
 pub use check::check;

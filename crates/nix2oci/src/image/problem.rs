@@ -6,6 +6,8 @@ use crate::digest::{DiffId, Digest};
 use crate::layer::{Codec, LayerProblem};
 use crate::plan::MAX_LAYERS;
 
+use super::StoreDifference;
+
 /// One thing that is wrong with an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -58,6 +60,11 @@ pub enum Place {
         index: usize,
         /// The digest that its descriptor says.
         digest: String,
+    },
+    /// A file of a store path.
+    File {
+        /// Where the image has it.
+        path: String,
     },
     /// An image in Docker's `manifest.json`.
     DockerImage {
@@ -264,6 +271,12 @@ pub enum ProblemKind {
         /// Links of the layer that lead to nothing besides.
         others: u64,
     },
+    /// A store has something else.
+    #[error("{difference}")]
+    DiffersFromStore {
+        /// In what.
+        difference: StoreDifference,
+    },
     /// A layer's own bytes are wrong.
     #[error(transparent)]
     Layer(#[from] LayerProblem),
@@ -335,6 +348,7 @@ impl ProblemKind {
             Self::ForeignPrograms { .. } => "foreign-programs",
             Self::MissingStorePath { .. } => "missing-store-path",
             Self::DanglingLink { .. } => "dangling-link",
+            Self::DiffersFromStore { .. } => "differs-from-store",
             Self::Layer(problem) => problem.rule(),
         }
     }
@@ -365,6 +379,7 @@ impl fmt::Display for Place {
             Self::Manifest { digest } => write!(f, "manifest {digest}"),
             Self::Config { digest } => write!(f, "config {digest}"),
             Self::Layer { index, digest } => write!(f, "layer {index} {digest}"),
+            Self::File { path } => f.write_str(path),
             Self::DockerImage { image } => write!(f, "image {image} of manifest.json"),
         }
     }

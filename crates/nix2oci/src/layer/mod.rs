@@ -45,4 +45,4 @@ pub(crate) use survey::survey_with;
 pub use survey::{EntryCounts, LayerSurvey, survey};
 pub use tar_file::TarFile;
 pub use tar_rules::LayerProblem;
-pub(crate) use tar_rules::show;
+pub(crate) use tar_rules::{normal, show};

@@ -422,7 +422,7 @@ fn key(path: &[u8]) -> [u8; 16] {
 }
 
 /// Removes `/`, `.` and empty parts; `None` if there is a `..`.
-pub(super) fn normal(path: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn normal(path: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(path.len());
     for part in path.split(|&b| b == b'/') {
         match part {

@@ -75,10 +75,7 @@ fn the_environment_is_inherited_and_each_variable_is_there_once() {
 #[test]
 fn a_base_is_found_by_its_name_in_an_archive_of_several() {
     assert_prints(
-        examples().podman(
-            &["by-name"],
-            "load \"$by_name\"\nrun by-name redis-cli",
-        ),
+        examples().podman(&["by-name"], "load \"$by_name\"\nrun by-name redis-cli"),
         "redis-cli\n",
     );
 }

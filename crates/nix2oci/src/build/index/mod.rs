@@ -20,7 +20,7 @@ use crate::sink::ImageSink;
 
 use super::build::{PackedLayers, Work, put_blobs, put_layers};
 use super::copy::put_tree_blobs;
-use super::mismatch::mismatch;
+use super::mismatch::Remade;
 use super::numbered::Numbering;
 use super::recipe_parts::{outline, recipe_label};
 use super::{BuildReport, ImageSpec, LayerReport, Recipe, RecipeParts};
@@ -213,12 +213,14 @@ fn put_recipe(
         if record == expected {
             return Ok(());
         }
-        let what = format!(
-            "the layer of {}, made again for the recipe,",
-            work.labels[layer]
-        );
-        let (expected, found) = (expected.digest, record.digest);
-        Err(mismatch(cx, content, spec, what, expected, found)?)
+        let remade = Remade {
+            spec,
+            label: &work.labels[layer],
+            why: "made again for the recipe",
+            expected: expected.digest,
+            found: record.digest,
+        };
+        Err(remade.error(cx, content)?)
     })?;
     sink.put_blob(cx, &mut parts.config.clone())?;
     let layers = specs().zip(records).map(|(spec, record)| LayerReport {

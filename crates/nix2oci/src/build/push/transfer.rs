@@ -18,7 +18,7 @@ use super::outlook::{Job, Outlook, Prospect};
 use super::{LayerState, PushOptions, Target};
 use crate::build::LayerOutline;
 use crate::build::build::packing_order;
-use crate::build::mismatch::mismatch;
+use crate::build::mismatch::Remade;
 use crate::build::recipe_parts::outline;
 use crate::sink::BlobOrder;
 
@@ -237,13 +237,18 @@ impl Transfer<'_> {
 
     /// Makes the error of a layer that did not become what it has to be.
     fn mismatch(&self, layer: &Prospect, expected: Digest, found: Digest) -> Result<Error> {
-        let label = &layer.job.label;
-        let what = match (&layer.job.key, layer.is_by_key) {
-            (Some(key), true) => format!("the layer of {label}, whose key {key} is known,"),
-            _ => format!("the layer of {label}, made again for the recipe,"),
+        let why = match (&layer.job.key, layer.is_by_key) {
+            (Some(key), true) => format!("whose key {key} is known"),
+            _ => "made again for the recipe".to_owned(),
         };
-        let spec = &layer.job.spec;
-        mismatch(self.cx, self.content, spec, what, expected, found)
+        let remade = Remade {
+            spec: &layer.job.spec,
+            label: &layer.job.label,
+            why: &why,
+            expected,
+            found,
+        };
+        remade.error(self.cx, self.content)
     }
 }
 
