@@ -11,8 +11,8 @@ use crate::layer::{Blob, BytesBlob, LayerKey, LayerRecord};
 use crate::oci::{Descriptor, MediaType, Timestamp, annotation, canonical_json};
 use crate::store::StorePath;
 
-use super::ImageConfig;
 use super::table::ImageTable;
+use super::{BaseImage, BaseLayer, ImageConfig};
 
 /// What the history says made a layer; what is in it follows.
 const CREATED_BY: &str = "nix2oci";
@@ -63,13 +63,36 @@ pub struct AssembledImage {
 /// annotation of the manifest, [`annotation::LAYERS`]; it wins over one of that
 /// name in the config, and it is left out if it had more than 2 MiB.
 pub fn assemble(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Result<AssembledImage> {
+    assembled(config, &[], Vec::new(), layers)
+}
+
+/// The same, of an image on a base. `below` are the base's layers, as the plan
+/// has them; its history comes first. `config` is what is said of the new image
+/// alone: [`BaseImage::config`] joins it with the base's.
+pub fn assemble_on(
+    base: &BaseImage,
+    below: &[BaseLayer],
+    config: &ImageConfig,
+    layers: &[ImageLayer<'_>],
+) -> Result<AssembledImage> {
+    assembled(&base.config(config), below, base.history(), layers)
+}
+
+fn assembled(
+    config: &ImageConfig,
+    below: &[BaseLayer],
+    history: Vec<Value>,
+    layers: &[ImageLayer<'_>],
+) -> Result<AssembledImage> {
     let config_blob = BytesBlob::new(
         MediaType::ImageConfig,
-        canonical_json(&config_document(config, layers)),
+        canonical_json(&config_document(config, below, history, layers)),
     );
-    let descriptors: Vec<Descriptor> = layers.iter().map(|l| l.record.descriptor()).collect();
+    let own = layers.iter().map(|layer| layer.record.descriptor());
+    let below_them = below.iter().map(|layer| layer.descriptor.clone());
+    let descriptors: Vec<Descriptor> = below_them.chain(own).collect();
     let mut annotations = config.annotations.clone();
-    match ImageTable::of(layers).to_annotation(&descriptors) {
+    match ImageTable::of(below, layers).to_annotation(&descriptors) {
         Some(table) => annotations.insert(annotation::LAYERS.to_owned(), table),
         None => annotations.remove(annotation::LAYERS),
     };
@@ -109,15 +132,23 @@ struct History {
 
 /// Returns the config document: what the user decided, then what follows from
 /// the layers. A field wins over a member of `other` with its name.
-fn config_document(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Map<String, Value> {
+fn config_document(
+    config: &ImageConfig,
+    below: &[BaseLayer],
+    mut history: Vec<Value>,
+    layers: &[ImageLayer<'_>],
+) -> Map<String, Value> {
     let platform = &config.platform;
-    let diff_ids = layers.iter().map(|layer| layer.record.diff_id);
-    let history = layers.iter().map(|layer| History {
-        created: config.created.unwrap_or_default(),
-        created_by: format!("{CREATED_BY} {}", layer.summary)
-            .trim_end()
-            .to_owned(),
-    });
+    let own = layers.iter().map(|layer| layer.record.diff_id);
+    let diff_ids = below.iter().map(|layer| layer.diff_id).chain(own);
+    history.extend(layers.iter().map(|layer| {
+        json!(History {
+            created: config.created.unwrap_or_default(),
+            created_by: format!("{CREATED_BY} {}", layer.summary)
+                .trim_end()
+                .to_owned(),
+        })
+    }));
     let fields = [
         ("created", Some(json!(config.created.unwrap_or_default()))),
         ("author", config.author.as_ref().map(|author| json!(author))),
@@ -140,7 +171,7 @@ fn config_document(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Map<Strin
                 "diff_ids": diff_ids.map(|id: DiffId| id.to_string()).collect::<Vec<_>>(),
             })),
         ),
-        ("history", Some(json!(history.collect::<Vec<_>>()))),
+        ("history", Some(Value::Array(history))),
     ];
     let mut document = config.other.clone();
     for (key, value) in fields {

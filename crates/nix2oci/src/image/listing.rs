@@ -174,10 +174,7 @@ pub(super) fn tar_paths(
     layer: &StoredLayer,
 ) -> Result<Vec<TablePath>> {
     let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
-    let mut paths = TarPaths {
-        prefix: StorePrefix::new(store_dir),
-        found: BTreeMap::new(),
-    };
+    let mut paths = TarPaths::new(store_dir);
     let blob = reader.open_blob(&layer.descriptor)?;
     read_entries(cx, &place, blob, &mut paths)?;
     let listed = paths.found.into_iter().map(|(path, found)| TablePath {
@@ -221,9 +218,25 @@ impl StorePrefix {
 }
 
 /// Collects the store paths of a tar.
-struct TarPaths {
+pub(super) struct TarPaths {
     prefix: StorePrefix,
     found: BTreeMap<StorePath, TarPath>,
+}
+
+impl TarPaths {
+    pub(super) fn new(store_dir: &StoreDir) -> Self {
+        Self {
+            prefix: StorePrefix::new(store_dir),
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the paths that have an entry themselves, with their NAR sizes as
+    /// far as they are known.
+    pub(super) fn whole(self) -> impl Iterator<Item = (StorePath, Option<u64>)> {
+        let whole = self.found.into_iter().filter(|(_, found)| found.is_there);
+        whole.map(|(path, found)| (path, found.nar_size()))
+    }
 }
 
 /// What a tar has of a store path.

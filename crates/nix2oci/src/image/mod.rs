@@ -3,6 +3,7 @@
 //! - [`ImageConfig`]: what an image's config says besides its layers
 //! - [`assemble`]: config and manifest from layer records; no I/O
 //! - [`assemble_index`]: an index of images for several platforms; no I/O
+//! - [`BaseImage`]: an image that another one is built on
 //! - [`ImageTable`], [`layer_records`]: what a manifest says of its layers
 //! - [`ImageSource`] and [`recognise`]: where an image is read from
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
@@ -18,6 +19,8 @@
 mod against_store;
 mod assemble;
 mod assemble_index;
+mod base;
+mod base_contents;
 mod census;
 mod check;
 mod check_layers;
@@ -30,6 +33,7 @@ mod diff_packages;
 mod docker_archive;
 mod document;
 mod efficiency;
+mod inherit;
 mod inspect;
 mod listing;
 mod problem;
@@ -48,8 +52,9 @@ mod verify;
 mod walk;
 
 pub use against_store::{StoreDifference, check_against_store};
-pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble};
+pub use assemble::{AssembledImage, ImageLayer, RawManifest, assemble, assemble_on};
 pub use assemble_index::assemble_index;
+pub use base::{BaseImage, BaseLayer};
 pub use check::check;
 pub use config::ImageConfig;
 pub use config_document::UnknownKey;

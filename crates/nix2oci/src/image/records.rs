@@ -321,7 +321,7 @@ mod tests {
             let (manifest, config) = read(documents(&given));
             let with_key = given.iter().filter_map(|l| Some((l.key?.prefix(), l.record.clone())));
             prop_assert_eq!(layer_records(&manifest, &config), with_key.collect());
-            prop_assert_eq!(ImageTable::read(&manifest), Some(ImageTable::of(&given)));
+            prop_assert_eq!(ImageTable::read(&manifest), Some(ImageTable::of(&[], &given)));
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::oci::{Descriptor, ImageManifest, annotation};
 use crate::plan::EarlierImage;
 use crate::store::StorePathPrefix;
 
+use super::BaseLayer;
 use super::assemble::ImageLayer;
 use super::table_bytes::{self, Cut};
 
@@ -27,7 +28,8 @@ pub struct ImageTable {
 pub struct TableLayer {
     /// The beginning of its key, if its NAR hashes were known.
     pub key: Option<LayerKeyPrefix>,
-    /// Bytes of its tar.
+    /// Bytes of its tar; 0 if they are not known, as of a base that another
+    /// program made.
     pub uncompressed_size: u64,
     /// The store paths in it, in the order in which they are packed. None in a
     /// layer of files outside the store.
@@ -66,8 +68,14 @@ impl ImageTable {
         }
     }
 
-    /// Returns what is to be said of these layers.
-    pub(super) fn of(layers: &[ImageLayer<'_>]) -> Self {
+    /// Returns what is to be said of these layers, and of those of a base below
+    /// them. A size of 0 is one that is not known: no tar has none.
+    pub(super) fn of(below: &[BaseLayer], layers: &[ImageLayer<'_>]) -> Self {
+        let base_layer = |layer: &BaseLayer| TableLayer {
+            key: layer.key,
+            uncompressed_size: layer.uncompressed_size.unwrap_or(0),
+            paths: layer.paths.clone(),
+        };
         let layer = |layer: &ImageLayer<'_>| TableLayer {
             key: layer.key.map(|key| key.prefix()),
             uncompressed_size: layer.record.uncompressed_size,
@@ -81,7 +89,11 @@ impl ImageTable {
                 .collect(),
         };
         Self {
-            layers: layers.iter().map(layer).collect(),
+            layers: below
+                .iter()
+                .map(base_layer)
+                .chain(layers.iter().map(layer))
+                .collect(),
         }
     }
 
@@ -89,9 +101,17 @@ impl ImageTable {
     /// were too long. An image tells all of its paths or none: half of them
     /// would look like an image with fewer paths.
     pub(super) fn to_annotation(&self, layers: &[Descriptor]) -> Option<String> {
-        let is_cut = self.paths().count() > Cut::MAX_WHOLE && self.paths_differ(Cut::SHORT);
-        let cut = if is_cut { Cut::SHORT } else { Cut::WHOLE };
-        table_bytes::encode(self, cut, layers)
+        let digits = |cut: Cut| move |p: &TablePath| p.path.hash_prefix().len() >= cut.digits();
+        let is_told = |cut: Cut| self.paths().all(digits(cut)) && self.paths_differ(cut);
+        let is_long = self.paths().count() > Cut::MAX_WHOLE;
+        // A base that has many paths tells only the beginnings of their hashes.
+        let cut = match is_long && is_told(Cut::SHORT) || !is_told(Cut::WHOLE) {
+            true => Cut::SHORT,
+            false => Cut::WHOLE,
+        };
+        is_told(cut)
+            .then(|| table_bytes::encode(self, cut, layers))
+            .flatten()
     }
 
     /// Returns the store paths of all layers.

@@ -17,3 +17,11 @@ pub const IMAGE_NAME: &str = "io.containerd.image.name";
 /// It is missing on an image whose table would make its manifest too large for
 /// a registry.
 pub const LAYERS: &str = "dev.nix2oci.layers";
+
+/// The name of the image that this one is built on: the key of the OCI image
+/// specification.
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+
+/// The digest of the manifest of the image that this one is built on: the key
+/// of the OCI image specification.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";

@@ -44,6 +44,7 @@ pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 #[cfg(feature = "db")]
 pub use nix_db::nix_db;
 pub use popularity::Popularity;
+pub(crate) use root_tree::Links;
 pub use root_tree::{Copies, Metadata, Rewrite, RootFile, RootNode, RootTree};
 pub(crate) use rule::FileKind;
 pub use rule::{Pattern, PatternKind, Rule};

@@ -1,0 +1,190 @@
+//! What the layers of a base have that an image on it must know of: store paths
+//! that need not be added again, and symlinks that its own files must not
+//! replace.
+//!
+//! Layers are read bottom first, one after the other, since each can take away
+//! what those below it have: a whiteout deletes one path, an opaque directory
+//! all that is in it below, and whatever has a path replaces what had it.
+//! Source: OCI image specification 1.1, "Representing Changes".
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::layer::tar_read::{Member, MemberKind};
+use crate::layer::{EntryVisitor, read_entries};
+use crate::plan::Links;
+use crate::store::{StoreDir, StorePath, StorePathPrefix};
+
+use super::listing::{StorePrefix, TarPaths};
+use super::{ImageReader, StoredLayer, TablePath};
+
+/// How the name of an entry begins that deletes the rest of the name.
+const WHITEOUT: &[u8] = b".wh.";
+
+/// The name of an entry that hides what lower layers have in its directory.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What the layers of a base have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct BaseContents {
+    /// For each layer, bottom first, the store paths in it that are still there
+    /// with all layers on it.
+    pub(crate) paths: Vec<Vec<TablePath>>,
+    /// The symlinks that are there: where, without `/` at the beginning, and
+    /// what they hold.
+    pub(crate) links: Links,
+}
+
+/// Reads the layers.
+///
+/// Memory grows with store paths and symlinks.
+///
+/// # Errors
+///
+/// A layer that is not what its descriptor says, or no tar.
+pub(super) fn base_contents(
+    cx: &Context,
+    reader: &ImageReader,
+    layers: &[StoredLayer],
+    store_dir: &StoreDir,
+) -> Result<BaseContents> {
+    let mut below = Below {
+        store_dir: store_dir.as_str()[1..].as_bytes().to_vec(),
+        paths: BTreeMap::new(),
+        links: Links::new(),
+    };
+    for (number, layer) in layers.iter().enumerate() {
+        let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
+        let mut visit = Visit {
+            prefix: StorePrefix::new(store_dir),
+            below: &mut below,
+            paths: TarPaths::new(store_dir),
+            links: Links::new(),
+        };
+        read_entries(cx, &place, reader.open_blob(&layer.descriptor)?, &mut visit)?;
+        let Visit { paths, links, .. } = visit;
+        for (path, nar_size) in paths.whole() {
+            below.paths.insert(path, (number, nar_size));
+        }
+        below.links.extend(links);
+    }
+    let mut paths = vec![Vec::new(); layers.len()];
+    for (path, (layer, nar_size)) in below.paths {
+        paths[layer].push(TablePath {
+            path: StorePathPrefix::from(&path),
+            nar_size,
+        });
+    }
+    Ok(BaseContents {
+        paths,
+        links: below.links,
+    })
+}
+
+/// What the layers that were read have, without what was deleted.
+struct Below {
+    /// Without `/` at the beginning.
+    store_dir: Vec<u8>,
+    /// The layer of each store path and its NAR size, if it is known.
+    paths: BTreeMap<StorePath, (usize, Option<u64>)>,
+    links: Links,
+}
+
+impl Below {
+    /// Takes away all that is in a directory.
+    fn empty(&mut self, directory: &[u8]) {
+        if directory.is_empty() {
+            self.paths.clear();
+            self.links.clear();
+            return;
+        }
+        if is_in(&self.store_dir, directory) || self.store_dir == directory {
+            self.paths.clear();
+        }
+        let mut inside = directory.to_vec();
+        inside.push(b'/');
+        let range = (Bound::Included(&inside[..]), Bound::Unbounded);
+        let links = self.links.range::<[u8], _>(range);
+        let gone: Vec<Vec<u8>> = links
+            .map(|(path, _)| path)
+            .take_while(|path| path.starts_with(&inside))
+            .cloned()
+            .collect();
+        for path in gone {
+            self.links.remove(&path);
+        }
+    }
+
+    /// Takes away a path and what is in it.
+    fn delete(&mut self, path: &[u8]) {
+        self.links.remove(path);
+        self.empty(path);
+    }
+}
+
+/// Returns whether a path is somewhere in a directory.
+fn is_in(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory)
+        .is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// Looks at the entries of one layer.
+struct Visit<'a> {
+    prefix: StorePrefix,
+    below: &'a mut Below,
+    /// What this layer has.
+    paths: TarPaths,
+    links: Links,
+}
+
+impl Visit<'_> {
+    /// Deletes from the layers below. A store path of which something is
+    /// deleted is none any more.
+    fn delete(&mut self, path: &[u8]) {
+        if let Some((store_path, _)) = self.prefix.split(path) {
+            self.below.paths.remove(&store_path);
+        }
+        self.below.delete(path);
+    }
+}
+
+impl EntryVisitor for Visit<'_> {
+    fn entry(&mut self, member: &Member, path: &[u8]) -> bool {
+        let at = path.iter().rposition(|&b| b == b'/');
+        let (directory, name) = match at {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        if name == OPAQUE {
+            if let Some((store_path, _)) = self.prefix.split(directory) {
+                self.below.paths.remove(&store_path);
+            }
+            self.below.empty(directory);
+            return false;
+        }
+        if let Some(deleted) = name.strip_prefix(WHITEOUT) {
+            let mut path = directory.to_vec();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(deleted);
+            self.delete(&path);
+            return false;
+        }
+        self.links.remove(path);
+        if member.kind == MemberKind::Directory {
+            // A directory replaces a link, and leaves what is in another one.
+            self.below.links.remove(path);
+        } else {
+            self.below.delete(path);
+        }
+        if member.kind == MemberKind::Symlink {
+            self.links.insert(path.to_vec(), member.link.clone());
+        }
+        self.paths.entry(member, path)
+    }
+
+    fn contents(&mut self, _: &[u8]) {}
+}
