@@ -1,13 +1,13 @@
 //! From a spec to an image in a sink.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
 use crate::content::{ContentSource, ForeignPrograms};
 use crate::context::{Context, Event};
 use crate::error::Result;
-use crate::image::{AssembledImage, ImageLayer, RawManifest, assemble};
+use crate::image::{AssembledImage, ImageLayer, RawManifest, assemble, assemble_on};
 use crate::layer::{
     LayerKey, LayerRecord, LayerSpec, PackRequest, PackedLayer, Packing, SpoolPlace, SpooledBlob,
     pack,
@@ -24,8 +24,9 @@ type Packed = PackedLayer<Option<SpooledBlob>>;
 
 /// Builds an image and gives it to a sink.
 ///
-/// Reads the content of every store path once. What is in the sink after an
-/// error is the sink's matter: nothing with a final name.
+/// Reads the content of every store path once, and the base's layers first.
+/// What is in the sink after an error is the sink's matter: nothing with a final
+/// name.
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
     let (report, manifest) = put_blobs(cx, spec, sink, &mut PackedLayers::default())?;
     sink.put_manifest(cx, &manifest, &spec.names)?;
@@ -45,6 +46,7 @@ pub(super) fn put_blobs(
     packed: &mut PackedLayers,
 ) -> Result<(BuildReport, RawManifest)> {
     let plan = plan(cx, spec)?;
+    put_base(cx, spec, &plan, sink)?;
     let content = checked_content(spec)?;
     let work = Work {
         layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
@@ -64,6 +66,25 @@ pub(super) fn put_blobs(
     sink.put_blob(cx, &mut image.config)?;
     let foreign = tell(cx, &content);
     Ok((report(plan, records, &image, foreign), image.manifest))
+}
+
+/// Gives the base's layers to a sink, each once and in the image's order.
+fn put_base(
+    cx: &Context,
+    spec: &ImageSpec,
+    plan: &ImagePlan,
+    sink: &mut dyn ImageSink,
+) -> Result<()> {
+    let Some(base) = &spec.base else {
+        return Ok(());
+    };
+    let mut put = BTreeSet::new();
+    for layer in &plan.base {
+        if put.insert(layer.digest()) {
+            sink.put_blob(cx, &mut base.reader().blob(layer.descriptor.clone()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The layers of images that were packed before for the same sink, by their
@@ -277,7 +298,10 @@ pub(super) fn assemble_image(
             summary: layer.summary(),
         })
         .collect();
-    assemble(&spec.config, &layers)
+    match &spec.base {
+        Some(base) => assemble_on(base, &plan.base, &spec.config, &layers),
+        None => assemble(&spec.config, &layers),
+    }
 }
 
 /// Returns a layer's store paths with their NAR sizes.
@@ -297,6 +321,7 @@ fn report(
         manifest_digest: image.manifest.digest(),
         manifest_size: image.manifest.blob.bytes().len() as u64,
         config_digest: image.config.digest(),
+        base: plan.base,
         layers: plan
             .layers
             .into_iter()

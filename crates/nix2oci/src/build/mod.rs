@@ -7,6 +7,7 @@
 //! - [`build_index`], `push_index`: images for several platforms, and an index
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
+mod below;
 #[expect(
     clippy::module_inception,
     reason = "the verb that the floor is named after"
@@ -36,7 +37,7 @@ pub use push::{
     KnownImage, LayerForecast, LayerState, PushForecast, PushOptions, PushReport, PushSource,
     PushedIndex, PushedLayer, UploadEstimate, forecast, forecast_over, push, push_index,
 };
-pub use recipe::{RECIPE_VERSION, Recipe, RecipeLayer, RecipePacking, RecipePath};
+pub use recipe::{RECIPE_VERSION, Recipe, RecipeBase, RecipeLayer, RecipePacking, RecipePath};
 pub use recipe_node::{RecipeNode, RecipeOwner, RecipeStoredFile};
 pub use recipe_parts::RecipeParts;
 pub use recipe_rule::RecipeRule;

@@ -10,19 +10,23 @@ use crate::closure::Closure;
 use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::image::BaseLayer;
 use crate::layer::{LayerContent, LayerKey, LayerSpec};
-use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode, Rule};
-use crate::store::StorePath;
+use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode, RootTree, Rule};
+use crate::store::{StoreDir, StorePath};
 
 use super::ImageSpec;
+use super::below::Below;
 
 /// The layers of an image, bottom first, none of them made yet.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ImagePlan {
-    /// The layers.
+    /// The layers of the base, below all others: they are there already.
+    pub base: Vec<BaseLayer>,
+    /// The layers on it.
     pub layers: Vec<LayerOutline>,
-    /// Store paths in all of them.
+    /// Store paths in all of them, without those of the base.
     pub paths: usize,
     /// The sum of their NAR sizes, in bytes.
     pub nar_size: u64,
@@ -97,14 +101,18 @@ impl LayerOutline {
 /// Decides the layers of an image.
 ///
 /// Reads no file contents; where the closure lacks NAR sizes, the paths'
-/// directories and the sizes of their files are read.
+/// directories and the sizes of their files are read. Of a base the layers are
+/// read if there is a root tree, whose files must not replace a link, or if its
+/// config speaks of the store and no table of it tells its store paths.
 ///
 /// # Errors
 ///
 /// Those of [`Packing::check`](crate::layer::Packing::check),
 /// [`Rule::check`](crate::plan::Rule::check) and [`LayerPlan::new`], and
 /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) if the
-/// root tree or a tar leaves no layer for the store paths or would hide them.
+/// root tree or a tar leaves no layer for the store paths or would hide them, or
+/// if the base is for another platform or has too many layers; those of reading
+/// the base.
 pub fn plan(cx: &Context, spec: &ImageSpec) -> Result<ImagePlan> {
     plan_on(cx, spec, spec.keep_layers.as_ref())
 }
@@ -119,12 +127,16 @@ pub(super) fn plan_on(
     for rule in &spec.rules {
         rule.check()?;
     }
-    check_root_tree(spec)?;
     check_layer_tars(spec)?;
     let closure = sized(cx, spec)?;
+    let below = Below::new(cx, spec, &closure)?;
+    let root_tree = below.root_tree.as_ref();
+    check_root_tree(root_tree, closure.store_dir())?;
+    let has_paths = spec.store_paths && closure.len() > below.paths.len();
+    let budget = below.budget(spec, has_paths)?;
     let mut layers = Vec::new();
-    if spec.store_paths && !closure.is_empty() {
-        let budget = store_budget(spec)?;
+    if has_paths {
+        let budget = NonZeroUsize::new(budget).expect("a layer for store paths was asked for");
         let plan = LayerPlan::new(
             &closure,
             spec.strategy.as_ref(),
@@ -134,6 +146,7 @@ pub(super) fn plan_on(
                 keep,
                 share: &spec.share_layers,
                 volatile: &spec.volatile,
+                below: &below.paths,
             },
         )?;
         layers.extend(plan.layers().iter().map(|layer| {
@@ -163,12 +176,11 @@ pub(super) fn plan_on(
         }));
     }
     // An image without any layer is refused by some loaders.
-    if !spec.root_tree.is_empty() || (layers.is_empty() && spec.layer_tars.is_empty()) {
+    let has_others = !layers.is_empty() || !below.layers.is_empty() || !spec.layer_tars.is_empty();
+    if !root_tree.is_empty() || !has_others {
         let spec_of_layer = LayerSpec {
             store_dir: closure.store_dir().clone(),
-            content: LayerContent::RootTree(
-                spec.root_tree.with_rules(&spec.rules, closure.store_dir()),
-            ),
+            content: LayerContent::RootTree(root_tree.with_rules(&spec.rules, closure.store_dir())),
             rules: spec
                 .rules
                 .iter()
@@ -179,7 +191,7 @@ pub(super) fn plan_on(
         layers.push(LayerOutline {
             key: spec_of_layer.key(&spec.packing),
             spec: spec_of_layer,
-            nar_size: spec.root_tree.file_bytes(),
+            nar_size: root_tree.file_bytes(),
             nar_sizes: Vec::new(),
             strategy: "root-tree".to_owned(),
             reason: "files outside the store".to_owned(),
@@ -208,31 +220,8 @@ pub(super) fn plan_on(
             .iter()
             .map(|layer| layer.nar_size)
             .fold(0, u64::saturating_add),
+        base: below.layers,
         layers,
-    })
-}
-
-/// Returns how many layers there may be for the store paths.
-fn store_budget(spec: &ImageSpec) -> Result<NonZeroUsize> {
-    let tars = spec.layer_tars.len();
-    let others = usize::from(!spec.root_tree.is_empty()) + tars;
-    let budget = spec.max_layers.get().saturating_sub(others);
-    NonZeroUsize::new(budget).ok_or_else(|| {
-        let most = spec.max_layers;
-        let what = "the layer budget";
-        match tars {
-            0 => Error::invalid(
-                what,
-                "one layer is allowed, and the root tree needs one beside the store paths",
-            ),
-            _ => Error::invalid(
-                what,
-                format!(
-                    "{most} layers are allowed, and {others} are taken by tars and the root tree \
-                     beside the store paths"
-                ),
-            ),
-        }
     })
 }
 
@@ -270,9 +259,9 @@ fn rules_of(rules: &[Rule], layer: &LayerSpec) -> Arc<[Rule]> {
 }
 
 /// Refuses a root tree that would hide store paths or change them.
-fn check_root_tree(spec: &ImageSpec) -> Result<()> {
-    let store_dir = &spec.closure.store_dir().as_str()[1..];
-    for (path, node, _) in spec.root_tree.nodes() {
+fn check_root_tree(root_tree: &RootTree, store_dir: &StoreDir) -> Result<()> {
+    let store_dir = &store_dir.as_str()[1..];
+    for (path, node, _) in root_tree.nodes() {
         let is_directory = matches!(node, RootNode::Directory);
         let hides = !is_directory && is_at_or_above(path, store_dir.as_bytes());
         let changes = path.len() > store_dir.len() && is_at_or_above(store_dir.as_bytes(), path);
@@ -341,7 +330,7 @@ mod tests {
         without_sizes.nar_sizes.clear();
         assert_eq!(without_sizes.summary(), "a and 1 more");
         let mut root_tree = outline(&[]);
-        root_tree.spec.content = LayerContent::RootTree(crate::plan::RootTree::default());
+        root_tree.spec.content = LayerContent::RootTree(RootTree::default());
         assert_eq!(root_tree.summary(), "root tree");
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
-use crate::image::AssembledImage;
+use crate::image::{AssembledImage, BaseLayer};
 use crate::layer::{LayerContent, LayerRecord};
 use crate::oci::{MediaType, canonical_json};
 
@@ -18,8 +18,8 @@ use super::{ImagePlan, ImageSpec};
 /// is written in version 1, and older ones stay readable.
 ///
 /// Version 2 adds regular files outside the store, owners, extended attributes,
-/// rules and tars. A recipe without them is written as version 1, so that older
-/// programs read it.
+/// rules, tars and bases. A recipe without them is written as version 1, so that
+/// older programs read it.
 pub const RECIPE_VERSION: u64 = 2;
 
 /// An image whose digests are known and whose layers are not stored: with the
@@ -47,8 +47,23 @@ pub struct Recipe {
     pub config_digest: String,
     /// The config: these bytes exactly.
     pub config: String,
-    /// The layers, bottom first.
+    /// The image that it is built on. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RecipeBase>,
+    /// The layers, bottom first, those of the base below all others.
     pub layers: Vec<RecipeLayer>,
+}
+
+/// A base in a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct RecipeBase {
+    /// What others call it, if they know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The digest of its manifest.
+    pub digest: String,
 }
 
 /// [`Packing`](crate::Packing) in a recipe.
@@ -71,6 +86,10 @@ pub struct RecipePacking {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RecipeLayer {
+    /// Whether it is of the base, so that it cannot be made again. Such a layer
+    /// has neither key nor content here. Since version 2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub base: bool,
     /// Its key, if all NAR hashes were known.
     pub key: Option<String>,
     /// The store paths in it, in the order in which they are packed.
@@ -91,7 +110,7 @@ pub struct RecipeLayer {
     pub size: u64,
     /// The digest of the tar.
     pub diff_id: String,
-    /// Bytes of the tar.
+    /// Bytes of the tar; 0 for a layer of a base that does not tell it.
     pub uncompressed_size: u64,
     /// The blob's media type.
     pub media_type: String,
@@ -133,6 +152,7 @@ impl Recipe {
                 }
             };
             RecipeLayer {
+                base: false,
                 key: outline.key.map(|key| key.to_string()),
                 paths,
                 root_tree,
@@ -145,9 +165,13 @@ impl Recipe {
                 media_type: record.media_type.to_string(),
             }
         });
-        let layers: Vec<RecipeLayer> = layers.collect();
+        let layers: Vec<RecipeLayer> = plan.base.iter().map(base_layer).chain(layers).collect();
+        let from = spec.base.as_ref().map(|base| RecipeBase {
+            name: base.reference().map(str::to_owned),
+            digest: base.digest().to_string(),
+        });
         Self {
-            version: version(&layers),
+            version: version(from.as_ref(), &layers),
             names: spec.names.iter().map(ToString::to_string).collect(),
             store_dir: store_dir.to_string(),
             packing: RecipePacking {
@@ -160,6 +184,7 @@ impl Recipe {
             manifest: text(image.manifest.blob.bytes()),
             config_digest: image.config.digest().to_string(),
             config: text(image.config.bytes()),
+            from,
             layers,
         }
     }
@@ -233,6 +258,11 @@ impl Recipe {
         for (at, ((layer, descriptor), diff_id)) in
             self.layers.iter().zip(layers).zip(diff_ids).enumerate()
         {
+            let is_out_of_place = layer.base && at > 0 && !self.layers[at - 1].base;
+            if is_out_of_place || layer.base && self.from.is_none() {
+                let problem = "a layer of a base is below all others, and \"from\" names the base";
+                return Err(refuse(&format!("layers[{at}]"), problem.to_owned()));
+            }
             let same = descriptor.digest().to_string() == layer.digest
                 && descriptor.size() == layer.size
                 && *diff_id == layer.diff_id
@@ -251,14 +281,35 @@ impl Recipe {
     }
 }
 
-/// Returns the oldest version that has what these layers need.
-fn version(layers: &[RecipeLayer]) -> u64 {
+fn base_layer(layer: &BaseLayer) -> RecipeLayer {
+    let record = layer.record();
+    RecipeLayer {
+        base: true,
+        key: None,
+        paths: Vec::new(),
+        root_tree: Vec::new(),
+        rules: Vec::new(),
+        tar: None,
+        digest: record.digest.to_string(),
+        size: record.size,
+        diff_id: record.diff_id.to_string(),
+        uncompressed_size: record.uncompressed_size,
+        media_type: record.media_type.to_string(),
+    }
+}
+
+/// Returns the oldest version that has what a recipe needs.
+fn version(from: Option<&RecipeBase>, layers: &[RecipeLayer]) -> u64 {
     let is_new = |layer: &RecipeLayer| {
         layer.tar.is_some()
             || !layer.rules.is_empty()
             || layer.root_tree.iter().any(RecipeNode::is_of_version_2)
     };
-    if layers.iter().any(is_new) { 2 } else { 1 }
+    if from.is_some() || layers.iter().any(is_new) {
+        2
+    } else {
+        1
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,16 +1,17 @@
 //! What a recipe says, in the library's own types.
 
 use std::ffi::OsString;
+use std::iter;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
-use crate::image::{ImageListing, ListedLayer, RawManifest, TablePath};
+use crate::image::{ImageListing, ImageTable, ListedLayer, RawManifest, TablePath};
 use crate::layer::{
     BytesBlob, LayerContent, LayerKey, LayerRecord, LayerSpec, Owner, Packing, TarFile,
 };
-use crate::oci::MediaType;
+use crate::oci::{ImageManifest, MediaType};
 use crate::plan::LayerOrigin;
 use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
@@ -25,7 +26,10 @@ use super::{LayerOutline, Recipe};
 pub struct RecipeParts {
     /// What shapes the layers' bytes.
     pub packing: Packing,
-    /// What goes into each layer, bottom first, and what it has to become.
+    /// The layers of the base, bottom first: nothing is known of how they were
+    /// made.
+    pub base: Vec<LayerRecord>,
+    /// What goes into each layer on it, bottom first, and what it has to become.
     pub layers: Vec<(LayerSpec, LayerRecord)>,
     /// The config's exact bytes.
     pub config: BytesBlob,
@@ -59,12 +63,17 @@ impl Recipe {
             },
         };
         packing.check().map_err(|e| refuse("packing", &e))?;
+        let mut base = Vec::new();
         let mut layers = Vec::with_capacity(self.layers.len());
         for (at, layer) in self.layers.iter().enumerate() {
             let refuse = |key: &str, problem: &dyn std::fmt::Display| {
                 refuse(&format!("layers[{at}].{key}"), problem)
             };
             let record = record(layer, refuse)?;
+            if layer.base {
+                base.push(record);
+                continue;
+            }
             let spec = LayerSpec {
                 store_dir: store_dir.clone(),
                 content: content(layer, &store_dir, &record, refuse)?,
@@ -75,6 +84,7 @@ impl Recipe {
         }
         Ok(RecipeParts {
             packing,
+            base,
             layers,
             config: BytesBlob::new(MediaType::ImageConfig, self.config.clone().into_bytes()),
             manifest: RawManifest {
@@ -98,14 +108,24 @@ impl Recipe {
         let part = |key: &str| config.get(key).and_then(serde_json::Value::as_str);
         let platform = [part("os"), part("architecture"), part("variant")];
         let platform: Vec<&str> = platform.into_iter().flatten().collect();
-        let layers = parts.layers.iter().map(|(spec, record)| ListedLayer {
+        let listed = |record: &LayerRecord, paths: Vec<TablePath>| ListedLayer {
             digest: Some(record.digest),
             size: Some(record.size),
             media_type: Some(record.media_type.to_string()),
             diff_id: Some(record.diff_id),
             nar_size: None,
-            paths: Some(listed_paths(spec)),
-        });
+            paths: Some(paths),
+        };
+        // Of a base's layers only the image itself tells.
+        let manifest: ImageManifest = serde_json::from_slice(parts.manifest.blob.bytes())
+            .map_err(|e| Error::document(name, Location::Key("manifest".into()), e.to_string()))?;
+        let told = ImageTable::read(&manifest).unwrap_or_default().layers;
+        let told = told.into_iter().map(|layer| layer.paths);
+        let below = parts.base.iter().zip(told.chain(iter::repeat(Vec::new())));
+        let below = below.map(|(record, paths)| listed(record, paths));
+        let layers = parts.layers.iter();
+        let layers = layers.map(|(spec, record)| listed(record, listed_paths(spec)));
+        let layers = below.chain(layers);
         Ok(ImageListing {
             name: name.to_owned(),
             digest: Some(parts.manifest.digest()),

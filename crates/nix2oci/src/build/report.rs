@@ -2,6 +2,7 @@
 
 use crate::content::ForeignPrograms;
 use crate::digest::Digest;
+use crate::image::BaseLayer;
 use crate::layer::LayerRecord;
 
 use super::LayerOutline;
@@ -16,7 +17,9 @@ pub struct BuildReport {
     pub manifest_size: u64,
     /// The digest of the config.
     pub config_digest: Digest,
-    /// The layers, bottom first.
+    /// The layers of the base, bottom first.
+    pub base: Vec<BaseLayer>,
+    /// The layers on it, bottom first.
     pub layers: Vec<LayerReport>,
     /// Store paths with programs that the image's platform cannot run. Empty if
     /// a recipe made the image: whoever wrote it was told.

@@ -1,11 +1,12 @@
 //! What to build.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::closure::Closure;
 use crate::content::ContentSource;
-use crate::image::ImageConfig;
+use crate::image::{BaseImage, ImageConfig};
 use crate::layer::{Packing, TarFile};
 use crate::oci::Reference;
 use crate::plan::{Cost, EarlierImage, ExplicitLayer, LayerStrategy, RootTree, Rule};
@@ -18,6 +19,8 @@ pub const DEFAULT_MAX_LAYERS: NonZeroUsize = NonZeroUsize::new(100).expect("100 
 /// An image to be built.
 #[non_exhaustive]
 pub struct ImageSpec {
+    /// The image that this one is built on.
+    pub base: Option<BaseImage>,
     /// The store paths.
     pub closure: Closure,
     /// What is inside them.
@@ -33,7 +36,8 @@ pub struct ImageSpec {
     pub share_layers: Vec<EarlierImage>,
     /// Store paths that change with every release.
     pub volatile: Vec<StorePath>,
-    /// How many layers there may be, the root tree's and the tars' included.
+    /// How many layers there may be, those of the root tree, the tars and the
+    /// base included.
     pub max_layers: NonZeroUsize,
     /// What shapes the layers' bytes.
     pub packing: Packing,
@@ -46,7 +50,7 @@ pub struct ImageSpec {
     pub rules: Vec<Rule>,
     /// Tars that become layers as they are, above all others and in this order.
     pub layer_tars: Vec<TarFile>,
-    /// What the image's config says.
+    /// What is said of the image's config; a base's is the beginning of it.
     pub config: ImageConfig,
     /// The names that the image gets.
     pub names: Vec<Reference>,
@@ -62,9 +66,10 @@ pub struct ImageSpec {
 
 impl ImageSpec {
     /// Makes one with the defaults: strategy `cost`, at most 100 layers,
-    /// default packing, nothing outside the store, no name, no check.
+    /// default packing, no base, nothing outside the store, no name, no check.
     pub fn new(closure: Closure, content: Arc<dyn ContentSource>, config: ImageConfig) -> Self {
         Self {
+            base: None,
             closure,
             content,
             strategy: Arc::new(Cost),
@@ -82,6 +87,14 @@ impl ImageSpec {
             store_paths: true,
             verify: false,
             strict: false,
+        }
+    }
+
+    /// Returns what the image's config says with that of the base.
+    pub fn whole_config(&self) -> Cow<'_, ImageConfig> {
+        match &self.base {
+            Some(base) => Cow::Owned(base.config(&self.config)),
+            None => Cow::Borrowed(&self.config),
         }
     }
 }

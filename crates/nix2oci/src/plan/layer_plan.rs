@@ -34,6 +34,9 @@ pub struct PlanOptions<'a> {
     /// Store paths that change with every release, such as the application's
     /// own.
     pub volatile: &'a [StorePath],
+    /// Store paths of the closure that layers below these have already: they
+    /// are in none of these.
+    pub below: &'a [PathId],
 }
 
 impl PlanOptions<'_> {
@@ -45,6 +48,7 @@ impl PlanOptions<'_> {
             keep: None,
             share: &[],
             volatile: &[],
+            below: &[],
         }
     }
 }
@@ -64,8 +68,8 @@ pub struct PlannedLayer {
 
 /// The layers of store paths in image order, bottom first.
 ///
-/// Every path of the closure is in exactly one of them, none is empty, and
-/// there are no more than the budget.
+/// Every path of the closure, but for those that layers below have, is in
+/// exactly one of them, none is empty, and there are no more than the budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerPlan {
     layers: Vec<PlannedLayer>,
@@ -74,7 +78,8 @@ pub struct LayerPlan {
 impl LayerPlan {
     /// Asks `strategy` for layers of all paths that are not in an `explicit`
     /// one, and checks what it says. Explicit layers come on top, in their
-    /// order. The budget is for both; a root tree's layer is not in it.
+    /// order, without what is below and without those that have nothing then.
+    /// The budget is for both; a root tree's layer is not in it.
     ///
     /// Costs what the strategy does, and O(paths × log(paths)).
     ///
@@ -93,6 +98,9 @@ impl LayerPlan {
     ) -> Result<Self> {
         let budget = options.budget;
         let mut places = vec![Place::Open; closure.len()];
+        for id in options.below {
+            places[id.index()] = Place::Below;
+        }
         let mut named = place_named(closure, options.explicit, &mut places)?;
         let volatile = find_volatile(closure, options.volatile)?;
         let open: Vec<PathId> = closure
@@ -148,6 +156,8 @@ enum Place {
     Named(usize),
     /// The strategy has placed it.
     Placed,
+    /// A layer below has it.
+    Below,
 }
 
 fn place_named(
@@ -171,6 +181,11 @@ fn place_named(
             let id = closure
                 .find(path)
                 .ok_or_else(|| refuse(format!("{} is not in the closure", full())))?;
+            // What is below need not be there once more, also if it was asked for
+            // by name.
+            if let Place::Below = places[id.index()] {
+                continue;
+            }
             if let Place::Named(first) = places[id.index()] {
                 let problem = if first == index {
                     format!("{} is in it twice", full())
@@ -189,6 +204,7 @@ fn place_named(
             origin: LayerOrigin::New,
         });
     }
+    layers.retain(|layer| !layer.paths.is_empty());
     Ok(layers)
 }
 
@@ -313,6 +329,12 @@ fn check(
                 Some(Place::Named(_)) => {
                     return Err(format!(
                         "placed {}, which is in a named layer",
+                        closure.full_path(*id)
+                    ));
+                }
+                Some(Place::Below) => {
+                    return Err(format!(
+                        "placed {}, which a layer below has",
                         closure.full_path(*id)
                     ));
                 }

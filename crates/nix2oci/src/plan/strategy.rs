@@ -11,7 +11,7 @@ pub struct LayerRequest<'a> {
     /// The whole closure, with NAR sizes.
     pub closure: &'a Closure,
     /// The paths to place, sorted, each once: the closure's, but for those that
-    /// are already in a named layer.
+    /// are already in a named layer or in one below all of these.
     pub paths: &'a [PathId],
     /// How many groups there may be.
     pub budget: NonZeroUsize,

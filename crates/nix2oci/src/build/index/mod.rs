@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{ImageReader, ImageTree, RawManifest, assemble_index};
 use crate::layer::{Blob as _, LayerRecord};
 use crate::oci::{Descriptor, Platform, Reference};
@@ -198,6 +198,11 @@ fn put_recipe(
     content: &dyn ContentSource,
     sink: &mut dyn ImageSink,
 ) -> Result<BuildReport> {
+    if !parts.base.is_empty() {
+        let name = format!("the recipe of {}", parts.manifest.digest());
+        let problem = "its image is on a base, whose layers a recipe does not have";
+        return Err(Error::invalid(name, problem));
+    }
     let specs = || parts.layers.iter().map(|(spec, _)| spec);
     let sizes = parts.layers.iter().map(|(_, r)| r.uncompressed_size);
     let work = Work {
@@ -233,5 +238,6 @@ fn put_recipe(
         config_digest: parts.config.digest(),
         layers: layers.collect(),
         foreign_programs: Vec::new(),
+        base: Vec::new(),
     })
 }
