@@ -412,6 +412,7 @@ pub(super) fn push_recipe(
         recipe,
         name: "app.json",
         content,
+        base: None,
     };
     let names = names(registry, &[to]);
     push(

@@ -315,6 +315,7 @@ fn each_layer_is_told_of_once() {
             recipe: &recipe,
             name: "app.json",
             content: v1.content.clone(),
+            base: None,
         };
         let (report, done) = Heard::push(&registry, source, to, &PushOptions::default());
         report.unwrap();

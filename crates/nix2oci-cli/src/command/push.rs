@@ -90,6 +90,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let recipe = Recipe::parse(&bytes, &name)?;
             let content = Arc::new(store_of(&recipe, &name, args.image)?);
             push(PushSource::Recipe {
+                base: None,
                 recipe: &recipe,
                 name: &name,
                 content,

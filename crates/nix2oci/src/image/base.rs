@@ -63,6 +63,18 @@ pub struct BaseLayer {
 }
 
 impl BaseLayer {
+    /// Takes a layer of which a recipe tells.
+    #[cfg(feature = "registry")]
+    pub(crate) fn of_record(record: &LayerRecord) -> Self {
+        Self {
+            descriptor: record.descriptor(),
+            diff_id: record.diff_id,
+            key: None,
+            uncompressed_size: Some(record.uncompressed_size).filter(|size| *size > 0),
+            paths: Vec::new(),
+        }
+    }
+
     /// Returns the digest of the blob.
     pub fn digest(&self) -> Digest {
         descriptor_digest(&self.descriptor).expect("checked when the base was opened")

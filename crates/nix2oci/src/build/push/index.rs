@@ -9,6 +9,7 @@ use crate::image::{RawManifest, assemble_index};
 use crate::oci::{Descriptor, Reference};
 use crate::registry::Registries;
 
+use super::base::BaseLayers;
 use super::earlier::Earlier;
 use super::{PushOptions, PushReport, Target, lacks_blobs, push_image, push_parts, stored};
 use crate::build::index::{IndexPart, IndexSource, Prepared, descriptors, prepare};
@@ -67,8 +68,14 @@ pub fn push_index(
                 let report = stored::push_tree(&cx, image, &tree, &target, options)?;
                 (report, manifests)
             }
-            (IndexSource::Recipe { content, .. }, Prepared::Recipe(parts, manifest)) => {
-                let report = push_parts(&cx, *parts, content.as_ref(), &target, options)?;
+            (
+                IndexSource::Recipe {
+                    recipe, content, ..
+                },
+                Prepared::Recipe(parts, manifest),
+            ) => {
+                let base = BaseLayers::of_recipe(recipe, &parts.base, None)?;
+                let report = push_parts(&cx, *parts, base, content.as_ref(), &target, options)?;
                 (report, vec![manifest])
             }
             (IndexSource::Image(spec), _) => {

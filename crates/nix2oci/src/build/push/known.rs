@@ -1,11 +1,13 @@
 //! A plan beside an image that is not in the registry that it is pushed to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::context::Context;
+use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::{ImageListing, ImageTable, StoredImage, layer_records};
 use crate::layer::{LayerKeyPrefix, LayerRecord};
+use crate::oci::descriptor_digest;
 use crate::plan::EarlierImage;
 
 use super::{LayerForecast, LayerState, PushForecast};
@@ -16,6 +18,8 @@ use crate::build::{ImagePlan, ImageSpec, Recipe};
 #[derive(Debug, Clone)]
 pub struct KnownImage {
     layers: EarlierImage,
+    /// The blobs that it has.
+    blobs: BTreeSet<Digest>,
     evidence: Evidence,
 }
 
@@ -35,6 +39,11 @@ impl KnownImage {
         let records = layer_records(&image.manifest, &image.config);
         Some(Self {
             layers: ImageTable::read(&image.manifest)?.earlier_image(),
+            blobs: image
+                .layers
+                .iter()
+                .filter_map(|layer| descriptor_digest(&layer.descriptor))
+                .collect(),
             evidence: Evidence::Keys(records),
         })
     }
@@ -44,6 +53,7 @@ impl KnownImage {
     pub fn of_listing(listing: &ImageListing) -> Self {
         Self {
             layers: listing.earlier_image(),
+            blobs: blobs_of(listing),
             evidence: Evidence::Keys(BTreeMap::new()),
         }
     }
@@ -59,8 +69,10 @@ impl KnownImage {
             let key = spec.key(&parts.packing)?;
             Some((key.prefix(), record.clone()))
         });
+        let listing = recipe.listing(name)?;
         Ok(Self {
-            layers: recipe.listing(name)?.earlier_image(),
+            layers: listing.earlier_image(),
+            blobs: blobs_of(&listing),
             evidence: Evidence::Keys(records.collect()),
         })
     }
@@ -69,6 +81,7 @@ impl KnownImage {
     pub fn of_plan(layers: EarlierImage) -> Self {
         Self {
             layers,
+            blobs: BTreeSet::new(),
             evidence: Evidence::Paths,
         }
     }
@@ -104,6 +117,10 @@ pub fn forecast_over(
     Ok(compared(plan, spec, known))
 }
 
+fn blobs_of(listing: &ImageListing) -> BTreeSet<Digest> {
+    listing.layers.iter().filter_map(|l| l.digest).collect()
+}
+
 /// Finds out which layers of a plan an image has.
 fn compared(plan: ImagePlan, spec: &ImageSpec, known: &KnownImage) -> PushForecast {
     let media_type = spec.packing.compression.media_type();
@@ -126,7 +143,15 @@ fn compared(plan: ImagePlan, spec: &ImageSpec, known: &KnownImage) -> PushForeca
             record: record.cloned(),
         }
     });
+    let base = plan.base.iter().map(|layer| LayerForecast {
+        state: match known.blobs.contains(&layer.digest()) {
+            true => LayerState::Reused,
+            false => LayerState::New,
+        },
+        record: Some(layer.record()),
+    });
     PushForecast {
+        base: base.collect(),
         layers: layers.collect(),
         plan,
         is_first: false,

@@ -4,12 +4,14 @@
 //!
 //! 1. `earlier`: the image that the registry has under the same name now
 //! 2. `outlook`: what has to be done for each layer, before anything is read
-//! 3. `transfer`: layers made and sent at once, those that broke once more
-//! 4. `finish`: config and manifest
+//! 3. `base`: the layers of a base, mounted or copied
+//! 4. `transfer`: layers made and sent at once, those that broke once more
+//! 5. `finish`: config and manifest
 //!
 //! `stored` copies what is made already. `index` pushes several images and an
 //! index of them.
 
+mod base;
 mod cache;
 mod earlier;
 mod finish;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::{AssembledImage, ImageReader, RawManifest};
+use crate::image::{AssembledImage, BaseImage, ImageReader, RawManifest};
 use crate::layer::LayerCache;
 use crate::oci::{Platform, Reference};
 use crate::registry::{Registries, Repository};
@@ -36,6 +38,7 @@ use super::programs::{checked_content, tell};
 use super::recipe_parts::recipe_label;
 use super::{ImagePlan, ImageSpec, LayerOutline, Recipe, RecipeParts};
 
+use base::BaseLayers;
 use cache::Cache;
 use earlier::Earlier;
 use outlook::{Job, Outlook};
@@ -60,6 +63,9 @@ pub enum PushSource<'a> {
         name: &'a str,
         /// What is inside the store paths.
         content: Arc<dyn ContentSource>,
+        /// The base that the recipe names, for the layers that the registry does
+        /// not have.
+        base: Option<&'a BaseImage>,
     },
     /// An image that is stored somewhere, or in another registry.
     Stored {
@@ -144,7 +150,9 @@ impl std::fmt::Debug for PushOptions {
 /// [`ErrorClass::Denied`](crate::ErrorClass::Denied) and
 /// [`ErrorClass::Remote`](crate::ErrorClass::Remote) of the registry, after
 /// retries; those of [`build()`](super::build()); an integrity error if a
-/// recipe's layer cannot be made as it was.
+/// recipe's layer cannot be made as it was;
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a layer of a
+/// recipe's base is not there and cannot be read.
 pub fn push(
     cx: &Context,
     source: PushSource<'_>,
@@ -159,7 +167,11 @@ pub fn push(
             recipe,
             name,
             content,
-        } => push_recipe(cx, recipe, name, content.as_ref(), &target, options),
+            base,
+        } => {
+            let content = content.as_ref();
+            push_recipe(cx, (recipe, name), content, base, &target, options)
+        }
         PushSource::Stored { image, platform } => {
             stored::push(cx, image, platform, &target, options)
         }
@@ -260,6 +272,7 @@ fn push_image(
     });
     let content = checked_content(spec)?;
     let cache = Cache::new(cx, options);
+    let base = BaseLayers::of_image(spec, &plan);
     let transfer = Transfer {
         cx,
         target,
@@ -268,6 +281,7 @@ fn push_image(
         cache: &cache,
         packing: spec.packing,
         content: &content,
+        base: &base,
     };
     let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
     let mut layers = transfer.send(outlook)?;
@@ -275,7 +289,7 @@ fn push_image(
     let image = assemble_image(spec, &plan, &layers.records())?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
-    let report = layers.report(target, tags, &image, Some(plan));
+    let report = layers.report(target, tags, &image, base, Some(plan));
     Ok((report, image.manifest))
 }
 
@@ -303,20 +317,22 @@ fn plan_push(
 
 fn push_recipe(
     cx: &Context,
-    recipe: &Recipe,
-    name: &str,
+    (recipe, name): (&Recipe, &str),
     content: &dyn ContentSource,
+    base: Option<&BaseImage>,
     target: &Target<'_>,
     options: &PushOptions,
 ) -> Result<PushReport> {
     let parts = recipe.parts(name)?;
-    push_parts(cx, parts, content, target, options)
+    let base = BaseLayers::of_recipe(recipe, &parts.base, base)?;
+    push_parts(cx, parts, base, content, target, options)
 }
 
 /// Pushes what a recipe says.
 fn push_parts(
     cx: &Context,
     parts: RecipeParts,
+    base: BaseLayers,
     content: &dyn ContentSource,
     target: &Target<'_>,
     options: &PushOptions,
@@ -344,10 +360,11 @@ fn push_parts(
         cache: &cache,
         packing,
         content,
+        base: &base,
     };
     let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
     let mut layers = transfer.send(outlook)?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
-    Ok(layers.report(target, tags, &image, None))
+    Ok(layers.report(target, tags, &image, base, None))
 }

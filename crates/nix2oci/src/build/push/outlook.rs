@@ -6,6 +6,7 @@ use crate::layer::{LayerKey, LayerRecord, LayerSpec};
 use crate::oci::{MediaType, Reference};
 use crate::registry::{Mounted, Registries, UploadSession};
 
+use super::base::BaseLayers;
 use super::cache::Cache;
 use super::earlier::Earlier;
 use super::{LayerState, PushOptions, Target, plan_push};
@@ -173,7 +174,9 @@ fn known(job: Job, earlier: &Earlier, cache: &Cache<'_>) -> (Prospect, Option<St
 pub struct PushForecast {
     /// The layers as they are planned.
     pub plan: ImagePlan,
-    /// What is known of each, in the same order.
+    /// What is known of each layer of the base.
+    pub base: Vec<LayerForecast>,
+    /// What is known of each layer on it, in the same order.
     pub layers: Vec<LayerForecast>,
     /// Whether no image was found that it could be compared with.
     pub is_first: bool,
@@ -219,6 +222,9 @@ impl PushForecast {
 
     /// Adds up the layers that move.
     fn estimate(&self, moves: impl Fn(LayerState) -> bool) -> UploadEstimate {
+        let base = self.base.iter().filter(|layer| moves(layer.state));
+        let base = base.filter_map(|layer| Some(layer.record.as_ref()?.size));
+        let base: Vec<u64> = base.collect();
         let known = || self.layers.iter().filter_map(|layer| layer.record.as_ref());
         // Whoever made the earlier image says how large its layers are.
         let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0, u64::saturating_add);
@@ -227,17 +233,20 @@ impl PushForecast {
         let layers = self.plan.layers.iter().zip(&self.layers);
         let moving: Vec<_> = layers.filter(|(_, layer)| moves(layer.state)).collect();
         let records = moving.iter().filter_map(|(_, layer)| layer.record.as_ref());
-        let packed = sum(&mut records.map(|record| record.size));
+        let packed = sum(&mut base.iter().copied());
+        let packed = sum(&mut records.map(|record| record.size).chain([packed]));
         let unpacked: Vec<u64> = moving
             .iter()
             .filter(|(_, layer)| layer.record.is_none())
             .map(|(outline, _)| outline.unpacked_size())
             .collect();
         let unpacked_size = sum(&mut unpacked.iter().copied());
-        match (moving.is_empty(), unpacked.is_empty()) {
+        match (moving.is_empty() && base.is_empty(), unpacked.is_empty()) {
             (true, _) => UploadEstimate::Nothing,
             (false, true) => UploadEstimate::Exactly(packed),
-            (false, false) if uncompressed == 0 => UploadEstimate::AtMost(unpacked_size),
+            (false, false) if uncompressed == 0 => {
+                UploadEstimate::AtMost(packed.saturating_add(unpacked_size))
+            }
             (false, false) => {
                 let ratio =
                     u128::from(unpacked_size) * u128::from(sizes) / u128::from(uncompressed);
@@ -295,6 +304,7 @@ pub fn forecast(
         state: layer.standing.unwrap_or(LayerState::New),
     });
     Ok(PushForecast {
+        base: BaseLayers::of_image(spec, &plan).forecast(&target, options, &earlier)?,
         layers: layers.collect(),
         plan,
         is_first: !earlier.has_image(),

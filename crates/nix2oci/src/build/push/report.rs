@@ -2,11 +2,12 @@
 
 use crate::build::{ImagePlan, LayerOutline};
 use crate::digest::{DiffId, Digest};
-use crate::image::AssembledImage;
+use crate::image::{AssembledImage, BaseLayer};
 use crate::layer::LayerRecord;
 use crate::oci::Descriptor;
 
 use super::Target;
+use super::base::BaseLayers;
 use super::transfer::{Sent, SentLayers};
 
 /// An image that is in a registry now.
@@ -23,7 +24,7 @@ pub struct PushReport {
     pub config_digest: Option<Digest>,
     /// The tags that did not point to it before.
     pub changed_tags: Vec<String>,
-    /// The layers, bottom first; of an image that was copied its blobs, the
+    /// The layers, bottom first, those of a base as well; of an image that was copied its blobs, the
     /// config as well, and of an index those of all its images.
     pub layers: Vec<PushedLayer>,
 }
@@ -32,8 +33,10 @@ pub struct PushReport {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PushedLayer {
-    /// What it is made of, unless a stored image was copied.
+    /// What it is made of, unless it is of a base or a stored image was copied.
     pub outline: Option<LayerOutline>,
+    /// What is known of it if it is of a base.
+    pub base: Option<BaseLayer>,
     /// The blob.
     pub descriptor: Descriptor,
     /// The digest of its tar, if it is known.
@@ -72,9 +75,9 @@ impl LayerState {
 }
 
 impl SentLayers {
-    /// Returns the records of all layers.
+    /// Returns the records of the layers on the base.
     pub(super) fn records(&self) -> Vec<LayerRecord> {
-        self.0.iter().map(|layer| layer.record.clone()).collect()
+        self.own.iter().map(|layer| layer.record.clone()).collect()
     }
 
     /// Makes the report.
@@ -83,22 +86,32 @@ impl SentLayers {
         target: &Target<'_>,
         changed_tags: Vec<String>,
         image: &AssembledImage,
+        base: BaseLayers,
         plan: Option<ImagePlan>,
     ) -> PushReport {
         let mut outlines = plan.into_iter().flat_map(|plan| plan.layers);
         let layer = |sent: Sent| PushedLayer {
             outline: Some(outlines.next().unwrap_or_else(|| sent.outline())),
+            base: None,
             descriptor: sent.record.descriptor(),
             diff_id: Some(sent.record.diff_id),
             state: sent.state,
         };
+        let below = base.layers.into_iter().zip(self.base);
+        let below = below.map(|(layer, state)| PushedLayer {
+            outline: None,
+            descriptor: layer.descriptor.clone(),
+            diff_id: Some(layer.diff_id),
+            base: Some(layer),
+            state,
+        });
         PushReport {
             pinned: format!("{}@{}", target.name, image.manifest.digest()),
             manifest_digest: image.manifest.digest(),
             manifest_size: image.manifest.blob.bytes().len() as u64,
             config_digest: Some(image.config.digest()),
             changed_tags,
-            layers: self.0.into_iter().map(layer).collect(),
+            layers: below.chain(self.own.into_iter().map(layer)).collect(),
         }
     }
 }

@@ -85,6 +85,7 @@ pub(super) fn push_tree(
         layers: layers
             .map(|(blob, state)| PushedLayer {
                 outline: None,
+                base: None,
                 descriptor: blob.clone(),
                 diff_id: None,
                 state,

@@ -12,6 +12,7 @@ use crate::layer::{
 };
 use crate::registry::{LayerStream, Replayable, Upload, UploadSession, Uploads};
 
+use super::base::BaseLayers;
 use super::cache::Cache;
 use super::earlier::Earlier;
 use super::outlook::{Job, Outlook, Prospect};
@@ -31,6 +32,7 @@ pub(super) struct Transfer<'a> {
     pub(super) cache: &'a Cache<'a>,
     pub(super) packing: Packing,
     pub(super) content: &'a dyn ContentSource,
+    pub(super) base: &'a BaseLayers,
 }
 
 /// A layer that is in the registry.
@@ -53,7 +55,12 @@ impl Sent {
 }
 
 /// The layers of an image that are in the registry, bottom first.
-pub(super) struct SentLayers(pub(super) Vec<Sent>);
+pub(super) struct SentLayers {
+    /// How each layer of the base came there.
+    pub(super) base: Vec<LayerState>,
+    /// The layers on it.
+    pub(super) own: Vec<Sent>,
+}
 
 /// A layer on the way there.
 struct Order {
@@ -84,8 +91,11 @@ impl Transfer<'_> {
             .into_iter()
             .map(|layer| self.order(layer))
             .collect();
-        let sizes: Vec<u64> = orders.iter().map(|o| o.layer.job.nar_size).collect();
-        let labels: Vec<String> = orders.iter().map(|o| o.layer.job.label.clone()).collect();
+        // The base's layers are told of after those that are made, whose numbers
+        // the workers know.
+        let own = orders.iter().map(|o| &o.layer.job);
+        let own = own.map(|job| (job.nar_size, job.label.clone()));
+        let (sizes, labels): (Vec<u64>, Vec<String>) = own.chain(self.base.told()).unzip();
         self.cx.observer.event(&Event::Planned {
             layers: &sizes,
             labels: &labels,
@@ -95,6 +105,7 @@ impl Transfer<'_> {
                 self.tell_reused(layer, record);
             }
         }
+        let base = self.put_base(orders.len(), true)?;
         self.round(&mut orders)?;
         // What broke comes again from a file, with as many tries as are
         // allowed.
@@ -111,7 +122,17 @@ impl Transfer<'_> {
             state: order.state,
             is_made: order.is_made,
         });
-        Ok(SentLayers(sent.collect()))
+        Ok(SentLayers {
+            base,
+            own: sent.collect(),
+        })
+    }
+
+    /// Lets the registry have the base's layers.
+    fn put_base(&self, first: usize, believes: bool) -> Result<Vec<LayerState>> {
+        let (target, options) = (self.target, self.options);
+        self.base
+            .put(self.cx, target, options, self.earlier, first, believes)
     }
 
     fn tell_reused(&self, layer: usize, record: &LayerRecord) {
@@ -209,15 +230,23 @@ impl Transfer<'_> {
     /// have, and returns whether there was one.
     pub(super) fn mend(&self, layers: &mut SentLayers) -> Result<bool> {
         let uploads = self.target.uploads();
-        let blobs: Vec<_> = layers.0.iter().map(|l| l.record.descriptor()).collect();
+        let base = self.put_base(layers.own.len(), false)?;
+        let mut is_mended = false;
+        for (state, mended) in layers.base.iter_mut().zip(base) {
+            if matches!(mended, LayerState::New | LayerState::Mounted) {
+                *state = mended;
+                is_mended = true;
+            }
+        }
+        let blobs: Vec<_> = layers.own.iter().map(|l| l.record.descriptor()).collect();
         let present = uploads.present(&blobs)?;
-        let mut orders: Vec<Order> = layers.0.iter().zip(&present).map(Order::again).collect();
+        let mut orders: Vec<Order> = layers.own.iter().zip(&present).map(Order::again).collect();
         if !present.contains(&false) {
-            return Ok(false);
+            return Ok(is_mended);
         }
         self.round(&mut orders)?;
         self.round(&mut orders)?;
-        for (layer, is_present) in layers.0.iter_mut().zip(present) {
+        for (layer, is_present) in layers.own.iter_mut().zip(present) {
             if !is_present {
                 layer.state = LayerState::New;
                 layer.is_made = true;
@@ -228,7 +257,7 @@ impl Transfer<'_> {
 
     /// Notes what was made for later pushes.
     pub(super) fn remember(&self, layers: &SentLayers) {
-        for layer in layers.0.iter().filter(|layer| layer.is_made) {
+        for layer in layers.own.iter().filter(|layer| layer.is_made) {
             if let Some(key) = &layer.key {
                 self.cache.put(key, &layer.record);
             }
