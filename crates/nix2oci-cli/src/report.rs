@@ -10,8 +10,9 @@ use nix2oci::build::{
     BuildReport, ImagePlan, LayerOutline, LayerReport, LayerState, PushForecast, PushReport,
     PushedLayer,
 };
+use nix2oci::image::BaseLayer;
 use nix2oci::oci::{Platform, Reference, display_platform};
-use nix2oci::{ImageSpec, LayerRecord, StorePath};
+use nix2oci::{ImageSpec, LayerRecord, StoreDir, StorePath};
 use serde::Serialize;
 
 const VERSION: u32 = 1;
@@ -60,6 +61,9 @@ struct Layer {
     /// The digest of all that shapes its bytes; `null` if a NAR hash is not
     /// known.
     key: Option<String>,
+    /// Whether it is of the base: then it was not made here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    base: bool,
     /// The full store paths; none in the layer of the root's files.
     paths: Vec<String>,
     nar_size: u64,
@@ -97,6 +101,7 @@ impl Layer {
         let full = |path: &StorePath| outline.spec.store_dir.join(path);
         Self {
             key: outline.key.map(|key| key.to_string()),
+            base: false,
             paths: outline.paths().iter().map(full).collect(),
             nar_size: outline.nar_size,
             strategy: outline.strategy.clone(),
@@ -119,9 +124,31 @@ impl Layer {
         }
     }
 
+    /// Makes a layer of the base, with its store paths as far as their whole
+    /// names are known.
+    fn of_base(layer: &BaseLayer, store_dir: &StoreDir, state: LayerState) -> Self {
+        let whole = layer.paths.iter().filter_map(|listed| listed.path.whole());
+        let sizes = layer.paths.iter().filter_map(|listed| listed.nar_size);
+        Self {
+            base: true,
+            paths: whole.map(|path| store_dir.join(&path)).collect(),
+            nar_size: sizes.fold(0, u64::saturating_add),
+            strategy: "base".to_owned(),
+            reason: "of the base image".to_owned(),
+            digest: Some(layer.digest().to_string()),
+            diff_id: Some(layer.diff_id.to_string()),
+            size: Some(layer.descriptor.size()),
+            state: state.name(),
+            ..Self::default()
+        }
+    }
+
     /// Makes a layer that was pushed. Of one that was only copied nobody knows
     /// what is in it.
-    fn pushed(layer: &PushedLayer) -> Self {
+    fn pushed(layer: &PushedLayer, store_dir: &StoreDir) -> Self {
+        if let Some(base) = &layer.base {
+            return Self::of_base(base, store_dir, layer.state);
+        }
         let planned = layer.outline.as_ref().map(Self::planned);
         Self {
             digest: Some(layer.descriptor.digest().to_string()),
@@ -136,7 +163,7 @@ impl Layer {
 impl Report {
     /// Makes the report of a plan.
     pub(crate) fn planned(spec: &ImageSpec, plan: &ImagePlan) -> Self {
-        let layers = plan.layers.iter().map(Layer::planned);
+        let layers = below(spec, &plan.base).chain(plan.layers.iter().map(Layer::planned));
         Self::new(None, Some(&spec.config.platform), layers.collect())
     }
 
@@ -145,6 +172,10 @@ impl Report {
         let layers = forecast.plan.layers.iter().zip(&forecast.layers);
         let layers =
             layers.map(|(outline, l)| Layer::of_record(outline, l.record.as_ref(), l.state));
+        let store_dir = spec.closure.store_dir();
+        let base = forecast.plan.base.iter().zip(&forecast.base);
+        let base = base.map(|(layer, l)| Layer::of_base(layer, store_dir, l.state));
+        let layers = base.chain(layers);
         Self::new(None, Some(&spec.config.platform), layers.collect())
     }
 
@@ -163,14 +194,15 @@ impl Report {
         let of = |layer: &LayerReport| {
             Layer::of_record(&layer.outline, Some(&layer.record), LayerState::New)
         };
-        let layers = report.layers.iter().map(of);
+        let layers = below(spec, &report.base).chain(report.layers.iter().map(of));
         Self::new(Some(image), Some(&spec.config.platform), layers.collect())
     }
 
     /// Makes the report of an image that was pushed; `platform` is that of an
-    /// image that was built for it.
+    /// image that was built for it, `store_dir` where its store paths are.
     pub(crate) fn pushed(
         platform: Option<&Platform>,
+        store_dir: &StoreDir,
         names: &[Reference],
         report: &PushReport,
     ) -> Self {
@@ -184,7 +216,8 @@ impl Report {
             pinned: Some(report.pinned.clone()),
             changed_tags: Some(report.changed_tags.clone()),
         };
-        let layers = report.layers.iter().map(Layer::pushed);
+        let layers = report.layers.iter();
+        let layers = layers.map(|layer| Layer::pushed(layer, store_dir));
         Self::new(Some(image), platform, layers.collect())
     }
 
@@ -208,4 +241,11 @@ impl Report {
             totals,
         }
     }
+}
+
+/// Returns the layers of a base, which are copied.
+fn below<'a>(spec: &'a ImageSpec, base: &'a [BaseLayer]) -> impl Iterator<Item = Layer> + 'a {
+    let store_dir = spec.closure.store_dir();
+    base.iter()
+        .map(|layer| Layer::of_base(layer, store_dir, LayerState::New))
 }

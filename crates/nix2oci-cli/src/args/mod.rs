@@ -6,6 +6,7 @@
 //! - one file for each group of options that several verbs share
 //! - [`values`]: what a single value must look like
 
+mod base;
 mod cache;
 mod closure;
 mod diff;
@@ -25,6 +26,7 @@ use clap_complete::Shell;
 use nix2oci::StoreDir;
 use nix2oci::oci::{Platform, parse_platform};
 
+pub(crate) use base::BaseArgs;
 pub(crate) use cache::{CacheArgs, CacheCommand};
 pub(crate) use closure::ClosureArgs;
 pub(crate) use diff::{DiffArgs, ExplainArgs};
@@ -299,6 +301,8 @@ pub(crate) struct ImageArgs {
     /// if --closure names a file that says what the roots are.
     #[arg(value_name = "ROOT", value_hint = ValueHint::AnyPath)]
     pub(crate) roots: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) base: BaseArgs,
     #[command(flatten)]
     pub(crate) closure: ClosureArgs,
     #[command(flatten)]

@@ -96,6 +96,11 @@ impl Words {
         let words: Vec<String> = options.iter().flat_map(|words| &words.0).cloned().collect();
         if words == [""] { Vec::new() } else { words }
     }
+
+    /// Returns whether options were given that stand for none at all.
+    pub(crate) fn are_empty(options: &[Self]) -> bool {
+        !options.is_empty() && Self::join(options).is_empty()
+    }
 }
 
 impl FromStr for Words {

@@ -34,8 +34,10 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let records = Records::new(&args.record)?;
     let mut sink = select::sink(&destination)?;
     let cx = select::context(args.image.run.threads, talk)?;
-    let mut spec = select::image(&cx, &args.image, talk)?;
-    select::keep_layers(&cx, &mut spec, &args.image.layers, &args.registry, None)?;
+    let base = select::base(&cx, &args.image, &args.registry, None)?;
+    let mut spec = select::image(&cx, &args.image, &base, talk)?;
+    let (layers, network) = (&args.image.layers, base.network(None));
+    select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.store_root.as_deref();
     select::warn(&cx, &spec, store_root, Loaders::at(&destination))?;
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
@@ -47,8 +49,8 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
         destination: sink.name(),
         names: spec.names.iter().map(Reference::whole).collect(),
         digest: built.manifest_digest.to_string(),
-        layers: built.layers.len(),
-        size: built.layers.iter().map(|layer| layer.record.size).sum(),
+        layers: built.base.len() + built.layers.len(),
+        size: built.size(),
         elapsed: start.elapsed(),
         peak_memory: host::peak_memory(),
     });

@@ -49,8 +49,10 @@ struct Loaded {
 }
 
 fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
-    let mut spec = select::image(cx, &args.image, talk)?;
-    select::keep_layers(cx, &mut spec, &args.image.layers, &args.registry, None)?;
+    let base = select::base(cx, &args.image, &args.registry, None)?;
+    let mut spec = select::image(cx, &args.image, &base, talk)?;
+    let (layers, network) = (&args.image.layers, base.network(None));
+    select::keep_layers(cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.store_root.as_deref();
     check_name(&args.runtime, &spec.names)?;
     select::warn(cx, &spec, store_root, Loaders::Of(&args.runtime))?;
@@ -60,7 +62,7 @@ fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
     Ok(Loaded {
         digest: built.manifest_digest,
         names: spec.names,
-        layers: built.layers.iter().map(|layer| layer.record.size).collect(),
+        layers: built.sizes().collect(),
     })
 }
 

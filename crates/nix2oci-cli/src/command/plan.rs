@@ -23,10 +23,12 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let against = args.against.as_deref().map(Against::new).transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
     let layers = &args.image.layers;
-    let mut spec = select::image(&cx, &args.image, talk)?;
     let network = against.as_ref().map(|against| against.network(&cx, args));
     let network = network.transpose()?.flatten();
-    select::keep_layers(&cx, &mut spec, layers, &args.registry, network.as_ref())?;
+    let base = select::base(&cx, &args.image, &args.registry, network.as_ref())?;
+    let mut spec = select::image(&cx, &args.image, &base, talk)?;
+    let for_layers = base.network(network.as_ref());
+    select::keep_layers(&cx, &mut spec, layers, &args.registry, for_layers)?;
     let forecast = against
         .as_ref()
         .map(|against| against.forecast(&cx, &spec, args, network.as_ref()))
@@ -184,7 +186,7 @@ fn count(forecast: &PushForecast, is_counted: impl Fn(LayerState) -> bool) -> us
     states.filter(|state| is_counted(*state)).count()
 }
 
-/// Returns what becomes of each layer, if that is known.
+/// Returns what becomes of each layer on the base, if that is known.
 fn states(
     plan: &ImagePlan,
     spec: &ImageSpec,
@@ -208,12 +210,24 @@ fn table(spec: &ImageSpec, plan: &ImagePlan, states: Option<&[State]>, all_paths
         "{:>5}  {:>9}  {:>5}  {heading}why\n",
         "layer", "size", "paths"
     );
+    let base = spec.base.as_ref().map_or("", |base| base.name());
+    for (layer, number) in plan.base.iter().zip(1..) {
+        let size = measure::bytes(layer.descriptor.size());
+        let state = states.map_or_else(String::new, |_| format!("{:<9}", "base"));
+        let paths = layer.paths.len();
+        let _ = writeln!(
+            text,
+            "{number:>5}  {size:>9}  {paths:>5}  {state}of the base {base}, compressed"
+        );
+    }
+    let below = plan.base.len();
     for (layer, number) in plan.layers.iter().zip(1..) {
         let paths = largest_first(spec, layer);
         let size = measure::bytes(layer.nar_size);
         let _ = writeln!(
             text,
-            "{number:>5}  {size:>9}  {:>5}  {}{}",
+            "{:>5}  {size:>9}  {:>5}  {}{}",
+            below + number,
             paths.len(),
             state(number - 1),
             layer.reason
@@ -228,11 +242,17 @@ fn table(spec: &ImageSpec, plan: &ImagePlan, states: Option<&[State]>, all_paths
     let _ = writeln!(
         text,
         "\n{} of at most {}, {}, {} before compression",
-        measure::count(plan.layers.len(), "layer"),
+        measure::count(below + plan.layers.len(), "layer"),
         spec.max_layers,
         measure::count(plan.paths, "store path"),
         measure::bytes(plan.nar_size),
     );
+    if below > 0 {
+        let sizes = plan.base.iter().map(|layer| layer.descriptor.size());
+        let size = measure::bytes(sizes.fold(0, u64::saturating_add));
+        let layers = measure::count(below, "layer");
+        let _ = writeln!(text, "{layers} of them the base's, {size} compressed");
+    }
     if let Some(states) = states {
         let _ = writeln!(text, "{}", sums(plan, states));
     }

@@ -66,7 +66,9 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
     match args.what {
         Pushed::Roots(_) => {}
         // The store may lie elsewhere than where the recipe was made.
-        Pushed::Recipe(_) => select::refuse_options_but(args.image, &["--store-root"])?,
+        Pushed::Recipe(_) => {
+            select::refuse_options_but(args.image, &["--store-root", "--from"])?;
+        }
         Pushed::Image(_) => select::refuse_options(args.image)?,
     }
     let records = Records::new(args.record)?;
@@ -76,7 +78,8 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
     let mut platform = None;
     let pushed = match args.what {
         Pushed::Roots(roots) => {
-            let mut spec = select::image_of(&cx, args.image, roots, talk)?;
+            let base = select::base(&cx, args.image, args.registry, Some(&network))?;
+            let mut spec = select::image_of(&cx, args.image, roots, &base, talk)?;
             let layers = &args.image.layers;
             select::keep_layers(&cx, &mut spec, layers, args.registry, Some(&network))?;
             let store_root = args.image.closure.store_root.as_deref();
@@ -89,11 +92,12 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let bytes = fs::read(file).map_err(Error::reading(file))?;
             let recipe = Recipe::parse(&bytes, &name)?;
             let content = Arc::new(store_of(&recipe, &name, args.image)?);
+            let base = select::base(&cx, args.image, args.registry, Some(&network))?;
             push(PushSource::Recipe {
-                base: None,
                 recipe: &recipe,
                 name: &name,
                 content,
+                base: base.image.as_ref(),
             })?
         }
         Pushed::Image(image) => {
@@ -104,7 +108,12 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             })?
         }
     };
-    let report = Report::pushed(platform.as_ref(), args.names, &pushed);
+    let report = Report::pushed(
+        platform.as_ref(),
+        &args.image.closure.store_dir,
+        args.names,
+        &pushed,
+    );
     records.finish(&report, pushed.manifest_digest)?;
     talk.done(&summary(&pushed, args.names, start));
     if args.json {

@@ -23,8 +23,10 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let digest_file = args.digest_file.as_deref().map(PendingFile::new);
     let digest_file = digest_file.transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
-    let mut spec = select::image(&cx, &args.image, talk)?;
-    select::keep_layers(&cx, &mut spec, &args.image.layers, &args.registry, None)?;
+    let base = select::base(&cx, &args.image, &args.registry, None)?;
+    let mut spec = select::image(&cx, &args.image, &base, talk)?;
+    let (layers, network) = (&args.image.layers, base.network(None));
+    select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.store_root.as_deref();
     select::warn(&cx, &spec, store_root, Loaders::None)?;
     let recipe = nix2oci::resolve(&cx, &spec)?;

@@ -25,7 +25,7 @@ pub(crate) fn plan(
         state: None,
     };
     let layer = |(at, layer): (usize, &LayerOutline)| Layer {
-        label: (at + 1).to_string(),
+        label: (plan.base.len() + at + 1).to_string(),
         size: Some(layer.nar_size),
         why: layer.reason.clone(),
         state: states.map(|states| states[at]),
@@ -38,11 +38,18 @@ pub(crate) fn plan(
             "before compression".to_owned(),
         ),
         (
-            measure::number(plan.layers.len()),
+            measure::number(plan.base.len() + plan.layers.len()),
             format!("layers of at most {}", spec.max_layers),
         ),
         (measure::number(plan.paths), "store paths".to_owned()),
     ];
+    if let Some(base) = &spec.base {
+        let layers = measure::count(plan.base.len(), "layer");
+        let what = format!("in {layers} of the base {}", base.name());
+        let sizes = plan.base.iter().map(|layer| layer.descriptor.size());
+        let size = sizes.fold(0, u64::saturating_add);
+        figures.push((measure::bytes(size), what));
+    }
     figures.extend(forecast.and_then(|(forecast, _)| upload(forecast)));
     let names = spec.names.iter().map(Reference::whole);
     Page {

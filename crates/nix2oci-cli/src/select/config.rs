@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use nix2oci::image::ImageConfig;
+use nix2oci::image::{BaseImage, ImageConfig};
 use nix2oci::oci::{Platform, Reference, parse_names};
 use nix2oci::{Error, ErrorKind, StorePath};
 
@@ -13,9 +13,12 @@ use crate::args::values::{Created, Words};
 use crate::exit::{Failure, Outcome};
 use crate::host;
 
-/// Reads `--config` and applies the options.
-pub(super) fn config(args: &ConfigArgs) -> Outcome<ImageConfig> {
-    let platform = args.platform.clone().map_or_else(host::platform, Ok)?;
+/// Reads `--config` and applies the options. The platform is the base's if
+/// nothing else is said.
+pub(super) fn config(args: &ConfigArgs, base: Option<&BaseImage>) -> Outcome<ImageConfig> {
+    let of_base = || base.map(|base| base.platform().clone());
+    let platform = args.platform.clone().or_else(of_base);
+    let platform = platform.map_or_else(host::platform, Ok)?;
     let mut config = match &args.config {
         Some(path) => document(path, platform)?,
         None => ImageConfig::new(platform),
@@ -41,6 +44,15 @@ pub(super) fn config(args: &ConfigArgs) -> Outcome<ImageConfig> {
         .hint("leave out index: to annotate the manifest"));
     }
     edit(args, &mut config).map_err(Failure::misuse)?;
+    // An empty list stands for none where there is one to be inherited.
+    if base.is_none() {
+        if Words::are_empty(&args.entrypoint) {
+            config.config.remove("Entrypoint");
+        }
+        if Words::are_empty(&args.cmd) {
+            config.config.remove("Cmd");
+        }
+    }
     Ok(config)
 }
 
@@ -63,16 +75,10 @@ fn edit(args: &ConfigArgs, config: &mut ImageConfig) -> nix2oci::Result<()> {
     if !args.entrypoint.is_empty() {
         let words = Words::join(&args.entrypoint);
         config.set_entrypoint(&words);
-        if words.is_empty() {
-            config.config.remove("Entrypoint");
-        }
     }
     if !args.cmd.is_empty() {
         let words = Words::join(&args.cmd);
         config.set_cmd(&words);
-        if words.is_empty() {
-            config.config.remove("Cmd");
-        }
     }
     for assignment in &args.env {
         config.set_env(assignment)?;

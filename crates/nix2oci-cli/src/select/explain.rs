@@ -13,6 +13,7 @@ use crate::args::ExplainArgs;
 use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
 
+use super::Base;
 use super::push::{AnyImage, Pushed, source};
 use super::{image_of, network, refuse_options, refuse_options_but, sources};
 
@@ -27,7 +28,7 @@ pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcom
     let config = args.image.config.config.as_deref();
     match source(&args.image.roots, config)? {
         Pushed::Roots(roots) => {
-            let spec = image_of(cx, &args.image, &roots, talk)?;
+            let spec = image_of(cx, &args.image, &roots, &Base::default(), talk)?;
             let mut closure = spec.closure;
             closure.set_nar_sizes(|path| nar_size(cx, spec.content.as_ref(), path))?;
             Ok(Explained {

@@ -4,6 +4,7 @@
 //! becomes which field, and what stands in for an option that was left out.
 //!
 //! - [`image`]: the arguments of `build`, `resolve`, `plan` and `load`
+//! - `base`: the image that another one is built on
 //! - `config`: the image's config and names
 //! - `earlier`: the layers of images that exist
 //! - `explain`: the closure that is explained
@@ -17,6 +18,7 @@
 //! - `stored`: whether an image that is there is meant, and what it is called
 //! - `warnings`: what is no error and still not what people mean
 
+mod base;
 mod config;
 mod earlier;
 mod explain;
@@ -55,6 +57,7 @@ use crate::{host, signal, stdout};
 
 use roots::Store;
 
+pub(crate) use base::{Base, base};
 pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
@@ -165,8 +168,14 @@ pub(crate) fn layer_cache(dir: Option<&Path>) -> Outcome<DirCache> {
 }
 
 /// Finds out which image is meant; reads the closure and lists the `--contents`.
-pub(crate) fn image(cx: &Context, args: &ImageArgs, talk: &Talk) -> Outcome<ImageSpec> {
-    image_of(cx, args, &args.roots, talk)
+/// `base` is what [`base()`] opened.
+pub(crate) fn image(
+    cx: &Context,
+    args: &ImageArgs,
+    base: &Base,
+    talk: &Talk,
+) -> Outcome<ImageSpec> {
+    image_of(cx, args, &args.roots, base, talk)
 }
 
 /// The same, of other roots than those of the arguments.
@@ -174,6 +183,7 @@ pub(crate) fn image_of(
     cx: &Context,
     args: &ImageArgs,
     roots: &[PathBuf],
+    base: &Base,
     talk: &Talk,
 ) -> Outcome<ImageSpec> {
     claim_stdin(args)?;
@@ -194,7 +204,7 @@ pub(crate) fn image_of(
     let volatile = find("--volatile", &args.layers.volatile)?;
     let strategy = plan::strategy(args.layers.layers.as_deref().unwrap_or(DEFAULT_STRATEGY))
         .map_err(Failure::misuse)?;
-    let config = config::config(&args.config)?;
+    let config = config::config(&args.config, base.image.as_ref())?;
     let names = config::names(&args.config)?;
     let mtime = args.layers.mtime.map_or_else(host::source_date, Ok)?;
 
@@ -235,6 +245,7 @@ pub(crate) fn image_of(
     }
 
     let mut spec = ImageSpec::new(closure, content, config);
+    spec.base = base.image.clone();
     spec.strategy = strategy;
     spec.explicit_layers = explicit_layers;
     spec.volatile = volatile;
@@ -429,6 +440,10 @@ fn tell(spec: &ImageSpec, talk: &Talk) {
             measure::count(spec.max_layers.get(), "layer"),
         )
     });
+    if let Some(base) = &spec.base {
+        let layers = measure::count(base.layers().len(), "layer");
+        talk.note(|| format!("base {} {}, {layers}", base.name(), base.digest()));
+    }
     for name in &spec.names {
         talk.note(|| format!("name {}", name.whole()));
     }

@@ -34,8 +34,9 @@ enum Found {
 /// below `root`. Programs for other platforms are found where they are packed,
 /// unless the image is to be refused for them.
 pub(super) fn problem(spec: &ImageSpec, root: &Path) -> Option<String> {
+    let config = spec.whole_config();
     let words = |key: &str| -> Option<Vec<&str>> {
-        let words = spec.config.config.get(key)?.as_array()?;
+        let words = config.config.get(key)?.as_array()?;
         let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
         (!words.is_empty()).then_some(words)
     };
@@ -139,6 +140,9 @@ fn in_store(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>,
         return Err(Found::Nowhere("is no store path".to_owned()));
     };
     if spec.closure.find(&path).is_none() {
+        if spec.base.is_some() {
+            return Err(Found::Somewhere);
+        }
         return Err(Found::Nowhere(format!(
             "is in {path}, which is not in the image"
         )));
@@ -173,8 +177,8 @@ fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
         Some((_, RootNode::Directory, _)) => Ok(None),
         Some(_) => Err(Found::Somewhere),
         None if spec.closure.store_dir().as_path().starts_with(at) => Ok(None),
-        // What is in a tar is not listed here.
-        None if !spec.layer_tars.is_empty() => Err(Found::Somewhere),
+        // What is in a tar or in a base is not listed here.
+        None if !spec.layer_tars.is_empty() || spec.base.is_some() => Err(Found::Somewhere),
         None => Err(Found::Nowhere(
             "will not be in the image: say its path in the store, or --contents, which links \
              files to the root"

@@ -8,7 +8,7 @@ use nix2oci::image::{ImageForm, ImageSource, StoredImage, recognise};
 use nix2oci::layer::Owner;
 use nix2oci::oci::{self, Reference, is_tag};
 
-use crate::args::{ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RunArgs};
+use crate::args::{BaseArgs, ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RunArgs};
 use crate::exit::{Failure, Outcome};
 
 use super::{config, image_source};
@@ -69,6 +69,10 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
     // Every field is named, so that a new option is not forgotten here.
     let ImageArgs {
         roots: _,
+        base: BaseArgs {
+            from,
+            from_platform: _,
+        },
         closure:
             ClosureArgs {
                 closure,
@@ -117,6 +121,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         },
     } = args;
     let given = [
+        ("--from", from.is_some()),
         ("--closure", !closure.is_empty()),
         ("--store-root", store_root.is_some()),
         ("--config", config.is_some()),

@@ -34,8 +34,9 @@ pub(super) fn checked_content(spec: &ImageSpec) -> Result<PlatformCheck> {
     let store_dir = spec.closure.store_dir();
     let platform = spec.config.platform.clone();
     let check = PlatformCheck::new(content, store_dir.clone(), platform);
+    let config = spec.whole_config();
     let started = ["Entrypoint", "Cmd"].iter().filter_map(|key| {
-        let program = spec.config.config.get(*key)?.get(0);
+        let program = config.config.get(*key)?.get(0);
         store_dir
             .split(program.and_then(Value::as_str).unwrap_or_default())
             .ok()

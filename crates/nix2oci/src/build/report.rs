@@ -26,6 +26,19 @@ pub struct BuildReport {
     pub foreign_programs: Vec<ForeignPrograms>,
 }
 
+impl BuildReport {
+    /// Returns the bytes of each layer's blob, bottom first, the base's as well.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> {
+        let base = self.base.iter().map(|layer| layer.descriptor.size());
+        base.chain(self.layers.iter().map(|layer| layer.record.size))
+    }
+
+    /// Returns the bytes of all layers' blobs.
+    pub fn size(&self) -> u64 {
+        self.sizes().fold(0, u64::saturating_add)
+    }
+}
+
 /// A layer of it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
