@@ -165,6 +165,20 @@ impl Closure {
         true
     }
 
+    /// Leaves out those of some paths whose files are copied elsewhere: what
+    /// nothing refers to, themselves included. What they refer to becomes roots
+    /// in their place, since the copies refer to it. Returns those that were
+    /// left out.
+    pub fn leave_out_copied(&mut self, paths: &[StorePath]) -> Vec<StorePath> {
+        let is_unneeded = |path: &&StorePath| {
+            self.find(path)
+                .is_some_and(|id| self.referrers(id).is_empty() && !self.info(id).refers_to_itself)
+        };
+        let mut unneeded: Vec<_> = paths.iter().filter(is_unneeded).cloned().collect();
+        unneeded.retain(|path| self.leave_out(path));
+        unneeded
+    }
+
     /// Asks `measure` for each NAR size that is not known.
     pub fn set_nar_sizes(
         &mut self,
@@ -415,6 +429,23 @@ mod tests {
         assert_eq!(names(&closure), ["data", "lib", "app"]);
         let roots = closure.roots().iter().map(|id| closure.path(*id).name());
         assert_eq!(roots.collect::<Vec<_>>(), ["data", "app"]);
+    }
+
+    #[test]
+    fn what_is_copied_is_left_out_unless_it_is_referred_to() {
+        let infos = vec![
+            info("app", &["site"]),
+            info("site", &[]),
+            info("env", &["lib"]),
+            info("lib", &[]),
+            info("self", &["self"]),
+        ];
+        let roots = ["app", "env", "self"];
+        let mut closure = closure(infos, &roots).unwrap();
+        let copied = ["site", "env", "lib", "self", "other"].map(path);
+        // The copy of env refers to lib all the same.
+        assert_eq!(closure.leave_out_copied(&copied), [path("env")]);
+        assert_eq!(names(&closure).len(), 4);
     }
 
     #[test]

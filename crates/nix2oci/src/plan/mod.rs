@@ -6,6 +6,7 @@
 //! - [`EarlierImage`]: the layers of an image that exists, to be kept
 //! - [`Simulation`]: what a strategy would have moved over a history of releases
 //! - [`RootTree`]: files outside the store, as data; they are the top layer
+//! - [`RootDocument`]: the same as people write it
 //! - [`Rule`]: modes, owners and extended attributes by path
 //! - `nix_db`: the database with which Nix works in a container
 //!
@@ -28,6 +29,7 @@ mod layer_plan;
 #[cfg(feature = "db")]
 mod nix_db;
 mod popularity;
+mod root_document;
 mod root_tree;
 mod rule;
 mod simulate;
@@ -44,6 +46,7 @@ pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 #[cfg(feature = "db")]
 pub use nix_db::nix_db;
 pub use popularity::Popularity;
+pub use root_document::{FileCapabilities, ParseCapabilitiesError, RootDocument};
 pub(crate) use root_tree::Links;
 pub use root_tree::{Copies, Metadata, Rewrite, RootFile, RootNode, RootTree};
 pub(crate) use rule::FileKind;

@@ -23,7 +23,7 @@ use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::contents::is_bookkeeping;
 use super::place::{self, Found, Place, follow, join, shown};
-use super::{Metadata, Placed, RootFile, RootNode, RootTree, full_path};
+use super::{Added, Metadata, RootFile, RootNode, RootTree, full_path};
 
 /// Bytes of a file that are read at once to compare it.
 const BUFFER: usize = 64 << 10;
@@ -156,6 +156,53 @@ impl RootTree {
         nar_hash: &dyn Fn(&StorePath) -> Option<NarHash>,
         copies: &Copies,
     ) -> Result<()> {
+        let metadata = |node: &RootNode| copies.metadata(node);
+        self.add_all(cx, store_dir, content, nar_hash, copies, &metadata)
+    }
+
+    /// Adds the copy of one file, with metadata of its own.
+    pub(in crate::plan) fn add_copied_file(
+        &mut self,
+        cx: &Context,
+        store_dir: &StoreDir,
+        content: &dyn ContentSource,
+        nar_hash: &dyn Fn(&StorePath) -> Option<NarHash>,
+        copies: &Copies,
+        metadata: Metadata,
+    ) -> Result<()> {
+        let mut file = Self::default();
+        let own = |_: &RootNode| metadata.clone();
+        file.add_all(cx, store_dir, content, nar_hash, copies, &own)?;
+        let Some(added) = file.nodes.remove(&copies.target) else {
+            return Ok(());
+        };
+        if !matches!(added.node, RootNode::File(_)) {
+            let problem = "it is a directory, expected a file: copies take directories";
+            return Err(Error::invalid(added.origin, problem));
+        }
+        self.add_compared(cx, content, &copies.target, added)
+    }
+
+    /// Adds a node, and reads files to compare them.
+    pub(in crate::plan) fn add_compared(
+        &mut self,
+        cx: &Context,
+        content: &dyn ContentSource,
+        path: &[u8],
+        added: Added,
+    ) -> Result<()> {
+        self.add(path, added, &mut |a, b| has_same_bytes(cx, content, a, b))
+    }
+
+    fn add_all(
+        &mut self,
+        cx: &Context,
+        store_dir: &StoreDir,
+        content: &dyn ContentSource,
+        nar_hash: &dyn Fn(&StorePath) -> Option<NarHash>,
+        copies: &Copies,
+        metadata: &dyn Fn(&RootNode) -> Metadata,
+    ) -> Result<()> {
         let start = Place {
             path: copies.path.clone(),
             inside: copies.inside.clone(),
@@ -185,8 +232,8 @@ impl RootTree {
                 let path = &place.path;
                 let sources = BTreeSet::from([(path.clone(), inside.clone())]);
                 let node = copy(path, inside, nar_hash(path), &entry);
-                let added = Placed {
-                    metadata: copies.metadata(&node),
+                let added = Added {
+                    metadata: metadata(&node),
                     node,
                     origin: origin.clone(),
                     sources,
@@ -201,8 +248,8 @@ impl RootTree {
             let full = full_path(store_dir, &place.path, &place.inside);
             let target = copies.target_of(&full, b"");
             if !target.is_empty() {
-                let added = Placed {
-                    metadata: copies.metadata(&RootNode::Directory),
+                let added = Added {
+                    metadata: metadata(&RootNode::Directory),
                     node: RootNode::Directory,
                     origin,
                     sources: BTreeSet::from([(place.path, place.inside)]),
@@ -239,7 +286,7 @@ fn copy(
 }
 
 /// Reads two files to compare them.
-pub(super) fn has_same_bytes(
+fn has_same_bytes(
     cx: &Context,
     content: &dyn ContentSource,
     a: &RootFile,

@@ -30,16 +30,17 @@ pub use node::{Metadata, RootFile, RootNode};
 /// `..`, or has a NUL. The parents of every path are directories in the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootTree {
-    nodes: BTreeMap<Vec<u8>, Placed>,
+    nodes: BTreeMap<Vec<u8>, Added>,
 }
 
+/// A node, and what is known of where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Placed {
-    node: RootNode,
-    metadata: Metadata,
-    origin: String,
-    /// The places in the store that it was copied from: a file has one.
-    sources: BTreeSet<(StorePath, Vec<u8>)>,
+pub(super) struct Added {
+    pub(super) node: RootNode,
+    pub(super) metadata: Metadata,
+    pub(super) origin: String,
+    /// The places in the store that it was copied from.
+    pub(super) sources: BTreeSet<(StorePath, Vec<u8>)>,
 }
 
 impl RootTree {
@@ -86,7 +87,7 @@ impl RootTree {
         metadata: Metadata,
         origin: &str,
     ) -> Result<()> {
-        let added = Placed {
+        let added = Added {
             node,
             metadata,
             origin: origin.to_owned(),
@@ -101,7 +102,7 @@ impl RootTree {
     fn add(
         &mut self,
         path: &[u8],
-        added: Placed,
+        added: Added,
         is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
     ) -> Result<()> {
         check_path(path)
@@ -111,7 +112,7 @@ impl RootTree {
                 Error::invalid(what, problem)
             })?;
         for (at, _) in path.iter().enumerate().filter(|(_, b)| **b == b'/') {
-            let implied = Placed {
+            let implied = Added {
                 node: RootNode::Directory,
                 metadata: Metadata::default(),
                 origin: added.origin.clone(),
@@ -125,7 +126,7 @@ impl RootTree {
     fn place(
         &mut self,
         path: &[u8],
-        new: Placed,
+        new: Added,
         is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
     ) -> Result<()> {
         let Some(old) = self.nodes.get_mut(path) else {
@@ -207,8 +208,8 @@ impl RootTree {
 
 /// Returns whether two nodes of one kind get the same metadata, by default or
 /// by word.
-fn has_same_metadata(a: &Placed, b: &Placed) -> bool {
-    let mode = |placed: &Placed| placed.metadata.mode.unwrap_or(placed.node.default_mode());
+fn has_same_metadata(a: &Added, b: &Added) -> bool {
+    let mode = |placed: &Added| placed.metadata.mode.unwrap_or(placed.node.default_mode());
     mode(a) == mode(b)
         && a.metadata.owner == b.metadata.owner
         && a.metadata.xattrs == b.metadata.xattrs
@@ -223,7 +224,7 @@ fn full_path(store_dir: &StoreDir, path: &StorePath, inside: &[u8]) -> Vec<u8> {
     place::join(store_dir.join(path).as_bytes(), inside)
 }
 
-fn check_path(path: &[u8]) -> Result<(), String> {
+pub(super) fn check_path(path: &[u8]) -> Result<(), String> {
     if path
         .split(|b| *b == b'/')
         .any(|name| matches!(name, b"" | b"." | b".."))
@@ -388,7 +389,7 @@ mod tests {
         for (first, second) in [("a", "b"), ("b", "a")] {
             let mut tree = RootTree::default();
             let mut insert = |node, is_same: bool| {
-                let added = Placed {
+                let added = Added {
                     node,
                     metadata: Metadata::default(),
                     origin: "it".to_owned(),

@@ -1,0 +1,422 @@
+//! Users and groups, and the files that tell of them.
+//!
+//! The files are those of nixpkgs' `fakeNss` and of its `shadowSetup`; sources:
+//! `pkgs/build-support/fake-nss`, `pkgs/build-support/docker`; passwd(5),
+//! group(5), shadow(5), gshadow(5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::{Error, ErrorKind, Location, Result};
+use crate::oci::Owner;
+
+use super::RootDocument;
+use super::object::Object;
+
+/// The home of those who have none.
+pub(super) const NO_HOME: &str = "/var/empty";
+const SHELL: &str = "/bin/sh";
+/// A password that nobody can type: the account is locked.
+const LOCKED: &str = "!x";
+/// The number of `nobody`.
+const NOBODY: u32 = 65534;
+
+/// What resolves names where a container's users are looked up.
+const NSSWITCH: &str = "hosts: files dns\n";
+/// What programs do that ask PAM.
+const PAM_OTHER: &str = "\
+account sufficient pam_unix.so
+auth sufficient pam_rootok.so
+password requisite pam_unix.so nullok yescrypt
+session required pam_unix.so
+";
+
+/// A user of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct User {
+    name: String,
+    uid: u32,
+    group: GroupOf,
+    description: String,
+    pub(super) home: Option<String>,
+    create_home: Option<bool>,
+    shell: Option<String>,
+    password: Option<String>,
+}
+
+/// How a user says its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum GroupOf {
+    /// Not at all: the group of its name, else one of its number.
+    Own,
+    Id(u32),
+    Name(String),
+}
+
+/// A group of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    name: String,
+    gid: u32,
+    members: BTreeSet<String>,
+}
+
+/// An owner that may be said by name, and where it is said.
+#[derive(Debug, Clone)]
+pub(super) struct OwnerName {
+    text: String,
+    document: String,
+    key: String,
+}
+
+impl OwnerName {
+    /// Takes `owner`.
+    pub(super) fn take(object: &mut Object<'_>) -> Result<Option<Self>> {
+        let (document, key) = object.location("owner");
+        let text = object.text("owner")?;
+        Ok(text.map(|text| Self {
+            text,
+            document,
+            key,
+        }))
+    }
+
+    fn wrong(&self, problem: String) -> Error {
+        Error::document(&self.document, Location::Key(self.key.clone()), problem)
+    }
+}
+
+pub(super) fn parse_users(object: &mut Object<'_>) -> Result<Vec<User>> {
+    let known = [
+        "name",
+        "uid",
+        "gid",
+        "group",
+        "description",
+        "home",
+        "createHome",
+        "shell",
+        "password",
+    ];
+    let read = |mut user: Object<'_>| {
+        let name = name(&mut user)?;
+        let uid = user.id("uid")?;
+        let group = match (user.id("gid")?, user.text("group")?) {
+            (None, None) => GroupOf::Own,
+            (Some(gid), None) => GroupOf::Id(gid),
+            (None, Some(group)) => GroupOf::Name(group),
+            (Some(_), Some(_)) => {
+                return Err(user.wrong("group", "gid says it already"));
+            }
+        };
+        let home = field(&mut user, "home")?;
+        if home.as_ref().is_some_and(|home| !home.starts_with('/')) {
+            return Err(user.wrong("home", "expected a path from / on"));
+        }
+        if let Some(home) = &home {
+            user.parse_place("home", home)?;
+        }
+        Ok(User {
+            name,
+            uid: uid.ok_or_else(|| user.wrong("uid", "it is missing"))?,
+            group,
+            description: field(&mut user, "description")?.unwrap_or_default(),
+            home,
+            create_home: user.flag("createHome")?,
+            shell: field(&mut user, "shell")?,
+            password: field(&mut user, "password")?,
+        })
+    };
+    let users = object.objects("users", &known)?;
+    users.into_iter().map(read).collect()
+}
+
+pub(super) fn parse_groups(object: &mut Object<'_>) -> Result<Vec<Group>> {
+    let read = |mut group: Object<'_>| {
+        let name = name(&mut group)?;
+        let gid = group.id("gid")?;
+        let members = group.texts("members")?;
+        if let Some(odd) = members.iter().find(|member| !is_name(member)) {
+            return Err(group.wrong("members", format!("{odd:?} is no name of a user")));
+        }
+        Ok(Group {
+            name,
+            gid: gid.ok_or_else(|| group.wrong("gid", "it is missing"))?,
+            members: members.into_iter().collect(),
+        })
+    };
+    let groups = object.objects("groups", &["name", "gid", "members"])?;
+    groups.into_iter().map(read).collect()
+}
+
+fn name(object: &mut Object<'_>) -> Result<String> {
+    let name = object.required("name")?;
+    if is_name(&name) {
+        return Ok(name);
+    }
+    let problem =
+        format!("{name:?} is no name: expected letters, digits and _ . - $, no digit first");
+    Err(object.wrong("name", problem))
+}
+
+fn is_name(text: &str) -> bool {
+    let is_sign = |b: u8| b.is_ascii_alphanumeric() || b"_.-$".contains(&b);
+    text.bytes().all(is_sign)
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|first| !first.is_ascii_digit() && first != b'-')
+}
+
+/// Takes what stands between two colons of a line.
+fn field(object: &mut Object<'_>, member: &str) -> Result<Option<String>> {
+    let text = object.text(member)?;
+    if text.as_ref().is_some_and(|t| t.contains([':', '\n', '\0'])) {
+        return Err(object.wrong(member, "it cannot have a colon or a line break"));
+    }
+    Ok(text)
+}
+
+/// The users and groups of all documents.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    /// By number and name.
+    users: BTreeMap<(u32, String), Account>,
+    groups: BTreeMap<(u32, String), BTreeSet<String>>,
+    has_nss: bool,
+    has_shadow: bool,
+}
+
+#[derive(Debug)]
+struct Account {
+    user: User,
+    gid: u32,
+}
+
+/// A file of the accounts: where, what is in it, and its mode.
+pub(super) type AccountFile = (&'static str, String, u32);
+
+impl Accounts {
+    /// Joins the users and groups of documents: those of one name must be
+    /// equal, but for the members of a group.
+    pub(super) fn new(documents: &[RootDocument]) -> Result<Self> {
+        let mut users: BTreeMap<&str, (&User, &str)> = BTreeMap::new();
+        let mut groups: BTreeMap<&str, (Group, &str)> = BTreeMap::new();
+        for document in documents {
+            let origin = document.name.as_str();
+            for user in &document.users {
+                let (old, first) = *users.entry(&user.name).or_insert((user, origin));
+                if old != user {
+                    return Err(conflict("user", &user.name, first, origin));
+                }
+            }
+            for group in &document.groups {
+                let (old, first) = groups
+                    .entry(&group.name)
+                    .or_insert_with(|| (group.clone(), origin));
+                if old.gid != group.gid {
+                    return Err(conflict("group", &group.name, first, origin));
+                }
+                old.members.extend(group.members.iter().cloned());
+            }
+        }
+        let says = |nss| documents.iter().any(|d| d.fake_nss == Some(nss));
+        let has_shadow = documents.iter().any(|d| d.has_shadow);
+        let has_any = has_shadow || !users.is_empty() || !groups.is_empty();
+        let has_nss = says(true) || (has_any && !says(false));
+        let standard = if has_nss {
+            vec![root(), nobody()]
+        } else {
+            Vec::new()
+        };
+        let mut all = Self {
+            has_nss,
+            has_shadow,
+            ..Self::default()
+        };
+        for user in standard.iter().filter(|u| !groups.contains_key(&*u.name)) {
+            let key = (user.uid, user.name.clone());
+            all.groups.insert(key, BTreeSet::new());
+        }
+        for (group, _) in groups.into_values() {
+            all.groups.insert((group.gid, group.name), group.members);
+        }
+        let standard = standard.iter().filter(|u| !users.contains_key(&*u.name));
+        for user in standard.chain(users.values().map(|(user, _)| *user)) {
+            let gid = all.group_of(user)?;
+            let key = (user.uid, user.name.clone());
+            let user = user.clone();
+            all.users.insert(key, Account { user, gid });
+        }
+        Ok(all)
+    }
+
+    /// Returns the number of a user's group, which is made where nobody did.
+    fn group_of(&mut self, user: &User) -> Result<u32> {
+        let gid = match &user.group {
+            GroupOf::Id(gid) => *gid,
+            GroupOf::Name(name) => self.gid(name).ok_or_else(|| {
+                let what = format!("the group {name} of the user {}", user.name);
+                Error::invalid(what, "it is in no document: add it to groups")
+            })?,
+            GroupOf::Own => self.gid(&user.name).unwrap_or(user.uid),
+        };
+        let is_known = self.groups.keys().any(|(known, _)| *known == gid);
+        if !is_known && self.gid(&user.name).is_none() {
+            let key = (gid, user.name.clone());
+            self.groups.insert(key, BTreeSet::new());
+        }
+        Ok(gid)
+    }
+
+    fn gid(&self, name: &str) -> Option<u32> {
+        let mut groups = self.groups.keys();
+        groups.find(|(_, known)| known == name).map(|(gid, _)| *gid)
+    }
+
+    /// Returns who is meant: `UID:GID`, or names, of which the group may be left
+    /// out.
+    pub(super) fn owner(&self, name: Option<&OwnerName>) -> Result<Option<Owner>> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let (user, group) = match name.text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (name.text.as_str(), None),
+        };
+        let account = self
+            .users
+            .values()
+            .find(|account| account.user.name == user);
+        let uid = account.map(|account| account.user.uid).or_else(|| id(user));
+        let uid = uid.ok_or_else(|| {
+            name.wrong(format!(
+                "{user:?} is no user: expected a number or the name of one of users"
+            ))
+        })?;
+        let gid = match group {
+            Some(group) => self.gid(group).or_else(|| id(group)).ok_or_else(|| {
+                name.wrong(format!(
+                    "{group:?} is no group: expected a number or the name of one of groups"
+                ))
+            })?,
+            None => account.map(|account| account.gid).ok_or_else(|| {
+                name.wrong(format!(
+                    "{:?} has no group: expected UID:GID, or the name of one of users",
+                    name.text
+                ))
+            })?,
+        };
+        Ok(Some(Owner { uid, gid }))
+    }
+
+    /// Returns the homes that are made: where, and whose.
+    pub(super) fn homes(&self) -> impl Iterator<Item = (&str, Owner)> {
+        self.users.values().filter_map(|account| {
+            let home = account.user.home.as_deref()?;
+            let is_wanted = account
+                .user
+                .create_home
+                .unwrap_or(home != NO_HOME && home != "/");
+            let owner = Owner {
+                uid: account.user.uid,
+                gid: account.gid,
+            };
+            is_wanted.then_some((home, owner))
+        })
+    }
+
+    /// Returns whether there is a directory for those who have no home.
+    pub(super) fn has_no_home(&self) -> bool {
+        self.has_nss
+    }
+
+    /// Returns the files that tell of them.
+    pub(super) fn files(&self) -> Vec<AccountFile> {
+        let mut files = Vec::new();
+        if !self.users.is_empty() {
+            files.push((
+                "etc/passwd",
+                self.users.values().map(passwd).collect(),
+                0o644,
+            ));
+        }
+        let groups = |line: fn(&str, u32, &str) -> String| -> String {
+            let line = |((gid, name), members): (&(u32, String), &BTreeSet<String>)| {
+                let members: Vec<&str> = members.iter().map(String::as_str).collect();
+                line(name, *gid, &members.join(","))
+            };
+            self.groups.iter().map(line).collect()
+        };
+        if !self.groups.is_empty() {
+            let group = groups(|name, gid, members| format!("{name}:x:{gid}:{members}\n"));
+            files.push(("etc/group", group, 0o644));
+        }
+        if self.has_nss {
+            files.push(("etc/nsswitch.conf", NSSWITCH.to_owned(), 0o644));
+        }
+        if self.has_shadow {
+            let shadow = |account: &Account| {
+                let password = account.user.password.as_deref().unwrap_or(LOCKED);
+                format!("{}:{password}:::::::\n", account.user.name)
+            };
+            let shadow = self.users.values().map(shadow).collect();
+            files.push(("etc/shadow", shadow, 0o600));
+            let gshadow = groups(|name, _, members| format!("{name}:x::{members}\n"));
+            files.push(("etc/gshadow", gshadow, 0o600));
+            files.push(("etc/pam.d/other", PAM_OTHER.to_owned(), 0o644));
+            files.push(("etc/login.defs", String::new(), 0o644));
+        }
+        files
+    }
+}
+
+fn passwd(account: &Account) -> String {
+    let user = &account.user;
+    format!(
+        "{}:x:{}:{}:{}:{}:{}\n",
+        user.name,
+        user.uid,
+        account.gid,
+        user.description,
+        user.home.as_deref().unwrap_or(NO_HOME),
+        user.shell.as_deref().unwrap_or(SHELL),
+    )
+}
+
+fn root() -> User {
+    standard("root", 0, "root user")
+}
+
+fn nobody() -> User {
+    standard("nobody", NOBODY, "nobody")
+}
+
+fn standard(name: &str, uid: u32, description: &str) -> User {
+    User {
+        name: name.to_owned(),
+        uid,
+        group: GroupOf::Own,
+        description: description.to_owned(),
+        home: None,
+        create_home: None,
+        shell: None,
+        password: None,
+    }
+}
+
+fn conflict(what: &str, name: &str, first: &str, second: &str) -> Error {
+    ErrorKind::RootTreeConflict {
+        path: format!("the {what} {name}"),
+        first: first.to_owned(),
+        second: second.to_owned(),
+    }
+    .into()
+}
+
+/// Reads a number of a user or a group.
+fn id(text: &str) -> Option<u32> {
+    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_plain
+        .then(|| text.parse().ok())?
+        .filter(|id| *id != u32::MAX)
+}
