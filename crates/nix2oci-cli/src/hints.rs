@@ -63,8 +63,8 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
                 .to_owned()
         }
         ErrorKind::RootTreeConflict { .. } => {
-            "give only one of them as --contents, or join them in Nix with buildEnv, which lets \
-             you choose by priority"
+            "say it in one place only, or join store paths in Nix with buildEnv, which lets you \
+             choose by priority; ROOT-TREE.md says what may be said twice"
                 .to_owned()
         }
         ErrorKind::OutputTaken { .. } => {

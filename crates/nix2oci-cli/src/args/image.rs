@@ -78,20 +78,4 @@ pub(crate) struct ConfigArgs {
     /// gives every build another digest, but the layers stay the same.
     #[arg(long, value_name = "TIME|now")]
     pub(crate) created: Option<Created>,
-    /// Store paths whose files get a symlink at the image's root
-    ///
-    /// --contents /nix/store/…-hello makes /bin/hello a symlink to
-    /// /nix/store/…-hello/bin/hello, as `contents` of dockerTools does. The
-    /// path becomes a root of the closure.
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub(crate) contents: Vec<PathBuf>,
-    /// Put a Nix database into the image, so that Nix works in a container
-    ///
-    /// /nix/var/nix gets a database in which all store paths of the image are
-    /// valid, registered at the time of --mtime, and a garbage collector root
-    /// for each ROOT. Nix itself and a user that it knows, in $USER or
-    /// /etc/passwd, are for the image to bring. Needs the NAR hash of every
-    /// path: --closure graph: has none.
-    #[arg(long)]
-    pub(crate) with_nix_db: bool,
 }

@@ -16,6 +16,7 @@ mod load;
 mod output;
 mod push;
 mod registry;
+mod root;
 mod simulate;
 pub(crate) mod values;
 
@@ -36,6 +37,7 @@ pub(crate) use load::{LoadArgs, Runtime};
 pub(crate) use output::{PageArgs, RecordArgs, RunArgs};
 pub(crate) use push::PushArgs;
 pub(crate) use registry::{RegistryArgs, ReuseArgs};
+pub(crate) use root::RootArgs;
 pub(crate) use simulate::{PathName, SimulateArgs};
 
 const EXIT_CODES: &str = "\
@@ -307,6 +309,8 @@ pub(crate) struct ImageArgs {
     pub(crate) closure: ClosureArgs,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    #[command(flatten)]
+    pub(crate) root: RootArgs,
     #[command(flatten)]
     pub(crate) layers: LayerArgs,
     #[command(flatten)]

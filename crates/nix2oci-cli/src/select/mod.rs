@@ -13,6 +13,7 @@
 //! - `network`: the registries, and what is taken over from them
 //! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
+//! - `root`: what is at the root beside the store
 //! - `roots`: which store path a file name means
 //! - `start`: whether the image can start
 //! - `stored`: whether an image that is there is meant, and what it is called
@@ -27,6 +28,7 @@ mod listing;
 mod network;
 mod push;
 mod registry;
+mod root;
 mod roots;
 mod start;
 mod stored;
@@ -55,6 +57,7 @@ use crate::display::{Talk, measure};
 use crate::exit::{Failure, Outcome};
 use crate::{host, signal, stdout};
 
+use root::Root;
 use roots::Store;
 
 pub(crate) use base::{Base, base};
@@ -167,7 +170,7 @@ pub(crate) fn layer_cache(dir: Option<&Path>) -> Outcome<DirCache> {
     Ok(DirCache::new(dir, host::system_time()))
 }
 
-/// Finds out which image is meant; reads the closure and lists the `--contents`.
+/// Finds out which image is meant; reads the closure and what is at the root.
 /// `base` is what [`base()`] opened.
 pub(crate) fn image(
     cx: &Context,
@@ -193,7 +196,7 @@ pub(crate) fn image_of(
         paths.iter().map(|path| store.find(what, path)).collect()
     };
     let roots = find("root", roots)?;
-    let contents = find("--contents", &args.config.contents)?;
+    let root_of_image = Root::read(&args.root, &store)?;
     let explicit_layers = args
         .layers
         .layer
@@ -213,20 +216,22 @@ pub(crate) fn image_of(
         None => LocalStore::new(store.dir()),
     });
     let layer_tars = layer_tars(cx, args, &store)?;
+    let needs = root_of_image.needs(&store);
     let wanted = Wanted {
         roots: &roots,
-        contents: &contents,
+        needs: &needs,
         may_be_empty: !layer_tars.is_empty(),
     };
     let mut closure = read(cx, &args.closure, &store, &wanted, talk)?;
     // A derivation makes its config a store path, so that Nix finds what it
     // mentions; nobody wants that file itself in the image, also where it is a
     // ROOT for what it mentions.
-    if let Some(file) = &args.config.config
-        && let Ok(path) = store.find("--config", file)
-        && closure.leave_out(&path)
-    {
-        talk.note(|| format!("left out the config file {}", store.dir().join(&path)));
+    for (what, file) in input_files(args) {
+        if let Ok(path) = store.find(what, file)
+            && closure.leave_out(&path)
+        {
+            talk.note(|| format!("left out the {what} file {}", store.dir().join(&path)));
+        }
     }
     for file in &args.layers.layer_tar {
         if let Some(path) = store.holder(file)
@@ -235,12 +240,14 @@ pub(crate) fn image_of(
             talk.note(|| format!("left out {}, a layer", store.dir().join(&path)));
         }
     }
-    let mut root_tree = RootTree::default();
-    for path in &contents {
-        root_tree.add_contents(cx, store.dir(), &*content, path)?;
-    }
+    let default_names = match closure.roots() {
+        [root] => config::default_names(closure.path(*root), &args.config.tag),
+        _ => Vec::new(),
+    };
+    let (mut root_tree, rules) = root_of_image.make(cx, &closure, &*content)?;
+    root_of_image.leave_out_copies(&mut closure, &root_tree, &roots, talk);
     let mtime = u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times");
-    if args.config.with_nix_db {
+    if args.root.with_nix_db {
         add_nix_db(cx, &mut root_tree, &mut closure, &content, mtime)?;
     }
 
@@ -257,9 +264,11 @@ pub(crate) fn image_of(
     };
     spec.root_tree = root_tree;
     spec.layer_tars = layer_tars;
-    spec.names = match (names.is_empty(), spec.closure.roots()) {
-        (true, [root]) => config::default_names(spec.closure.path(*root), &args.config.tag),
-        _ => names,
+    spec.rules = rules;
+    spec.names = if names.is_empty() {
+        default_names
+    } else {
+        names
     };
     if spec.names.is_empty() && !args.config.tag.is_empty() {
         return Err(
@@ -277,20 +286,28 @@ pub(crate) fn image_of(
 /// Refuses more than one reader of standard input: the second would find
 /// nothing. Returns the one that there is, as it was typed.
 pub(crate) fn claim_stdin(args: &ImageArgs) -> Outcome<Option<String>> {
-    let config = args.config.config.as_deref();
-    let config = config.filter(|file| file.as_os_str() == "-");
+    let files = input_files(args);
+    let files = files.filter(|(_, file)| file.as_os_str() == "-");
     let closures = args.closure.closure.iter().filter(|source| {
         let file = source.split_once(':').map(|(_, argument)| argument);
         file.is_some_and(|file| file == "-" || file.starts_with("-#"))
     });
-    let mut readers = config
-        .map(|_| "--config -".to_owned())
-        .into_iter()
+    let mut readers = files
+        .map(|(option, _)| format!("{option} -"))
         .chain(closures.map(|source| format!("--closure {source}")));
     match (readers.next(), readers.next()) {
         (Some(first), Some(second)) => Err(both_want_stdin(&first, &second)),
         (reader, _) => Ok(reader),
     }
+}
+
+/// Returns the files whose documents say what is in the image, with their
+/// options.
+fn input_files(args: &ImageArgs) -> impl Iterator<Item = (&'static str, &Path)> {
+    let config = args.config.config.iter();
+    let config = config.map(|file| ("--config", file.as_path()));
+    let trees = args.root.root_tree.iter();
+    config.chain(trees.map(|file| ("--root-tree", file.as_path())))
 }
 
 fn both_want_stdin(first: &str, second: &str) -> Failure {
@@ -342,12 +359,12 @@ fn layer_tars(cx: &Context, args: &ImageArgs, store: &Store) -> Outcome<Vec<TarF
 /// Of what the closure is read.
 struct Wanted<'a> {
     roots: &'a [StorePath],
-    contents: &'a [StorePath],
+    needs: &'a [(&'static str, StorePath)],
     /// Whether the image has something beside store paths.
     may_be_empty: bool,
 }
 
-/// Reads the closure of the roots and of the `--contents`.
+/// Reads the closure of the roots and of what the image's root needs.
 fn read(
     cx: &Context,
     args: &ClosureArgs,
@@ -357,14 +374,14 @@ fn read(
 ) -> Outcome<Closure> {
     let Wanted {
         roots,
-        contents,
+        needs,
         may_be_empty,
     } = *wanted;
     let mut asked = roots.to_vec();
     // Without ROOT, a file that lists a closure says what is in the image, and
-    // the contents must be among that.
+    // the needs must be among that.
     if !roots.is_empty() || args.needs_roots() {
-        asked.extend_from_slice(contents);
+        asked.extend(needs.iter().map(|(_, path)| path.clone()));
         if asked.is_empty() && may_be_empty {
             return Ok(Closure::new(store.dir().clone(), [], &[], "nothing")?);
         }
@@ -382,14 +399,8 @@ fn read(
         return Err(Failure::input("the closure has no store path")
             .hint("say a ROOT, or look at the file that --closure names"));
     }
-    match contents.iter().find(|path| closure.find(path).is_none()) {
-        Some(path) => Err(Failure::input(format!(
-            "--contents {} is not in the closure",
-            store.dir().join(path)
-        ))
-        .hint("say it as a ROOT as well, or export its closure too")),
-        None => Ok(closure),
-    }
+    root::check_needs(&closure, needs)?;
+    Ok(closure)
 }
 
 fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn ClosureSource>>> {

@@ -8,7 +8,7 @@ use nix2oci::image::{ImageForm, ImageSource, StoredImage, recognise};
 use nix2oci::layer::Owner;
 use nix2oci::oci::{self, Reference, is_tag};
 
-use crate::args::{BaseArgs, ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RunArgs};
+use crate::args::{BaseArgs, ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RootArgs, RunArgs};
 use crate::exit::{Failure, Outcome};
 
 use super::{config, image_source};
@@ -40,7 +40,7 @@ pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
         return image_source(&root.to_string_lossy()).map(Some);
     }
     // As a ROOT it stands for what it mentions.
-    let is_config = args.config.config.as_ref() == Some(root);
+    let is_config = args.config.config.as_ref() == Some(root) || args.root.root_tree.contains(root);
     match recognise(root) {
         _ if is_config => Ok(None),
         Ok(ImageForm::Layout | ImageForm::Archive(_)) => {
@@ -97,8 +97,13 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
                 annotation,
                 author,
                 created,
+            },
+        root:
+            RootArgs {
                 contents,
                 with_nix_db,
+                copy_to_root,
+                root_tree,
             },
         layers:
             LayerArgs {
@@ -139,6 +144,8 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         ("--created", created.is_some()),
         ("--contents", !contents.is_empty()),
         ("--with-nix-db", *with_nix_db),
+        ("--copy-to-root", !copy_to_root.is_empty()),
+        ("--root-tree", !root_tree.is_empty()),
         ("--max-layers", *max_layers != DEFAULT_MAX_LAYERS.get()),
         ("--layers", layers.is_some()),
         ("--layer", !layer.is_empty()),
