@@ -105,10 +105,12 @@ impl Rule {
             return false;
         }
         let (full, prefix) = (full.as_bytes(), self.pattern.prefix.as_slice());
-        full.starts_with(prefix)
+        let is_near = full.starts_with(prefix)
             || prefix
                 .strip_prefix(full)
-                .is_some_and(|rest| rest.starts_with(b"/"))
+                .is_some_and(|rest| rest.starts_with(b"/"));
+        let is_plain = self.pattern.kind == PatternKind::Glob;
+        is_near && (!is_plain || begins_with(self.pattern.text.as_bytes(), full))
     }
 
     /// Adds what it says to what earlier rules said.
@@ -229,6 +231,44 @@ fn glob_prefix(text: &str) -> Vec<u8> {
     text.as_bytes()[..end].to_vec()
 }
 
+/// Returns whether the beginning of a glob may match a path, so that the rest
+/// may match in it: `false` only if it cannot.
+fn begins_with(glob: &[u8], path: &[u8]) -> bool {
+    let depth = path.iter().filter(|b| **b == b'/').count();
+    let mut slashes = (0..glob.len()).filter(|at| glob[*at] == b'/');
+    let head = slashes.nth(depth).map_or(glob, |end| &glob[..end]);
+    // What is in brackets or behind a backslash may be a slash as well.
+    let is_simple = !head.iter().any(|b| b"{}[]\\".contains(b));
+    !is_simple || head.windows(2).any(|two| two == b"**") || wildcard(head, path)
+}
+
+/// Compares a text with `*` and `?`, neither of which matches a slash.
+fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where the last star is, and what it matches up to.
+    let mut star = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(sign) if *sign == text[t] || (*sign == b'?' && text[t] != b'/') => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, end)) if text[end] != b'/' => {
+                    star = Some((at, end + 1));
+                    (p, t) = (at + 1, end + 1);
+                }
+                _ => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|b| *b == b'*')
+}
+
 /// Returns the beginning of a regular expression that only matches itself:
 /// letters and a few signs after a `^`. None if there may be alternatives or
 /// flags.
@@ -340,6 +380,22 @@ mod tests {
         assert!(may(PatternKind::Glob, &format!("{}*", full("a")), "ab"));
         assert!(may(PatternKind::Glob, "**/bin/su", "a"));
         assert!(!may(PatternKind::Glob, "/etc/**", "a"));
+        for (glob, expected) in [
+            ("/nix/store/*-app-*/bin/*", true),
+            ("/nix/store/*-app-*", true),
+            ("/nix/store/*", true),
+            ("/*/*/*/*", true),
+            ("/nix/store/*-ap?-1/**", true),
+            ("/nix/store/**/x", true),
+            ("/nix/store/{a,b}*", true),
+            ("/nix/store/*-lib-*/bin/*", false),
+            ("/nix/store/*-app", false),
+            ("/nix/store", false),
+            ("/nix/*", false),
+            ("/*/x", false),
+        ] {
+            assert_eq!(may(PatternKind::Glob, glob, "app-1"), expected, "{glob}");
+        }
         let anchored = format!("^{}/bin/.*", full("a"));
         assert!(may(PatternKind::Regex, &anchored, "a"));
         assert!(!may(PatternKind::Regex, &anchored, "b"));
@@ -347,6 +403,20 @@ mod tests {
         within.within = Some(path("a"));
         assert!(within.may_match_in(&path("a"), &full("a")));
         assert!(!within.may_match_in(&path("b"), &full("b")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_glob_that_matches_in_a_store_path_may(
+            glob in "/[ab*?/]{0,12}", path in "/[ab]{1,3}", inside in "(/[ab]{1,2}){0,3}",
+        ) {
+            if let Ok(pattern) = Pattern::new(PatternKind::Glob, &glob) {
+                let rule = Rule::new(pattern);
+                let is_match = rule.matches_path(format!("{path}{inside}").as_bytes());
+                let may_match = rule.may_match_in(&self::path("x"), &path);
+                proptest::prop_assert!(!is_match || may_match);
+            }
+        }
     }
 
     #[test]
