@@ -26,6 +26,7 @@ mod push_hostile;
 mod registry_client;
 mod root_tree;
 mod root_tree_copies;
+mod root_tree_loaders;
 mod same_bytes;
 mod schemas;
 mod sinks;

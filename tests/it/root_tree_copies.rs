@@ -391,6 +391,7 @@ fn additions() -> Vec<(&'static str, &'static str)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn the_order_of_additions_does_not_matter(order in Just(additions()).prop_shuffle()) {
         let package = |name: &str| {
