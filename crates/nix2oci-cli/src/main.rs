@@ -24,14 +24,12 @@ mod stdout;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use args::{Cli, Command};
 use display::Talk;
 use exit::{Outcome, Status};
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match Cli::parse_parts(std::env::args_os().collect()) {
         Ok(cli) => run(&cli).into(),
         Err(error) => {
             // Help goes to standard output and is done; if nobody reads it any
@@ -63,6 +61,9 @@ fn dispatch(command: &Command, talk: &Talk) -> Outcome {
         Command::Resolve(args) => command::resolve(args, talk),
         Command::Plan(args) => command::plan(args, talk),
         Command::Simulate(args) => command::simulate(args, talk),
+        Command::Copy(args) => command::copy(args, talk),
+        Command::Index(args) => command::index(args, talk),
+        Command::Lock(args) => command::lock(args, talk),
         Command::Load(args) => command::load(args, talk),
         Command::Inspect(args) => command::inspect(args, talk),
         Command::Diff(args) => command::diff(args, talk),

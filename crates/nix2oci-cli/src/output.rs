@@ -1,18 +1,22 @@
 //! Where results are written: standard output, and files that get their name
 //! when they are whole.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use nix2oci::{Digest, Error};
-use tempfile::NamedTempFile;
+use nix2oci::{Context, Digest, Error};
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::args::RecordArgs;
 use crate::exit::Failure;
 use crate::report::Report;
 use crate::stdout;
+
+/// Bytes of a stream that are copied at once.
+const BUFFER: usize = 128 << 10;
 
 /// Prints text for people, who may close the pipe when they have seen enough.
 pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
@@ -49,11 +53,16 @@ impl Records {
 
     /// Writes them.
     pub(crate) fn finish(self, report: &Report, digest: Digest) -> Result<(), Failure> {
+        self.finish_text(report, &format!("{digest}\n"))
+    }
+
+    /// Writes them; `digests` has a line for each image.
+    pub(crate) fn finish_text(self, report: &Report, digests: &str) -> Result<(), Failure> {
         if let Some(file) = self.metadata {
             file.finish(&json(report))?;
         }
         if let Some(file) = self.digest {
-            file.finish(format!("{digest}\n").as_bytes())?;
+            file.finish(digests.as_bytes())?;
         }
         Ok(())
     }
@@ -124,6 +133,97 @@ impl PendingFile {
                 Ok(())
             }
         }
+    }
+}
+
+/// A large file that is written as its bytes come, and has its name at the end.
+#[derive(Debug)]
+pub(crate) struct StreamedFile {
+    path: PathBuf,
+    file: File,
+    place: StreamPlace,
+}
+
+#[derive(Debug)]
+enum StreamPlace {
+    /// Standard output, a pipe or a device.
+    Straight,
+    Beside(TempPath),
+    /// At its name, where nothing was and no neighbour may be made, as in a build
+    /// of Nix on Darwin.
+    AtName(TempPath),
+}
+
+impl StreamedFile {
+    /// Begins `path`; `-` is standard output.
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
+        let failed = || Error::writing("create", path);
+        let (file, place) = if stdout::is_stdout(path) {
+            let stdout = io::stdout().as_fd().try_clone_to_owned();
+            (File::from(stdout.map_err(failed())?), StreamPlace::Straight)
+        } else {
+            match fs::metadata(path) {
+                Ok(found) if !found.is_file() && !found.is_dir() => {
+                    let file = OpenOptions::new().write(true).open(path);
+                    (file.map_err(failed())?, StreamPlace::Straight)
+                }
+                Ok(found) if found.is_dir() => {
+                    let taken = io::Error::from(io::ErrorKind::IsADirectory);
+                    return Err(Error::writing("write", path)(taken).into());
+                }
+                _ => match beside(path, 0o666) {
+                    Ok(file) => {
+                        let (file, path) = file.into_parts();
+                        (file, StreamPlace::Beside(path))
+                    }
+                    Err(failure) => match File::create_new(path) {
+                        Ok(file) => {
+                            let path = TempPath::try_from_path(path).map_err(failed())?;
+                            (file, StreamPlace::AtName(path))
+                        }
+                        Err(_) => return Err(failure),
+                    },
+                },
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            place,
+        })
+    }
+
+    /// Writes all that a reader has. Its errors may carry one of the library.
+    pub(crate) fn copy(&mut self, cx: &Context, from: &mut dyn Read) -> Result<(), Failure> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            cx.cancel.check()?;
+            let read = from.read(&mut buffer).map_err(|error| {
+                let lifted = error.downcast::<Error>();
+                lifted.unwrap_or_else(|error| Error::reading(&self.path)(error))
+            })?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.file
+                .write_all(&buffer[..read])
+                .map_err(Error::writing("write", &self.path))?;
+        }
+    }
+
+    /// Gives it its name.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let failed = || Error::writing("create", &self.path);
+        match self.place {
+            StreamPlace::Straight => {}
+            StreamPlace::Beside(temporary) => temporary
+                .persist(real(&self.path))
+                .map_err(|error| failed()(error.error))?,
+            StreamPlace::AtName(temporary) => {
+                temporary.keep().map_err(|error| failed()(error.error))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,13 +6,15 @@
 //! layers are in image order, bottom first. New keys may appear without a new
 //! version; a key that changes its meaning or goes away gets one.
 
+use std::collections::BTreeSet;
+
 use nix2oci::build::{
-    BuildReport, ImagePlan, LayerOutline, LayerReport, LayerState, PushForecast, PushReport,
-    PushedLayer,
+    BuildReport, ImagePlan, IndexPartReport, LayerOutline, LayerReport, LayerState, PushForecast,
+    PushReport, PushedLayer,
 };
-use nix2oci::image::BaseLayer;
-use nix2oci::oci::{Platform, Reference, display_platform};
-use nix2oci::{ImageSpec, LayerRecord, StoreDir, StorePath};
+use nix2oci::image::{BaseLayer, ImageTree};
+use nix2oci::oci::{Descriptor, Platform, Reference, display_platform};
+use nix2oci::{Digest, ImageSpec, LayerRecord, StoreDir, StorePath};
 use serde::Serialize;
 
 const VERSION: u32 = 1;
@@ -29,6 +31,9 @@ pub(crate) struct Report {
     platform: Option<String>,
     layers: Vec<Layer>,
     totals: Totals,
+    /// The images of an index, or those that were copied together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<Self>,
 }
 
 /// What is known of an image once it is built.
@@ -54,8 +59,46 @@ struct Image {
     changed_tags: Option<Vec<String>>,
 }
 
+impl Image {
+    fn new(names: &[Reference], digest: Digest, size: u64) -> Self {
+        let names: Vec<String> = names.iter().map(Reference::whole).collect();
+        Self {
+            name: names.first().cloned(),
+            names,
+            digest: digest.to_string(),
+            size,
+            config_digest: None,
+            pinned: None,
+            changed_tags: None,
+        }
+    }
+}
+
+/// What is told of an index.
+#[derive(Debug)]
+pub(crate) struct Joined<'a> {
+    pub(crate) names: &'a [Reference],
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// Of one that was pushed, its name for ever.
+    pub(crate) pinned: Option<&'a str>,
+    /// Of one that was pushed, the tags that did not point to it before.
+    pub(crate) changed_tags: Option<&'a [String]>,
+}
+
+/// Makes the layers of blobs of which nothing else is known.
+fn copied(blobs: &[Descriptor]) -> Vec<Layer> {
+    let layer = |blob: &Descriptor| Layer {
+        digest: Some(blob.digest().to_string()),
+        size: Some(blob.size()),
+        state: LayerState::New.name(),
+        ..Layer::default()
+    };
+    blobs.iter().map(layer).collect()
+}
+
 /// A layer.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Layer {
     /// The digest of all that shapes its bytes; `null` if a NAR hash is not
@@ -221,6 +264,68 @@ impl Report {
         Self::new(Some(image), platform, layers.collect())
     }
 
+    /// Makes the report of an image of an index.
+    pub(crate) fn part(platform: Option<&Platform>, part: &IndexPartReport) -> Self {
+        match part {
+            IndexPartReport::Built(built) => {
+                let image = Image {
+                    config_digest: Some(built.config_digest.to_string()),
+                    ..Image::new(&[], built.manifest_digest, built.manifest_size)
+                };
+                let layer = |layer: &LayerReport| {
+                    Layer::of_record(&layer.outline, Some(&layer.record), LayerState::New)
+                };
+                let layers = built.layers.iter().map(layer).collect();
+                Self::new(Some(image), platform, layers)
+            }
+            IndexPartReport::Copied(blobs) => Self::new(None, platform, copied(blobs)),
+            _ => Self::new(None, platform, Vec::new()),
+        }
+    }
+
+    /// Makes the report of an image that was copied.
+    pub(crate) fn copied(names: &[Reference], tree: &ImageTree) -> Self {
+        let root = tree.root();
+        let image = Image {
+            digest: root.descriptor.digest().to_string(),
+            config_digest: root.config.as_ref().map(|c| c.digest().to_string()),
+            ..Image::new(names, Digest::of(&root.bytes), root.bytes.len() as u64)
+        };
+        let layers: Vec<Descriptor> = tree.layers().cloned().collect();
+        Self::new(Some(image), None, copied(&layers))
+    }
+
+    /// Makes the report of an index of images, or, without an index, of images
+    /// that were copied together.
+    pub(crate) fn several(index: Option<Joined<'_>>, images: Vec<Self>) -> Self {
+        let mut seen = BTreeSet::new();
+        let all = images.iter().flat_map(|image| &image.layers);
+        let layers = all.filter(|layer| match &layer.digest {
+            Some(digest) => seen.insert(digest.clone()),
+            None => true,
+        });
+        let layers: Vec<Layer> = layers.cloned().collect();
+        let index = index.map(|index| Image {
+            pinned: index.pinned.map(str::to_owned),
+            changed_tags: index.changed_tags.map(<[String]>::to_vec),
+            ..Image::new(index.names, index.digest, index.size)
+        });
+        Self {
+            images,
+            ..Self::new(index, None, layers)
+        }
+    }
+
+    /// Returns how many layers there are.
+    pub(crate) fn layers(&self) -> usize {
+        self.totals.layers
+    }
+
+    /// Returns the bytes of the blobs of all layers, as far as they are known.
+    pub(crate) fn size(&self) -> u64 {
+        self.layers.iter().filter_map(|layer| layer.size).sum()
+    }
+
     fn new(image: Option<Image>, platform: Option<&Platform>, layers: Vec<Layer>) -> Self {
         let (new, there): (Vec<_>, Vec<_>) = layers
             .iter()
@@ -239,6 +344,7 @@ impl Report {
             platform: platform.map(display_platform),
             layers,
             totals,
+            images: Vec::new(),
         }
     }
 }

@@ -65,9 +65,9 @@ pub(crate) struct ConfigArgs {
     pub(crate) stop_signal: Option<String>,
     /// An annotation of the manifest
     ///
-    /// An index, which could have annotations too, comes with images of several
-    /// platforms only.
-    #[arg(long, value_name = "[manifest:]KEY=VALUE")]
+    /// index:KEY=VALUE is one of the index, which comes with images of several
+    /// platforms only: those of `index`, and of --next.
+    #[arg(long, value_name = "[index:|manifest:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
     /// Who made the image
     #[arg(long, value_name = "WHO")]

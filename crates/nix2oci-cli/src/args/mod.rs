@@ -9,10 +9,14 @@
 mod base;
 mod cache;
 mod closure;
+mod copy;
 mod diff;
 mod image;
+mod index;
 mod layers;
 mod load;
+mod lock;
+mod next;
 mod output;
 mod push;
 mod registry;
@@ -30,10 +34,14 @@ use nix2oci::oci::{Platform, parse_platform};
 pub(crate) use base::BaseArgs;
 pub(crate) use cache::{CacheArgs, CacheCommand};
 pub(crate) use closure::ClosureArgs;
+pub(crate) use copy::CopyArgs;
 pub(crate) use diff::{DiffArgs, ExplainArgs};
 pub(crate) use image::ConfigArgs;
+pub(crate) use index::IndexArgs;
 pub(crate) use layers::LayerArgs;
 pub(crate) use load::{LoadArgs, Runtime};
+pub(crate) use lock::LockArgs;
+pub(crate) use next::NextParts;
 pub(crate) use output::{PageArgs, RecordArgs, RunArgs};
 pub(crate) use push::PushArgs;
 pub(crate) use registry::{RegistryArgs, ReuseArgs};
@@ -82,6 +90,9 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     Simulate(SimulateArgs),
     Load(Box<LoadArgs>),
+    Copy(Box<CopyArgs>),
+    Index(Box<IndexArgs>),
+    Lock(Box<LockArgs>),
     Inspect(InspectArgs),
     Diff(DiffArgs),
     Explain(Box<ExplainArgs>),
@@ -97,6 +108,8 @@ impl Command {
     pub(crate) fn sends(&self) -> bool {
         match self {
             Self::Build(args) => args.output.starts_with("docker://"),
+            Self::Copy(args) => args.output.starts_with("docker://"),
+            Self::Index(args) => args.output.starts_with("docker://"),
             Self::Push(_) => true,
             _ => false,
         }
@@ -117,7 +130,8 @@ Examples:
   nix2oci build ./result -o oci:layout:v1 --compression zstd
   nix2oci build ./result -o - | podman load
   nix2oci build ./result -o docker://ghcr.io/team/app:1.2
-  nix2oci build --closure attrs:\"$NIX_ATTRS_JSON_FILE#graph\" -o \"$out\"")]
+  nix2oci build --closure attrs:\"$NIX_ATTRS_JSON_FILE#graph\" -o \"$out\"
+  nix2oci build ./amd64 --platform linux/amd64 --next ./arm64 --platform linux/arm64 -o app.tar")]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) image: ImageArgs,
@@ -139,6 +153,17 @@ pub(crate) struct BuildArgs {
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]
     pub(crate) reuse: ReuseArgs,
+    /// Begin another image, for another platform: the result is an index of all
+    ///
+    /// What stands before and after it are parts of the command line. Each has
+    /// its own ROOTs and options of the image, such as --platform; what is of
+    /// all, such as --output, --name and the options of the registry, stands in
+    /// any of them. --annotation index:KEY=VALUE is of the index.
+    #[arg(long = "next", help_heading = "Several platforms")]
+    pub(crate) next: bool,
+    /// The parts behind it.
+    #[arg(skip)]
+    pub(crate) next_parts: NextParts,
 }
 
 /// Find out every digest of an image and write the recipe, but no layer
@@ -264,14 +289,28 @@ pub(crate) struct CheckArgs {
     pub(crate) registry: RegistryArgs,
 }
 
+const RECIPE_OR_IMAGE_HELP: &str = "\
+The images:
+
+  oci:DIR[:TAG]       an OCI image layout directory
+  archive:FILE[:TAG]  a tar, compressed or not, with an OCI layout or of `docker save`
+  docker://HOST/REPO[:TAG][@DIGEST]
+                      an image of a registry
+  lock:FILE[:TAG]     what `lock` pinned; layers of --blob, else of the registry
+  FILE.json           a recipe that `resolve` wrote, whose layers are packed
+  PATH                one of these; looked at and recognised
+
+A TAG says which, if there are several.";
+
 const IMAGE_HELP: &str = "\
 The image:
 
   oci:DIR[:TAG]       an OCI image layout directory
   archive:FILE[:TAG]  a tar, compressed or not, with an OCI layout or of `docker save`
-  PATH                one of both; looked at and recognised
   docker://HOST/REPO[:TAG][@DIGEST]
                       an image of a registry
+  lock:FILE[:TAG]     what `lock` pinned; layers of --blob, else of the registry
+  PATH                one of these files or directories; looked at and recognised
 
 A TAG says which, if there are several.";
 

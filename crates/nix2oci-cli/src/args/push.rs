@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ImageArgs, RecordArgs, RegistryArgs, ReuseArgs};
+use super::{ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs};
 
 /// Push an image to a registry: only what it lacks
 ///
@@ -29,6 +29,7 @@ Examples:
   nix2oci push ./result docker://ghcr.io/team/app:1.2 docker://ghcr.io/team/app:latest
   nix2oci push ./result docker://ghcr.io/team/app:$SHA --reuse-from docker://ghcr.io/team/app:main
   nix2oci push recipe.json docker://localhost:5000/app
+  nix2oci push ./amd64 --platform linux/amd64 --next ./arm64 --platform linux/arm64 docker://ghcr.io/team/app
   nix2oci push docker://staging.example.org/app:1 docker://prod.example.org/app:1
   kubectl set image deploy/app app=$(nix2oci push ./result docker://ghcr.io/team/app)"
 )]
@@ -44,6 +45,17 @@ pub(crate) struct PushArgs {
     /// Print what was pushed as JSON instead of the name alone
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+    /// Begin another image, for another platform: an index of all is pushed
+    ///
+    /// What stands before and after it are parts of the command line. Each has
+    /// its own ROOTs, or an image, and options of the image, such as --platform;
+    /// what is of all stands in any of them, and the destinations at the end.
+    /// --annotation index:KEY=VALUE is of the index.
+    #[arg(long = "next", help_heading = "Several platforms")]
+    pub(crate) next: bool,
+    /// The parts behind it.
+    #[arg(skip)]
+    pub(crate) next_parts: NextParts,
 }
 
 const POSITIONALS: &str = "\

@@ -70,6 +70,13 @@ pub(crate) struct RegistryArgs {
     /// Not needed for a registry on this machine (localhost).
     #[arg(long)]
     pub(crate) plain_http: bool,
+    /// A file or directory with layers of images that a lock pins
+    ///
+    /// A directory is an OCI image layout, or has the layers under their
+    /// digests, as HEX, sha256-HEX or sha256:HEX. A file may have any name; it
+    /// is looked at. What is in none of them comes from the registry.
+    #[arg(long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath, help_heading = "Image")]
+    pub(crate) blob: Vec<PathBuf>,
     /// Another repository of the registry that has some of the layers
     ///
     /// The registry is asked to link layers from there, so that nothing is

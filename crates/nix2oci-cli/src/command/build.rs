@@ -16,9 +16,14 @@ use crate::select::Loaders;
 use crate::select::Pushed;
 use crate::{host, select, stdout};
 
+use super::several::{Output, Parts};
+
 /// Builds an image. Everything that can be wrong with where the results go is
 /// found out before the work.
 pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
+    if !args.next_parts.images.is_empty() {
+        return build_several(args, talk);
+    }
     if let Some(names) = select::destinations(&args.output)? {
         return push(args, &names, talk);
     }
@@ -60,6 +65,29 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
         stdout::deliver(format!("{}\n", built.manifest_digest).as_bytes())?;
     }
     Ok(Status::Done)
+}
+
+/// Builds images for several platforms, and an index of them.
+fn build_several(args: &BuildArgs, talk: &Talk) -> Outcome {
+    let all = std::iter::once(&args.image).chain(&args.next_parts.images);
+    let parts = Parts {
+        sources: all
+            .map(|part| (Pushed::Roots(part.roots.clone()), part))
+            .collect(),
+        next: &args.next_parts,
+        registry: &args.registry,
+        reuse: &args.reuse,
+        result: &|pushed| pushed.manifest_digest.to_string(),
+    };
+    let config = &args.image.config;
+    let name = config.name.as_deref();
+    // In a sink, the name that a root lends takes the tags.
+    let tags: &[String] = match select::destinations(&args.output)? {
+        Some(_) => &config.tag,
+        None => &[],
+    };
+    let output = Output::open(&args.output, name, tags, &args.record, args.json)?;
+    super::several::run(&parts, output, talk)
 }
 
 /// Builds an image into a registry.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use nix2oci::build::copy;
-use nix2oci::image::{ImageReader, ImageSource};
+use nix2oci::image::ImageSource;
 use nix2oci::layer::Codec;
 use nix2oci::oci::Reference;
 use nix2oci::sink::Archive;
@@ -14,7 +14,7 @@ use nix2oci::{Context, Digest, Error, ImageSink, build};
 use crate::args::{LoadArgs, Runtime};
 use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
-use crate::select::Loaders;
+use crate::select::{AnyImage, Loaders};
 use crate::{host, program, select, stdout};
 
 /// Hands an image to a local runtime.
@@ -72,7 +72,8 @@ fn load_stored(
     args: &LoadArgs,
     talk: &Talk,
 ) -> Outcome<Loaded> {
-    let reader = ImageReader::open(cx, source)?;
+    let image = AnyImage::Stored(source.clone());
+    let reader = select::open_image(cx, &image, &args.registry)?;
     let image = reader.image(cx, args.image.config.platform.as_ref())?;
     let names = select::stored_names(&image, &args.image.config)?;
     let layers = || image.layers.iter().map(|layer| &layer.descriptor);

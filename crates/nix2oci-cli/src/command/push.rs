@@ -1,6 +1,7 @@
 //! `nix2oci push`
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,12 +17,17 @@ use crate::report::Report;
 use crate::select::{self, Loaders, Network, Pushed};
 use crate::{host, stdout};
 
+use super::several::{Output, Parts};
+
 /// Pushes an image. Everything that can be wrong with where the results go is
 /// found out before the work.
 pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
     let has_closure = !args.image.closure.closure.is_empty();
     let config = args.image.config.config.as_deref();
     let (what, names) = select::push(&args.image.roots, has_closure, config)?;
+    if !args.next_parts.images.is_empty() {
+        return push_several(args, what, names, talk);
+    }
     let push = Push {
         what: &what,
         names: &names,
@@ -33,6 +39,25 @@ pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
         result: &|pushed| pushed.pinned.clone(),
     };
     run(&push, talk)
+}
+
+/// Pushes images for several platforms.
+fn push_several(args: &PushArgs, first: Pushed, names: Vec<Reference>, talk: &Talk) -> Outcome {
+    refuse_names(&args.image)?;
+    let mut sources = vec![(first, &args.image)];
+    for part in &args.next_parts.images {
+        let source = select::pushed(&part.roots, part.config.config.as_deref())?;
+        sources.push((source, part));
+    }
+    let parts = Parts {
+        sources,
+        next: &args.next_parts,
+        registry: &args.registry,
+        reuse: &args.reuse,
+        result: &|pushed| pushed.pinned.clone(),
+    };
+    let output = Output::of_registry(names, &args.record, args.json)?;
+    super::several::run(&parts, output, talk)
 }
 
 /// What is pushed, where to and how.
@@ -91,7 +116,8 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let name = file.display().to_string();
             let bytes = fs::read(file).map_err(Error::reading(file))?;
             let recipe = Recipe::parse(&bytes, &name)?;
-            let content = Arc::new(store_of(&recipe, &name, args.image)?);
+            let store_root = args.image.closure.store_root.as_deref();
+            let content = Arc::new(store_of(&recipe, &name, store_root)?);
             let base = select::base(&cx, args.image, args.registry, Some(&network))?;
             push(PushSource::Recipe {
                 recipe: &recipe,
@@ -171,12 +197,16 @@ pub(super) fn network(
 }
 
 /// Returns the store that the recipe's paths are in.
-fn store_of(recipe: &Recipe, name: &str, args: &ImageArgs) -> Outcome<LocalStore> {
+pub(super) fn store_of(
+    recipe: &Recipe,
+    name: &str,
+    store_root: Option<&Path>,
+) -> Outcome<LocalStore> {
     let store_dir: StoreDir = recipe
         .store_dir
         .parse()
         .map_err(|error| Failure::input(format!("{name}, key storeDir: {error}")))?;
-    Ok(match &args.closure.store_root {
+    Ok(match store_root {
         Some(root) => LocalStore::below(root, &store_dir),
         None => LocalStore::new(&store_dir),
     })

@@ -110,9 +110,14 @@ fn edit(args: &ConfigArgs, config: &mut ImageConfig) -> nix2oci::Result<()> {
 
 /// Joins `--name` and the `--tag`s.
 pub(super) fn names(args: &ConfigArgs) -> Outcome<Vec<Reference>> {
-    match &args.name {
+    names_of(args.name.as_deref(), &args.tag)
+}
+
+/// The same, of verbs that take these two alone.
+pub(super) fn names_of(name: Option<&str>, tags: &[String]) -> Outcome<Vec<Reference>> {
+    match name {
         None => Ok(Vec::new()),
-        Some(name) => parse_names(name, &args.tag).map_err(|error| {
+        Some(name) => parse_names(name, tags).map_err(|error| {
             let failure = Failure::usage(format!("--name: {error}"));
             match name.split_once("://") {
                 Some((_, name)) => failure.hint(format!("a name has no scheme: say {name}")),

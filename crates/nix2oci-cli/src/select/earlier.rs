@@ -1,7 +1,7 @@
 //! The layers of images that exist, for the plan of another one.
 
 use nix2oci::build::KnownImage;
-use nix2oci::image::{ImageListing, ImageReader, ListingOptions};
+use nix2oci::image::{ImageListing, ImageReader, ImageSource, ListingOptions};
 use nix2oci::oci::display_platform;
 use nix2oci::plan::{self, DEFAULT_STRATEGY, EarlierImage};
 use nix2oci::{Context, Event, ImageSpec};
@@ -70,8 +70,8 @@ fn network_of<'a>(
 ) -> Outcome<Option<Network>> {
     let mut hosts: Vec<String> = Vec::new();
     for text in images {
-        if let Listed::Image(AnyImage::Remote(reference)) = listed(text)? {
-            hosts.push(reference.registry().to_owned());
+        if let Listed::Image(image) = listed(text)? {
+            hosts.extend(image.host());
         }
     }
     let Some(host) = hosts.first() else {
@@ -142,6 +142,12 @@ fn read(
                 Some(reader) => reader,
                 None => return Ok(None),
             }
+        }
+        Listed::Image(image @ AnyImage::Stored(ImageSource::Lock { .. })) => {
+            let network = network.expect("made for images of a registry");
+            network
+                .open(cx, &image)
+                .map_err(|failure| failure.hint(format!("{option} names this image")))?
         }
         Listed::Image(AnyImage::Stored(source)) => ImageReader::open(cx, &source)?,
     };

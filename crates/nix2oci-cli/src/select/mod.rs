@@ -8,8 +8,10 @@
 //! - `config`: the image's config and names
 //! - `earlier`: the layers of images that exist
 //! - `explain`: the closure that is explained
+//! - `images`: images that are there, several at once
 //! - `listing`: which store paths are in the layers that are compared
 //! - `history`: past releases, each told by a file
+//! - `lock`: what is pinned, and where the layers lie
 //! - `network`: the registries, and what is taken over from them
 //! - `push`: which image goes to which names
 //! - `registry`: how a registry is reached and who asks
@@ -24,7 +26,9 @@ mod config;
 mod earlier;
 mod explain;
 mod history;
+mod images;
 mod listing;
+mod lock;
 mod network;
 mod push;
 mod registry;
@@ -43,7 +47,7 @@ use std::sync::Arc;
 
 use nix2oci::closure::{self, SourceOptions, read_closure};
 use nix2oci::content::nar_size;
-use nix2oci::image::{ImageSource, ParseImageSourceError};
+use nix2oci::image::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
@@ -64,9 +68,16 @@ pub(crate) use base::{Base, base};
 pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
+pub(crate) use images::{
+    OpenedImage, assignments, given_names, network_of, open, open_images, refuse_name, tagged,
+};
 pub(crate) use listing::listings;
+pub(crate) use lock::read_lock;
 pub(crate) use network::{Network, open_image};
-pub(crate) use push::{Pushed, any_image, destinations, push};
+pub(crate) use push::{
+    AnyImage, Pushed, RecipeOrImage, any_image, destinations, push, recipe_or_image,
+    source as pushed,
+};
 pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};
 pub(crate) use warnings::{Loaders, warn, warn_of_loaders};
 
@@ -138,6 +149,12 @@ pub(crate) fn image_source(text: &str) -> Outcome<ImageSource> {
             _ => failure,
         }
     })?;
+    if let ImageSource::Path(path) = &source
+        && matches!(recognise(path), Ok(ImageForm::Lock))
+    {
+        let file = path.clone();
+        return Ok(ImageSource::Lock { file, tag: None });
+    }
     if let ImageSource::Path(path) = &source
         && let Some((file, tag)) = text.rsplit_once(':')
         && !path.exists()
@@ -308,6 +325,21 @@ fn input_files(args: &ImageArgs) -> impl Iterator<Item = (&'static str, &Path)> 
     let config = config.map(|file| ("--config", file.as_path()));
     let trees = args.root.root_tree.iter();
     config.chain(trees.map(|file| ("--root-tree", file.as_path())))
+}
+
+/// The same over several images.
+pub(crate) fn claim_stdin_once<'a>(
+    images: impl Iterator<Item = &'a ImageArgs>,
+) -> Outcome<Option<String>> {
+    let mut reader: Option<String> = None;
+    for args in images {
+        match (claim_stdin(args)?, &reader) {
+            (Some(second), Some(first)) => return Err(both_want_stdin(first, &second)),
+            (Some(first), None) => reader = Some(first),
+            (None, _) => {}
+        }
+    }
+    Ok(reader)
 }
 
 fn both_want_stdin(first: &str, second: &str) -> Failure {

@@ -1,10 +1,15 @@
 //! The registries, and what is taken over from them.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix2oci::Context;
-use nix2oci::build::{PushForecast, PushOptions, PushReport, PushSource, forecast, push};
-use nix2oci::image::ImageReader;
+use nix2oci::build::{
+    IndexPart, PushForecast, PushOptions, PushReport, PushSource, PushedIndex, forecast, push,
+    push_index,
+};
+use nix2oci::image::{ImageReader, ImageSource};
 use nix2oci::layer::DirCache;
 use nix2oci::oci::Reference;
 use nix2oci::registry::Registries;
@@ -13,6 +18,7 @@ use crate::args::{RegistryArgs, ReuseArgs};
 use crate::exit::{Failure, Outcome};
 use crate::host;
 
+use super::lock::open_lock;
 use super::push::{AnyImage, any_image};
 use super::registry::{cache_dir, registry_options};
 
@@ -20,6 +26,8 @@ use super::registry::{cache_dir, registry_options};
 pub(crate) struct Network {
     pub(crate) registries: Arc<Registries>,
     options: PushOptions,
+    /// Where layers lie that a lock names.
+    blobs: Vec<PathBuf>,
 }
 
 impl Network {
@@ -46,8 +54,10 @@ impl Network {
                 .filter(|_| !reuse.no_reuse)
                 .map(|dir| Arc::new(DirCache::new(dir, host::system_time())) as _);
         }
+        let blobs = registry.blob.clone();
         let registry = registry_options(cx, registry, host, stdin_taken)?;
         Ok(Self {
+            blobs,
             registries: Arc::new(Registries::new(cx, registry)?),
             options,
         })
@@ -56,6 +66,9 @@ impl Network {
     /// Opens an image that may be in a registry.
     pub(crate) fn open(&self, cx: &Context, image: &AnyImage) -> Outcome<ImageReader> {
         Ok(match image {
+            AnyImage::Stored(source @ ImageSource::Lock { file, tag }) => {
+                open_lock(source, file, tag.as_deref(), &self.blobs, &self.registries)?
+            }
             AnyImage::Stored(source) => ImageReader::open(cx, source)?,
             AnyImage::Remote(reference) => self.registries.open(reference)?,
         })
@@ -69,6 +82,24 @@ impl Network {
         names: &[Reference],
     ) -> nix2oci::Result<PushReport> {
         push(cx, source, &self.registries, names, &self.options)
+    }
+
+    /// Pushes images for several platforms, and an index of them.
+    pub(crate) fn push_index(
+        &self,
+        cx: &Context,
+        parts: &[IndexPart<'_>],
+        annotations: &BTreeMap<String, String>,
+        names: &[Reference],
+    ) -> nix2oci::Result<PushedIndex> {
+        push_index(
+            cx,
+            parts,
+            annotations,
+            &self.registries,
+            names,
+            &self.options,
+        )
     }
 
     /// Finds out what a push would send.
@@ -88,11 +119,10 @@ pub(crate) fn open_image(
     image: &AnyImage,
     registry: &RegistryArgs,
 ) -> Outcome<ImageReader> {
-    match image {
-        AnyImage::Stored(source) => Ok(ImageReader::open(cx, source)?),
-        AnyImage::Remote(reference) => {
-            Network::new(cx, registry, None, false, reference.registry(), None)?.open(cx, image)
-        }
+    match (image, image.host()) {
+        (_, Some(host)) => Network::new(cx, registry, None, false, &host, None)?.open(cx, image),
+        (AnyImage::Stored(source), None) => Ok(ImageReader::open(cx, source)?),
+        (AnyImage::Remote(_), None) => unreachable!("an image of a registry has a host"),
     }
 }
 

@@ -25,12 +25,56 @@ pub(crate) enum Pushed {
 }
 
 /// An image that is there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum AnyImage {
     /// A layout or an archive.
     Stored(ImageSource),
     /// An image of a registry.
     Remote(Reference),
+}
+
+impl AnyImage {
+    /// Returns the registry that it is in, or that its layers are in.
+    pub(super) fn host(&self) -> Option<String> {
+        match self {
+            Self::Remote(reference) => Some(reference.registry().to_owned()),
+            Self::Stored(ImageSource::Lock { file, .. }) => {
+                Some(super::lock::host(file).unwrap_or_default())
+            }
+            Self::Stored(_) => None,
+        }
+    }
+}
+
+/// A recipe, or an image that is there.
+#[derive(Debug)]
+pub(crate) enum RecipeOrImage {
+    /// A recipe in a file.
+    Recipe(PathBuf),
+    /// An image.
+    Image(AnyImage),
+}
+
+impl RecipeOrImage {
+    /// Returns the image, if it is one.
+    pub(crate) fn image(&self) -> Option<&AnyImage> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Recipe(_) => None,
+        }
+    }
+}
+
+/// Reads IMAGE, which may be a recipe or of a registry.
+pub(crate) fn recipe_or_image(text: &str) -> Outcome<RecipeOrImage> {
+    Ok(match any_image(text)? {
+        AnyImage::Stored(ImageSource::Path(path))
+            if matches!(recognise(&path), Ok(ImageForm::Recipe)) =>
+        {
+            RecipeOrImage::Recipe(path)
+        }
+        image => RecipeOrImage::Image(image),
+    })
 }
 
 /// Reads IMAGE, which may be of a registry.
@@ -148,7 +192,7 @@ fn has_transport(argument: &Path) -> bool {
     text.split_once(':').is_some_and(|(transport, _)| {
         matches!(
             transport,
-            "oci" | "archive" | "oci-archive" | "docker-archive" | "docker"
+            "oci" | "archive" | "oci-archive" | "docker-archive" | "docker" | "lock"
         )
     })
 }

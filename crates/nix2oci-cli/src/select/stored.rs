@@ -14,7 +14,13 @@ use crate::exit::{Failure, Outcome};
 use super::{config, image_source};
 
 /// How a ROOT begins that says what it is.
-const TRANSPORTS: [&str; 4] = ["oci:", "archive:", "oci-archive:", "docker-archive:"];
+const TRANSPORTS: [&str; 5] = [
+    "oci:",
+    "archive:",
+    "oci-archive:",
+    "docker-archive:",
+    "lock:",
+];
 
 /// Returns the stored image that is meant by the arguments, if it is not store
 /// paths.
@@ -43,9 +49,9 @@ pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
     let is_config = args.config.config.as_ref() == Some(root) || args.root.root_tree.contains(root);
     match recognise(root) {
         _ if is_config => Ok(None),
-        Ok(ImageForm::Layout | ImageForm::Archive(_)) => {
+        Ok(ImageForm::Layout | ImageForm::Archive(_) | ImageForm::Lock) => {
             refuse_options(args)?;
-            Ok(Some(ImageSource::Path(root.clone())))
+            image_source(&root.to_string_lossy()).map(Some)
         }
         Ok(ImageForm::Recipe) if root.extension().is_some_and(|e| e == "json") => {
             Err(Failure::input(format!(

@@ -1,6 +1,6 @@
 //! Stored images into a sink.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use crate::context::{Context, Event};
@@ -114,11 +114,9 @@ struct Blobs {
 
 impl Blobs {
     fn add(&mut self, tree: &ImageTree) {
-        let configs = tree.documents.iter().filter_map(|d| d.config.as_ref());
-        let configs: BTreeSet<String> = configs.map(|d| d.digest().to_string()).collect();
-        for blob in &tree.blobs {
+        for blob in tree.layers() {
             let digest = blob.digest().to_string();
-            if !configs.contains(&digest) && !self.numbers.contains_key(&digest) {
+            if !self.numbers.contains_key(&digest) {
                 self.numbers.insert(digest, self.layers.len());
                 self.layers.push(blob.clone());
             }

@@ -89,8 +89,10 @@ mod tests {
     #[test]
     fn layers_are_numbered_on() {
         let heard = Arc::new(Heard::default());
-        let mut cx = Context::default();
-        cx.observer = Arc::<Heard>::clone(&heard);
+        let cx = Context {
+            observer: Arc::<Heard>::clone(&heard) as Arc<dyn Observer>,
+            ..Context::default()
+        };
         let numbering = Numbering::new(&cx);
         for sizes in [&[1_u64, 2][..], &[3]] {
             let cx = numbering.next(&cx);

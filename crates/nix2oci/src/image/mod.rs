@@ -8,6 +8,8 @@
 //! - [`ImageSource`] and [`recognise`]: where an image is read from
 //! - [`ImageReader`]: reads a layout or an archive back, a [`StoredImage`] of
 //!   it, and its blobs through a [`VerifyingReader`]
+//! - [`ImageLock`]: images of registries, pinned; [`BlobFiles`]: where their
+//!   layers lie
 //! - [`ImageTree`]: all that an image consists of, for whoever copies it
 //! - [`ImageListing`]: which store paths are in which layer; [`diff()`]: what
 //!   changed from one to another
@@ -36,9 +38,11 @@ mod efficiency;
 mod inherit;
 mod inspect;
 mod listing;
+mod lock;
 mod problem;
 mod read_archive;
 mod read_layout;
+mod read_lock;
 mod reader;
 mod records;
 mod reference_scanner;
@@ -66,7 +70,11 @@ pub use diff_packages::{PackageChange, PackageDifference};
 pub use efficiency::{LayerEfficiency, WastedPath};
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use listing::{ImageListing, ListedLayer, ListingOptions};
+pub use lock::{ImageLock, LOCK_VERSION, LockedBlob, LockedDocument, LockedImage};
 pub use problem::{Place, Problem, ProblemKind, Severity};
+pub use read_lock::BlobFiles;
+#[cfg(feature = "registry")]
+pub(crate) use read_lock::RemoteBlobs;
 #[cfg(feature = "registry")]
 pub(crate) use reader::{Files, Found, FoundFile};
 pub use reader::{ImageReader, StoredBlob, StoredImage, StoredLayer, StoredManifest};

@@ -19,7 +19,9 @@ use super::read_archive::ArchiveFiles;
 use super::read_layout::LayoutFiles;
 use super::select::{self, Candidates, Content};
 use super::walk::{Limit, Parent, Visitor, Walk};
-use super::{ImageForm, ImageSource, RawManifest, VerifyingReader, recognise};
+use super::{
+    BlobFiles, ImageForm, ImageLock, ImageSource, RawManifest, VerifyingReader, recognise,
+};
 
 /// Bytes that an index or a manifest may have; registries have the same limit.
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
@@ -161,7 +163,11 @@ impl ImageReader {
             ImageSource::Archive { file, tag } => {
                 (Box::new(ArchiveFiles::open(cx, file)?), tag.clone())
             }
+            ImageSource::Lock { file, tag } => {
+                return open_lock(file, &source.to_string(), tag.as_deref());
+            }
             ImageSource::Path(path) => match recognise(path)? {
+                ImageForm::Lock => return open_lock(path, &source.to_string(), None),
                 ImageForm::Layout => (open_layout(path)?, None),
                 ImageForm::Archive(_) => (Box::new(ArchiveFiles::open(cx, path)?), None),
                 ImageForm::Recipe => {
@@ -212,16 +218,16 @@ impl ImageReader {
     }
 
     /// Opens what has an index and whose blobs are found among `files`.
-    #[cfg(feature = "registry")]
     pub(crate) fn from_index(
         name: String,
+        tag: Option<String>,
         raw_index: Vec<u8>,
         files: Box<dyn Files>,
     ) -> Result<Self> {
         Ok(Self {
             index: parse(&name, &raw_index)?,
             name,
-            tag: None,
+            tag,
             files,
             raw_index,
             docker_blobs: None,
@@ -428,6 +434,12 @@ impl ImageReader {
         }
     }
 
+    /// Reads a config into memory, and verifies it.
+    #[cfg(feature = "registry")]
+    pub(crate) fn read_config(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.read_blob(descriptor, "config", MAX_CONFIG)
+    }
+
     pub(super) fn files(&self) -> &dyn Files {
         &*self.files
     }
@@ -549,6 +561,13 @@ impl Blob for StoredBlob<'_> {
     fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
         self.reader.open_blob(&self.descriptor)
     }
+}
+
+/// Opens what a lock in a file pins, with no layer at hand.
+fn open_lock(file: &Path, name: &str, tag: Option<&str>) -> Result<ImageReader> {
+    let bytes = std::fs::read(file).map_err(Error::reading(file))?;
+    let lock = ImageLock::parse(&bytes, name)?;
+    ImageReader::open_lock(&lock, name, tag, BlobFiles::default())
 }
 
 fn open_layout(dir: &Path) -> Result<Box<dyn Files>> {

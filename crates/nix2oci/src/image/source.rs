@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
 use crate::layer::Codec;
@@ -15,6 +18,7 @@ use crate::layer::Codec;
 /// - `archive:FILE[:TAG]`, `oci-archive:FILE[:TAG]`,
 ///   `docker-archive:FILE[:TAG]`: a tar, which is looked at; the three mean the
 ///   same
+/// - `lock:FILE[:TAG]`: a lock
 /// - anything else is a path, which is looked at
 ///
 /// `DIR` and `FILE` end at the first colon, as in skopeo, because `TAG` may be
@@ -32,6 +36,13 @@ pub enum ImageSource {
     /// A tar: an OCI image layout, or what `docker save` writes.
     Archive {
         /// The tar, perhaps compressed.
+        file: PathBuf,
+        /// Which image in it, if there are more than one.
+        tag: Option<String>,
+    },
+    /// Images of registries that a lock pins.
+    Lock {
+        /// The JSON document.
         file: PathBuf,
         /// Which image in it, if there are more than one.
         tag: Option<String>,
@@ -80,7 +91,7 @@ impl FromStr for ImageSource {
         let Some((transport, rest)) = text.split_once(':').filter(|(transport, _)| {
             matches!(
                 *transport,
-                "oci" | "archive" | "oci-archive" | "docker-archive"
+                "oci" | "archive" | "oci-archive" | "docker-archive" | "lock"
             )
         }) else {
             return Ok(Self::Path(PathBuf::from(text)));
@@ -94,10 +105,10 @@ impl FromStr for ImageSource {
             return Err(refuse("has no path"));
         }
         let path = PathBuf::from(path);
-        Ok(if transport == "oci" {
-            Self::Layout { dir: path, tag }
-        } else {
-            Self::Archive { file: path, tag }
+        Ok(match transport {
+            "oci" => Self::Layout { dir: path, tag },
+            "lock" => Self::Lock { file: path, tag },
+            _ => Self::Archive { file: path, tag },
         })
     }
 }
@@ -107,6 +118,7 @@ impl fmt::Display for ImageSource {
         let (transport, path, tag) = match self {
             Self::Layout { dir, tag } => ("oci:", dir, tag.as_deref()),
             Self::Archive { file, tag } => ("archive:", file, tag.as_deref()),
+            Self::Lock { file, tag } => ("lock:", file, tag.as_deref()),
             Self::Path(path) => ("", path, None),
         };
         write!(f, "{transport}{}", path.display())?;
@@ -127,9 +139,12 @@ pub enum ImageForm {
     Archive(Codec),
     /// A JSON document: a recipe, or what other tools write in its place.
     Recipe,
+    /// A JSON document that pins images: see [`ImageLock`](super::ImageLock).
+    Lock,
 }
 
-/// Looks at a path and says what it is. Reads at most 512 bytes.
+/// Looks at a path and says what it is. Reads at most 512 bytes, unless it is
+/// JSON, of which it keeps nothing.
 ///
 /// # Errors
 ///
@@ -152,7 +167,25 @@ pub fn recognise(path: &Path) -> Result<ImageForm> {
     File::open(path)
         .and_then(|file| file.take(512).read_to_end(&mut head))
         .map_err(Error::reading(path))?;
-    recognise_head(&head).ok_or_else(|| refuse("is neither a tar, nor a compressed one, nor JSON"))
+    match recognise_head(&head) {
+        Some(ImageForm::Recipe) if is_lock(path) => Ok(ImageForm::Lock),
+        Some(form) => Ok(form),
+        None => Err(refuse("is neither a tar, nor a compressed one, nor JSON")),
+    }
+}
+
+/// Returns whether a JSON document has what only a lock has.
+fn is_lock(path: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Members {
+        documents: Option<IgnoredAny>,
+        blobs: Option<IgnoredAny>,
+    }
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    serde_json::from_reader::<_, Members>(BufReader::new(file))
+        .is_ok_and(|members| members.documents.is_some() && members.blobs.is_some())
 }
 
 /// Says what a file is by its first 512 bytes.
@@ -198,6 +231,13 @@ mod tests {
             ("archive:x.tar", archive("x.tar", None)),
             ("oci-archive:x.tar:v1", archive("x.tar", Some("v1"))),
             ("docker-archive:x.tar", archive("x.tar", None)),
+            (
+                "lock:base.json:h/x:1",
+                ImageSource::Lock {
+                    file: "base.json".into(),
+                    tag: Some("h/x:1".into()),
+                },
+            ),
             ("./x:y", ImageSource::Path("./x:y".into())),
             ("x.tar.gz", ImageSource::Path("x.tar.gz".into())),
         ] {
@@ -255,5 +295,9 @@ mod tests {
             ImageForm::Recipe
         );
         assert!(recognise(&dir.path().join("gone")).is_err());
+        let lock = dir.path().join("lock.json");
+        let text = r#"{"version": 1, "images": [], "documents": [], "blobs": []}"#;
+        std::fs::write(&lock, text).unwrap();
+        assert_eq!(recognise(&lock).unwrap(), ImageForm::Lock);
     }
 }

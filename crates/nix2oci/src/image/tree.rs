@@ -40,6 +40,15 @@ pub struct TreeDocument {
 }
 
 impl ImageTree {
+    /// Returns the blobs that are no configs: the layers of all images, each
+    /// once.
+    pub fn layers(&self) -> impl Iterator<Item = &Descriptor> {
+        let configs = self.documents.iter().filter_map(|d| d.config.as_ref());
+        let configs: BTreeSet<_> = configs.map(|d| d.digest().to_string()).collect();
+        let blobs = self.blobs.iter();
+        blobs.filter(move |blob| !configs.contains(&blob.digest().to_string()))
+    }
+
     /// Returns the image's own document.
     pub fn root(&self) -> &TreeDocument {
         self.documents

@@ -50,7 +50,7 @@ impl Registries {
             sizes: Mutex::default(),
         };
         match files.index(reference)? {
-            Some(index) => ImageReader::from_index(name, index, Box::new(files)).map(Some),
+            Some(index) => ImageReader::from_index(name, None, index, Box::new(files)).map(Some),
             None => Ok(None),
         }
     }
@@ -157,13 +157,7 @@ impl Files for RegistryFiles {
         };
         Ok(Found::File(FoundFile {
             size: blob.size(),
-            reader: Box::new(RemoteBlob {
-                registries: Arc::clone(&self.registries),
-                repository: self.repository.clone(),
-                blob,
-                pieces: None,
-                piece: Bytes::new(),
-            }),
+            reader: remote_blob(&self.registries, self.repository.clone(), blob),
         }))
     }
 
@@ -174,6 +168,22 @@ impl Files for RegistryFiles {
     fn repository(&self) -> Option<(&str, &str)> {
         Some((self.repository.host(), self.repository.name()))
     }
+}
+
+/// Returns a reader of a blob of a registry. Nothing is asked for before the first
+/// read.
+pub(super) fn remote_blob(
+    registries: &Arc<Registries>,
+    repository: Repository,
+    blob: Descriptor,
+) -> Box<dyn Read + Send> {
+    Box::new(RemoteBlob {
+        registries: Arc::clone(registries),
+        repository,
+        blob,
+        pieces: None,
+        piece: Bytes::new(),
+    })
 }
 
 /// Reads a blob of a registry. Nothing is asked for before the first read.

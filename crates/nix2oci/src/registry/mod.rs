@@ -24,6 +24,7 @@ mod chunks;
 mod client;
 mod image;
 mod location;
+mod lock;
 mod manifest;
 mod options;
 mod pages;
@@ -52,6 +53,7 @@ mod wire;
 
 pub use crate::net::{ProxyOptions, TlsOptions};
 pub use client::Client;
+pub use lock::LockRequest;
 pub use manifest::FetchedManifest;
 pub use options::{DEFAULT_JOBS, DEFAULT_RETRIES, RegistryOptions};
 pub use registries::Registries;

@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RawManifest;
 use crate::layer::Blob;
-use crate::oci::{ImageManifest, Reference, canonical_json};
+use crate::oci::{Descriptor, ImageManifest, Reference, canonical_json};
 
 use super::index_json::{
     IndexEntry, OCI_LAYOUT, docker_entry, empty_index, index_entries, merge, parse_manifest,
@@ -219,6 +219,12 @@ impl ImageSink for Archive {
             Place::Beside { temporary, .. } => Some(parent(temporary)),
             Place::AtName { .. } | Place::Straight => None,
         }
+    }
+
+    fn missing(&mut self, _: &Context, blobs: &[Descriptor]) -> Result<Vec<Descriptor>> {
+        let is_missing =
+            |blob: &&Descriptor| sha256(blob).is_ok_and(|d| !self.written.contains(&d));
+        Ok(blobs.iter().filter(is_missing).cloned().collect())
     }
 
     fn put_blob(&mut self, cx: &Context, blob: &mut dyn Blob) -> Result<()> {

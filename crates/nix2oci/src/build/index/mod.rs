@@ -79,7 +79,7 @@ pub struct IndexReport {
 pub enum IndexPartReport {
     /// It was packed.
     Built(BuildReport),
-    /// It was copied: these are the blobs of its images, configs included.
+    /// It was copied: these are the layers of its images.
     Copied(Vec<Descriptor>),
 }
 
@@ -113,9 +113,10 @@ pub fn build_index(
             (IndexSource::Stored { image, .. }, Prepared::Stored(tree, manifests)) => {
                 put_tree_blobs(&cx, image, &tree, sink)?;
                 children.extend(manifests);
-                reports.push(IndexPartReport::Copied(tree.blobs));
+                reports.push(IndexPartReport::Copied(tree.layers().cloned().collect()));
             }
-            (IndexSource::Recipe { content, .. }, Prepared::Recipe(parts, manifest)) => {
+            (IndexSource::Recipe { content, .. }, Prepared::Recipe(prepared)) => {
+                let (parts, manifest) = *prepared;
                 let report = put_recipe(&cx, &parts, content.as_ref(), sink)?;
                 children.push(manifest);
                 reports.push(IndexPartReport::Built(report));
@@ -153,7 +154,7 @@ pub(super) enum Prepared {
     /// It is made later.
     Image,
     /// What the recipe says, and its manifest as the index names it.
-    Recipe(Box<RecipeParts>, RawManifest),
+    Recipe(Box<(RecipeParts, RawManifest)>),
     /// All that is copied, and the manifests of it.
     Stored(ImageTree, Vec<RawManifest>),
 }
@@ -176,7 +177,7 @@ pub(super) fn prepare(cx: &Context, parts: &[IndexPart<'_>]) -> Result<Vec<Prepa
                 let manifest = RawManifest {
                     blob: parts.manifest.blob.clone().with_platform(platform),
                 };
-                Prepared::Recipe(Box::new(parts), manifest)
+                Prepared::Recipe(Box::new((parts, manifest)))
             }
             IndexSource::Stored { image, platform } => {
                 let tree = image.tree(cx, *platform)?;

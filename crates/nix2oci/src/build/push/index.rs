@@ -72,10 +72,11 @@ pub fn push_index(
                 IndexSource::Recipe {
                     recipe, content, ..
                 },
-                Prepared::Recipe(parts, manifest),
+                Prepared::Recipe(prepared),
             ) => {
+                let (parts, manifest) = *prepared;
                 let base = BaseLayers::of_recipe(recipe, &parts.base, None)?;
-                let report = push_parts(&cx, *parts, base, content.as_ref(), &target, options)?;
+                let report = push_parts(&cx, parts, base, content.as_ref(), &target, options)?;
                 (report, vec![manifest])
             }
             (IndexSource::Image(spec), _) => {

@@ -1,0 +1,90 @@
+//! `nix2oci index`
+
+use std::sync::Arc;
+
+use nix2oci::StoreDir;
+use nix2oci::build::{IndexPart, IndexSource};
+use nix2oci::{ContentSource, Recipe};
+
+use crate::args::IndexArgs;
+use crate::display::Talk;
+use crate::exit::{Failure, Outcome};
+use crate::select::{self, OpenedImage, RecipeOrImage};
+
+use super::several::{self, Output, Whole};
+
+/// An image of the index, opened.
+enum Opened {
+    Recipe(Box<Recipe>, Arc<dyn ContentSource>),
+    Image(OpenedImage),
+}
+
+/// Joins images of several platforms.
+pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
+    let output = Output::open(
+        &args.output,
+        args.name.as_deref(),
+        &args.tag,
+        &args.record,
+        args.json,
+    )?;
+    let annotations = args.annotation.iter().map(|text| annotation(text));
+    let annotations = annotations.collect::<Outcome<Vec<_>>>()?;
+    let images = args.images.iter().map(|text| select::recipe_or_image(text));
+    let images = images.collect::<Outcome<Vec<_>>>()?;
+    let cx = select::context(args.threads, talk)?;
+    let remote = images.iter().filter_map(RecipeOrImage::image);
+    let remote: Vec<_> = remote.cloned().collect();
+    let reuse = Some(&args.reuse);
+    let network = select::network_of(&cx, &remote, &args.registry, reuse, output.host(), None)?;
+    let mut opened = Vec::with_capacity(images.len());
+    for image in images {
+        opened.push(match image {
+            RecipeOrImage::Recipe(file) => {
+                let (recipe, store) = several::recipe(&file, args.store_root.as_deref())?;
+                Opened::Recipe(Box::new(recipe), Arc::new(store))
+            }
+            RecipeOrImage::Image(image) => {
+                Opened::Image(select::open(&cx, network.as_ref(), image)?)
+            }
+        });
+    }
+    let parts = args
+        .images
+        .iter()
+        .zip(&opened)
+        .map(|(name, opened)| IndexPart {
+            name: name.clone(),
+            source: match opened {
+                Opened::Recipe(recipe, content) => IndexSource::Recipe {
+                    recipe,
+                    content: Arc::clone(content),
+                },
+                Opened::Image(image) => IndexSource::Stored {
+                    image: &image.reader,
+                    platform: None,
+                },
+            },
+        });
+    let parts: Vec<_> = parts.collect();
+    let whole = Whole {
+        parts: &parts,
+        annotations: select::assignments(&annotations)?,
+        store_dir: StoreDir::default(),
+        names: select::given_names(args.name.as_deref(), &args.tag)?,
+        network: network.as_ref(),
+        result: &|pushed| pushed.pinned.clone(),
+    };
+    output.write(&cx, &whole, talk)
+}
+
+/// Returns what an annotation says of the index.
+fn annotation(text: &str) -> Outcome<String> {
+    if text.starts_with("manifest:") {
+        return Err(Failure::usage(format!(
+            "--annotation {text}: the images keep their manifests, and only the index is made here"
+        ))
+        .hint("leave out manifest: to annotate the index"));
+    }
+    Ok(text.strip_prefix("index:").unwrap_or(text).to_owned())
+}
