@@ -121,8 +121,9 @@ let
   baseName = baseNameOf imageName;
   result = output format;
 
-  contentPaths = listOf contents;
-  copiedPaths = listOf copyToRoot;
+  # Interpolated, so that a path beside the expression becomes a store path.
+  contentPaths = map (path: "${path}") (listOf contents);
+  copiedPaths = map (path: "${path}") (listOf copyToRoot);
 
   # Files of their own, so that Nix finds the references in them. nix2oci takes
   # these into the image and leaves the files themselves out.
