@@ -17,22 +17,29 @@
 let
   arguments = import ./arguments.nix;
   platforms = import ./platforms.nix;
+  run = import ./run.nix { inherit nix2oci system; };
+  rootOf = import ./root.nix {
+    inherit arguments;
+    inherit (pkgs) writeText;
+  };
   shared = {
     inherit
       arguments
       platforms
       pkgs
       nix2oci
-      system
       hostSystem
+      run
+      rootOf
       ;
     image = import ./image.nix {
       inherit
         arguments
         platforms
         nix2oci
-        system
         hostSystem
+        run
+        rootOf
         ;
       inherit (pkgs) writeText;
       inherit (pkgs.buildPackages) writeShellScriptBin;

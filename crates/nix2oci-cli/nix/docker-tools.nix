@@ -2,12 +2,10 @@
 # nix2oci. What is different, and why, is in docs/migration.md.
 {
   arguments,
-  image,
   buildImage,
   resolveImage,
   pkgs,
   nix2oci,
-  system,
   ...
 }:
 let

@@ -5,10 +5,13 @@
   arguments,
   platforms,
   nix2oci,
-  system,
   hostSystem,
   writeText,
   writeShellScriptBin,
+  # nix2oci as a builder; run.nix.
+  run,
+  # What is beside the store; root.nix.
+  rootOf,
   # What shell commands make of a root; commands.nix.
   commandsLayer,
 }:
@@ -18,7 +21,6 @@ let
     attrValues
     concatLists
     concatStringsSep
-    isAttrs
     isList
     toJSON
     ;
@@ -34,16 +36,12 @@ let
     ;
 
   hostPlatform = platforms.ofSystem hostSystem;
-  tool = "${nix2oci}/bin/nix2oci";
 
   codecs = {
     none = "none";
     gz = "gzip";
     zstd = "zstd";
   };
-
-  # What is known of a path that is asked for by `?`.
-  isLayer = value: isAttrs value && value.isNix2ociLayer or false;
 in
 {
   verb,
@@ -121,76 +119,66 @@ let
   baseName = baseNameOf imageName;
   result = output format;
 
-  # Interpolated, so that a path beside the expression becomes a store path.
-  contentPaths = map (path: "${path}") (listOf contents);
-  copiedPaths = map (path: "${path}") (listOf copyToRoot);
-
-  # Files of their own, so that Nix finds the references in them. nix2oci takes
-  # these into the image and leaves the files themselves out.
+  # A file of its own, so that Nix finds the references in it. nix2oci takes these
+  # into the image and leaves the file itself out.
   configFile = writeText "${baseName}-config.json" (
     toJSON (if config == null then { } else config)
   );
-  rootTreeFile =
-    tree:
-    if isAttrs tree && !(tree ? outPath) then
-      writeText "${baseName}-root.json" (toJSON ({ version = 1; } // tree))
-    else
-      tree;
-  rootTrees = map rootTreeFile (listOf rootTree ++ optional (rules != [ ]) [ { inherit rules; } ]);
+  root = rootOf {
+    inherit
+      baseName
+      contents
+      copyToRoot
+      rootTree
+      rules
+      mtime
+      uid
+      gid
+      ;
+  };
 
   namedLayers = if isList layers then { } else layers;
   builtLayers = if isList layers then layers else [ ];
 
   hasCommands = extraCommands != "" || fakeRootCommands != "";
-  # What the commands start from: the root as it is without them.
   customisationLayer = commandsLayer {
     name = baseName;
     inherit extraCommands fakeRootCommands mtime;
-    # null: nothing.
-    root = if rootSources == [ ] then null else derivation {
-      inherit system;
-      name = "${baseName}-root";
-      builder = tool;
-      args =
-        [ "build" ]
-        ++ closureOptions
-        ++ rootOptions
-        ++ [ "--no-store-paths" ]
-        ++ flag "--platform" (platforms.name architecture variant)
-        ++ flag "--compression" "none"
-        ++ flag "--progress" "plain"
-        ++ flag "-o" "archive:${placeholder "out"}";
-      __structuredAttrs = true;
-      exportReferencesGraph.closure = rootSources;
-    };
+    # What the commands start from: the root as it is without them.
+    root =
+      if root.sources == [ ] then
+        null
+      else
+        run {
+          name = "${baseName}-root";
+          roots = root.sources;
+          words = [
+            "build"
+            "--no-store-paths"
+          ]
+          ++ root.options
+          ++ root.packing
+          ++ flag "--platform" platform
+          ++ flag "--compression" "none"
+          ++ flag "-o" "archive:${placeholder "out"}";
+        };
   };
 
-  # What the root is made of; the closure begins with it.
-  rootSources = contentPaths ++ copiedPaths ++ rootTrees;
-  rootOptions =
-    flag "--mtime" mtime
-    ++ flag "--owner" "${toString uid}:${toString gid}"
-    ++ flags "--contents" contentPaths
-    ++ flags "--copy-to-root" copiedPaths
-    ++ flags "--root-tree" rootTrees;
+  platform = platforms.name architecture variant;
 
-  roots =
-    [ configFile ]
-    ++ (if hasCommands then [ customisationLayer ] else rootSources)
-    ++ concatLists (map listOf (attrValues namedLayers));
+  # What the closure begins with, and what of it is in the image for itself.
+  sources = [ configFile ] ++ (if hasCommands then [ customisationLayer ] else root.sources) ++ named;
+  roots = [ configFile ] ++ (if hasCommands then [ customisationLayer ] else root.roots) ++ named;
+  named = concatLists (map listOf (attrValues namedLayers));
 
   # What the image is, whoever builds it.
   options =
     flag "--config" configFile
-    ++ flag "--platform" (platforms.name architecture variant)
+    ++ flag "--platform" platform
     ++ flag "--created" created
+    ++ root.packing
     ++ (
-      if hasCommands then
-        flag "--mtime" mtime
-        ++ flag "--owner" "${toString uid}:${toString gid}"
-        ++ flag "--layer-tar" "${customisationLayer}/layer.tar"
-      else
-        rootOptions
+      if hasCommands then flag "--layer-tar" "${customisationLayer}/layer.tar" else root.options
     )
     ++ optional withNixDb [ "--with-nix-db" ]
     ++ optional (fromImage != null) (flag "--from" "${fromImage}")
@@ -214,36 +202,20 @@ let
     );
   nameOptions = imageTag: flag "--name" imageName ++ flag "--tag" imageTag;
 
-  # The closure is read from the file by its name in the build's top directory,
-  # where every Nix puts it. $NIX_ATTRS_JSON_FILE is wrong in sandboxes of Nix
-  # 2.8: it names the directory as seen from outside.
-  closureOptions = flag "--closure" "attrs:.attrs.json#closure";
-
   derivationOf =
     imageTag:
-    derivation (
-      extra
-      // {
-        inherit system;
-        name = "${baseName}${result.suffix}";
-        builder = tool;
-        args =
-          [ verb ]
-          ++ closureOptions
-          ++ nameOptions imageTag
-          ++ options
-          ++ flag "--progress" "plain"
-          ++ flag "-o" "${result.prefix}${placeholder "out"}";
-        __structuredAttrs = true;
-        exportReferencesGraph.closure = roots;
-      }
-    );
+    run {
+      name = "${baseName}${result.suffix}";
+      roots = sources;
+      words = [ verb ] ++ nameOptions imageTag ++ options ++ flag "-o" "${result.prefix}${placeholder "out"}";
+      inherit extra;
+    };
   built = derivationOf imageTag;
 
   # Programs that build the image straight into another place, with no copy of
   # it in the store: Nix's database has the closure, so that what is built is
   # the same. Named as those of nix2container; further options may follow.
-  nix2ociWith = verb: words: "exec ${quoted ([ tool verb ] ++ words)}";
+  nix2ociWith = verb: words: "exec ${quoted ([ "${nix2oci}/bin/nix2oci" verb ] ++ words)}";
   paths = roots ++ options;
   # A recipe has its digests already, and what is pushed is held against them.
   pushed = if verb == "resolve" then [ built ] else paths;

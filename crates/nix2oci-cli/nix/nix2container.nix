@@ -7,7 +7,7 @@
   platforms,
   hostSystem,
   pullImage,
-  pullLayout,
+
   ...
 }:
 let

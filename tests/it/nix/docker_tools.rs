@@ -88,11 +88,11 @@ fn the_tag_of_the_attribute_is_the_one_that_is_loaded() {
         .iter()
         .map(|image| {
             let tag = examples.value(&format!("{image}.imageTag"));
-            format!("localhost/{image}:{}\n", tag.as_str().unwrap())
+            format!("docker.io/library/{image}:{}\n", tag.as_str().unwrap())
         })
         .collect();
-    assert_eq!(tags[0], "localhost/bash:latest\n");
-    assert_ne!(tags[1], "localhost/bash-no-tag:latest\n");
+    assert_eq!(tags[0], "docker.io/library/bash:latest\n");
+    assert_ne!(tags[1], "docker.io/library/bash-no-tag:latest\n");
     assert_prints(
         examples.podman(
             &["bash", "bash-no-tag", "bash-no-tag-layered"],

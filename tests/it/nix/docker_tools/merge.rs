@@ -14,7 +14,7 @@ fn a_merged_archive_has_every_image() {
                  run bash bash -c 'echo bash'\nrun redis redis-cli"
             ),
         ),
-        "localhost/bash:latest\nlocalhost/redis:latest\nbash\nredis-cli\n",
+        "docker.io/library/bash:latest\ndocker.io/library/redis:latest\nbash\nredis-cli\n",
     );
 }
 
@@ -31,7 +31,7 @@ fn a_merged_image_without_a_tag_has_its_hash() {
                  run bash-no-tag:{tag} bash -c 'echo bash'\nrun redis redis-cli"
             ),
         ),
-        &format!("localhost/bash-no-tag:{tag}\nlocalhost/redis:latest\nbash\nredis-cli\n"),
+        &format!("docker.io/library/bash-no-tag:{tag}\ndocker.io/library/redis:latest\nbash\nredis-cli\n"),
     );
 }
 
@@ -49,7 +49,7 @@ fn merged_images_keep_owners_and_codecs() {
                  run bash-zstd bash -c 'echo zstd'"
             ),
         ),
-        "1000\nHello, world!\nlocalhost/bash-uncompressed:latest\nlocalhost/bash-zstd:latest\n\
-         localhost/redis:latest\nzstd\n",
+        "1000\nHello, world!\ndocker.io/library/bash-uncompressed:latest\ndocker.io/library/bash-zstd:latest\n\
+         docker.io/library/redis:latest\nzstd\n",
     );
 }
