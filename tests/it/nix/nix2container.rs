@@ -1,0 +1,188 @@
+//! What nix2container's `tests/default.nix` asserts of its images, of ours.
+//!
+//! | theirs | here |
+//! | --- | --- |
+//! | hello, basic, layered, nested | [`programs_run_whatever_their_layers_are`] |
+//! | bashVersion, bashLs | [`what_is_copied_to_the_root_runs`] |
+//! | copyToRoot | [`what_is_copied_to_the_root_runs`] |
+//! | openbar, ownership, nonRegressionIssue45 | [`permissions_are_those_of_the_files_they_match`] |
+//! | nonRegressionIssue12 | [`the_store_s_folders_are_in_the_layer`] |
+//! | created, metadata | [`the_config_tells_times_and_makers`] |
+//! | nonReproducible | [`a_layer_that_is_kept_has_what_was_built`] |
+//! | duplicated (#186), and chains of layers (#205) | [`a_layer_is_there_once_however_it_is_reached`] |
+//! | nix, nixNested | [`nix_knows_the_paths_of_all_layers`] |
+//! | nix-user | [`the_store_can_belong_to_a_user`] |
+//! | fromImage, fromImageManifest, getManifest | [`pulled`] |
+
+mod pulled;
+
+use super::examples::Examples;
+
+fn examples() -> Examples {
+    Examples::of("nix2container.nix")
+}
+
+/// Loads the images by their own programs, as `nix run .#image.copyToPodman`
+/// does, and runs a script; attributes are named as in [`Examples::podman`].
+#[track_caller]
+fn with_images(images: &[&str], script: &str) -> Option<String> {
+    let programs: Vec<_> = images
+        .iter()
+        .map(|image| format!("{image}.copyToPodman"))
+        .collect();
+    let programs: Vec<_> = programs.iter().map(String::as_str).collect();
+    let loads: String = programs
+        .iter()
+        .map(|program| {
+            let variable = program.replace(['-', '.'], "_");
+            format!("inside \"${variable}/bin/copy-to-podman\" --quiet > /dev/null\n")
+        })
+        .collect();
+    examples().podman(&programs, &format!("{NAMED}{loads}{script}"))
+}
+
+/// An image without a tag has one that is a hash.
+const NAMED: &str = r#"
+start() {
+    name=$1
+    shift
+    run "$(podman images --filter reference="$name" --format '{{.Repository}}:{{.Tag}}')" "$@"
+}
+tell() {
+    podman inspect --type image --format "$2" \
+        "$(podman images --filter reference="$1" --format '{{.Repository}}:{{.Tag}}')"
+}
+"#;
+
+#[track_caller]
+fn assert_prints(printed: Option<String>, expected: &str) {
+    if let Some(printed) = printed {
+        assert_eq!(printed, expected);
+    }
+}
+
+#[test]
+fn programs_run_whatever_their_layers_are() {
+    let layers = "'{{len .RootFS.Layers}}'";
+    assert_prints(
+        with_images(
+            &["hello", "basic", "layered", "nested"],
+            &format!(
+                "start hello\ntell hello {layers}
+                 start basic\ntell basic {layers}
+                 start layered
+                 start nested"
+            ),
+        ),
+        "Hello, world!\nand goodbye\n2\nHello, world!\n1\nHello, world!\nHello, world!\n",
+    );
+}
+
+#[test]
+fn what_is_copied_to_the_root_runs() {
+    let Some(printed) = with_images(
+        &["bash", "copy-to-root"],
+        "start bash bash --version | head -n 1
+         start bash ls | grep -x bin
+         start copy-to-root",
+    ) else {
+        return;
+    };
+    let lines: Vec<_> = printed.lines().collect();
+    assert!(lines[0].starts_with("GNU bash, version"), "{printed}");
+    assert_eq!(lines[1..], ["bin", "Hello, world!"]);
+}
+
+#[test]
+fn permissions_are_those_of_the_files_they_match() {
+    assert_prints(
+        with_images(
+            &["openbar", "ownership", "one-mode"],
+            "start openbar | awk '$NF == \"tmp\" { print $1 }'
+             start ownership | awk '/test/ { print $1, $3, $4, $NF }'
+             start perms | awk '/test/ { print $1, $3, $4, $NF }'",
+        ),
+        "drwxrwxrwx\n\
+         -r--r--r-- 1001 1001 test1.txt\n-r--r--r-- 0 0 test2.txt\n\
+         -rwxrwxrwx 0 0 test1.txt\n-r--r--r-- 0 0 test2.txt\n",
+    );
+}
+
+#[test]
+fn the_store_s_folders_are_in_the_layer() {
+    assert_prints(
+        examples().podman(
+            &["basic.copyTo"],
+            "inside \"$basic_copyTo/bin/copy-to\" oci:$PWD/layout:v1 --quiet > /dev/null
+             for blob in layout/blobs/sha256/*; do
+                 tar --list --verbose --file \"$blob\" 2> /dev/null | awk '$NF ~ /^nix\\/(store\\/)?$/ { print $1, $NF }' || true
+             done",
+        ),
+        "drwxr-xr-x nix/\ndrwxr-xr-x nix/store/\n",
+    );
+}
+
+#[test]
+fn the_config_tells_times_and_makers() {
+    assert_prints(
+        with_images(
+            &["created", "basic", "metadata"],
+            "tell created '{{.Created}}'
+             tell basic '{{.Created.Year}}'
+             tell metadata '{{with index .History 0}}{{.CreatedBy}}, {{.Author}}, {{.Comment}}{{end}}'",
+        ),
+        "2024-05-13 09:31:10 +0000 UTC\n1\ntest created_by, test author, test comment\n",
+    );
+}
+
+#[test]
+fn a_layer_that_is_kept_has_what_was_built() {
+    let Some(printed) = with_images(&["non-reproducible"], "start non-reproducible") else {
+        return;
+    };
+    let built = "A non reproducible image built the ";
+    assert!(printed.starts_with(built), "{printed}");
+}
+
+#[test]
+fn a_layer_is_there_once_however_it_is_reached() {
+    assert_prints(
+        with_images(
+            &["duplicated", "chain"],
+            "tell duplicated '{{len .RootFS.Layers}}'
+             tell chain '{{len .RootFS.Layers}}'
+             start chain",
+        ),
+        "2\n31\nHello, world!\n",
+    );
+}
+
+#[test]
+fn nix_knows_the_paths_of_all_layers() {
+    let examples = examples();
+    let Some(printed) = with_images(
+        &["nix"],
+        "for path in $(start nix ls /nix/store); do
+             start nix nix-store --query --hash /nix/store/$path > /dev/null && echo known
+         done | sort -u
+         start nix nix-store --query --requisites $(start nix bash -c 'echo /nix/store/*-hello-1.0') | sort",
+    ) else {
+        return;
+    };
+    let mut requisites = vec![examples.build("pkgs.hello"), examples.build("pkgs.glibc")];
+    requisites.sort();
+    assert_eq!(printed, format!("known\n{}\n", requisites.join("\n")));
+}
+
+#[test]
+fn the_store_can_belong_to_a_user() {
+    assert_prints(
+        with_images(
+            &["nix-user"],
+            "start nix-user stat -c '%a %U:%G %n' /nix /nix/store /nix/var/nix/db /home/user
+             start nix-user bash -c 'echo new > new.txt && nix-store --add new.txt | cut -d - -f 2'",
+        ),
+        "755 user:user /nix\n755 user:user /nix/store\n755 user:user /nix/var/nix/db\n\
+         744 user:user /home/user\nnew.txt\n",
+    );
+}
