@@ -1,6 +1,7 @@
 //! Tests of the whole: laws over every implementation of a seam, and runs of
 //! the command with the real tools.
 
+mod base;
 mod closure;
 mod copy;
 mod credentials;

@@ -51,7 +51,7 @@ pub(super) fn base_contents(
     store_dir: &StoreDir,
 ) -> Result<BaseContents> {
     let mut below = Below {
-        store_dir: store_dir.as_str()[1..].as_bytes().to_vec(),
+        store_dir: store_dir.as_str().as_bytes()[1..].to_vec(),
         paths: BTreeMap::new(),
         links: Links::new(),
     };
