@@ -89,7 +89,7 @@ impl RootTree {
             )?;
         }
         if accounts.has_no_home() {
-            let path = NO_HOME[1..].as_bytes();
+            let path = &NO_HOME.as_bytes()[1..];
             self.insert(path, RootNode::Directory, Metadata::default(), origin)?;
         }
         for (home, owner) in accounts.homes() {
