@@ -17,6 +17,8 @@ mod plan;
 mod platform;
 #[path = "cli/refused.rs"]
 mod refused;
+#[path = "cli/root.rs"]
+mod root;
 #[path = "cli/simulate.rs"]
 mod simulate;
 

@@ -60,7 +60,7 @@ pub struct RootDocument {
     directories: Vec<(Vec<u8>, Own)>,
     files: Vec<File>,
     symlinks: Vec<(Vec<u8>, String, Own)>,
-    copies: Vec<(Copies, Option<OwnerName>)>,
+    copies: Vec<Copied>,
     users: Vec<User>,
     groups: Vec<Group>,
     fake_nss: Option<bool>,
@@ -93,13 +93,21 @@ enum FileBytes {
     Stored(Source),
 }
 
+#[derive(Debug, Clone)]
+struct Copied {
+    copies: Copies,
+    owner: Option<OwnerName>,
+    /// The key that says what is copied.
+    key: String,
+}
+
 /// A place in the store, and the key that says it.
 #[derive(Debug, Clone)]
 struct Source {
     path: StorePath,
     /// Relative to the store path.
     inside: String,
-    key: &'static str,
+    key: String,
 }
 
 impl RootDocument {
@@ -161,7 +169,7 @@ impl RootDocument {
     /// Returns the store paths that files are copied from: they need not be in
     /// the image themselves, but what they refer to must be.
     pub fn copied_paths(&self) -> BTreeSet<StorePath> {
-        let copies = self.copies.iter().map(|(copies, _)| &copies.path);
+        let copies = self.copies.iter().map(|copied| &copied.copies.path);
         let files = self.files.iter().filter_map(|file| match &file.bytes {
             FileBytes::Stored(source) => Some(&source.path),
             FileBytes::Inline { .. } => None,
@@ -236,7 +244,7 @@ impl Reader<'_> {
         links.into_iter().map(read).collect()
     }
 
-    fn copies(&self, object: &mut Object<'_>) -> Result<Vec<(Copies, Option<OwnerName>)>> {
+    fn copies(&self, object: &mut Object<'_>) -> Result<Vec<Copied>> {
         let known = [
             "source",
             "path",
@@ -265,7 +273,11 @@ impl Reader<'_> {
             let mode = object.mode("mode")?;
             copies.file_mode = object.mode("fileMode")?.or(mode);
             copies.directory_mode = object.mode("directoryMode")?.or(mode);
-            Ok((copies, OwnerName::take(&mut object)?))
+            Ok(Copied {
+                copies,
+                owner: OwnerName::take(&mut object)?,
+                key: source.key,
+            })
         };
         let copies = object.objects("copies", &known)?;
         copies.into_iter().map(read).collect()
@@ -340,7 +352,7 @@ impl Reader<'_> {
     }
 
     /// Takes an absolute path in the store.
-    fn source(&self, object: &mut Object<'_>, key: &'static str) -> Result<Option<Source>> {
+    fn source(&self, object: &mut Object<'_>, key: &str) -> Result<Option<Source>> {
         let Some(text) = object.text(key)? else {
             return Ok(None);
         };
@@ -357,7 +369,7 @@ impl Reader<'_> {
         Ok(Some(Source {
             path,
             inside: inside.to_owned(),
-            key,
+            key: object.location(key).1,
         }))
     }
 }

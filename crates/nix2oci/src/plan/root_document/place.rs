@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::content::{ContentSource, Entry};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Location, Result};
 use crate::oci::Owner;
 use crate::plan::root_tree::Added;
 use crate::plan::{Copies, Metadata, RootFile, RootNode, RootTree, Rule};
@@ -136,12 +136,13 @@ impl Placing<'_> {
             let metadata = self.owned(Metadata::default(), own.owner.as_ref())?;
             self.add(path, symlink(target.clone()), metadata)?;
         }
-        for (copies, owner) in &document.copies {
-            let owner = self.accounts.owner(owner.as_ref())?;
-            self.copy(&Copies {
-                owner,
-                ..copies.clone()
-            })?;
+        for copied in &document.copies {
+            let copies = Copies {
+                owner: self.accounts.owner(copied.owner.as_ref())?,
+                ..copied.copies.clone()
+            };
+            self.copy(&copies)
+                .map_err(|error| self.told(error, &copied.key))?;
         }
         if let Some(source) = &document.certificates {
             let bundle = self.found(source, &[CERTIFICATES[0]])?;
@@ -190,14 +191,10 @@ impl Placing<'_> {
                     target: file.path.clone(),
                     ..Copies::new(source.path.clone())
                 };
-                self.tree.add_copied_file(
-                    self.cx,
-                    self.store_dir,
-                    self.content,
-                    self.nar_hash,
-                    &copies,
-                    metadata,
-                )
+                let (cx, store_dir, content) = (self.cx, self.store_dir, self.content);
+                self.tree
+                    .add_copied_file(cx, store_dir, content, self.nar_hash, &copies, metadata)
+                    .map_err(|error| self.told(error, &source.key))
             }
         }
     }
@@ -206,6 +203,20 @@ impl Placing<'_> {
         let (cx, store_dir, content) = (self.cx, self.store_dir, self.content);
         self.tree
             .add_copies(cx, store_dir, content, self.nar_hash, copies)
+    }
+
+    /// Says where in the document it stands what cannot be copied.
+    fn told(&self, error: Error, key: &str) -> Error {
+        match error.kind() {
+            ErrorKind::InvalidInput { what, problem } => {
+                self.wrong(key, format!("{what}: {problem}"))
+            }
+            _ => error,
+        }
+    }
+
+    fn wrong(&self, key: &str, problem: String) -> Error {
+        Error::document(&self.document.name, Location::Key(key.to_owned()), problem)
     }
 
     fn link(&mut self, path: &str, target: String) -> Result<()> {
@@ -256,8 +267,7 @@ impl Placing<'_> {
             Some(inside) => Ok(format!("{full}/{inside}")),
             None => {
                 let problem = format!("{full} has no {}", candidates.join(" and no "));
-                let location = crate::error::Location::Key(source.key.to_owned());
-                Err(Error::document(&self.document.name, location, problem))
+                Err(self.wrong(&source.key, problem))
             }
         }
     }

@@ -1,0 +1,88 @@
+//! What is at the root, as it is asked for and refused.
+
+use super::*;
+
+/// Writes a document and plans with it; returns the exit code and standard
+/// error.
+fn plan(fixture: &Fixture, document: &Value, args: &[&str]) -> (i32, String) {
+    fs::write(fixture.file("root.json"), document.to_string()).unwrap();
+    let all = [&["result", "--root-tree", "root.json"], args].concat();
+    let (code, _, stderr) = fixture.run("plan", &all);
+    (code, stderr)
+}
+
+#[test]
+fn what_a_document_says_wrong_is_told_with_its_key() {
+    let fixture = Fixture::new();
+    for (document, expected) in [
+        (
+            json!({"version": 1, "fils": []}),
+            "error: root.json, key fils: it is not a known key; known are version,",
+        ),
+        (
+            json!({"version": 1, "copies": [{"source": format!("{LIB}/sbin")}]}),
+            "error: root.json, key copies[0].source: the copy of /nix/store/",
+        ),
+        (
+            json!({"version": 1, "files": [{"path": "/x", "source": format!("{LIB}/bin")}]}),
+            "it is a directory, expected a file: copies take directories",
+        ),
+        (
+            json!({"version": 1, "binSh": format!("{LIB}/bin/sh")}),
+            "error: root.json, key binSh: /nix/store/",
+        ),
+        (
+            json!({"version": 1, "timezone": {"name": "UTC", "data": LIB}}),
+            "error: root.json, key timezone.data: /nix/store/",
+        ),
+        (
+            json!({"version": 1, "directories": [{"path": "/x", "owner": "app"}]}),
+            "error: root.json, key directories[0].owner: \"app\" is no user",
+        ),
+        (
+            json!({"version": 1, "binSh": format!("{}x", LIB.replace("00-", "0f-"))}),
+            "is not known to graph.json",
+        ),
+    ] {
+        let (code, stderr) = plan(&fixture, &document, &[]);
+        assert_eq!(code, 3, "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn two_that_say_different_things_are_both_named() {
+    let fixture = Fixture::new();
+    let file = |text: &str| json!({"version": 1, "files": [{"path": "/etc/x", "text": text}]});
+    fs::write(fixture.file("other.json"), file("1").to_string()).unwrap();
+    let other = ["--root-tree", "other.json"];
+    let (code, stderr) = plan(&fixture, &file("1"), &other);
+    assert_eq!(code, 0, "{stderr}");
+    let (code, stderr) = plan(&fixture, &file("2"), &other);
+    assert_eq!(code, 3, "{stderr}");
+    let message = "error: /etc/x comes from both root.json and other.json, which differ";
+    assert!(stderr.contains(message), "{stderr}");
+    let (code, stderr) = plan(&fixture, &file("1"), &["--root-tree", "-", "--config", "-"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("both want standard input"), "{stderr}");
+    let hidden = json!({"version": 1, "files": [{"path": format!("{APP}/x"), "text": ""}]});
+    let (code, stderr) = plan(&fixture, &hidden, &[]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("would hide what is in /nix/store"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_stored_image_has_its_root() {
+    let fixture = Fixture::new();
+    let (code, _, stderr) = fixture.run("build", &["result", "-o", "oci:out:1"]);
+    assert_eq!(code, 0, "{stderr}");
+    for option in ["--root-tree", "--copy-to-root"] {
+        let args = ["load", "oci:out:1", "podman", option, "result"];
+        let (code, _, stderr) = run(fixture.path(), &args);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(&format!("{option} changes what is in an image")));
+    }
+}
