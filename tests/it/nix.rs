@@ -5,7 +5,6 @@ mod copies;
 mod docker_tools;
 mod examples;
 
-
 use std::ffi::OsStr;
 use std::fs;
 use std::ops::Deref;

@@ -59,6 +59,7 @@ fn dispatch(command: &Command, talk: &Talk) -> Outcome {
         Command::Build(args) => command::build(args, talk),
         Command::Push(args) => command::push(args, talk),
         Command::Resolve(args) => command::resolve(args, talk),
+        Command::Layer(args) => command::layer(args, talk),
         Command::Plan(args) => command::plan(args, talk),
         Command::Simulate(args) => command::simulate(args, talk),
         Command::Copy(args) => command::copy(args, talk),

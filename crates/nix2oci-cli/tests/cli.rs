@@ -7,6 +7,8 @@ mod check;
 mod diff;
 #[path = "cli/html.rs"]
 mod html;
+#[path = "cli/layer.rs"]
+mod layer;
 #[path = "cli/layer_tar.rs"]
 mod layer_tar;
 #[path = "cli/load.rs"]
@@ -120,6 +122,7 @@ fn help_of_every_verb() {
         "",
         "build",
         "resolve",
+        "layer",
         "plan",
         "simulate",
         "push",

@@ -42,6 +42,13 @@ pub(crate) struct LayerArgs {
     /// replace by themselves; `none` stops that.
     #[arg(long, value_name = "IMAGE|none")]
     pub(crate) keep_layers: Option<String>,
+    /// Layers that `nix2oci layer` made, and all that they are built on
+    ///
+    /// They are at the bottom of the image, with the digests that they have, and
+    /// their store paths are in no other layer. Their blobs are taken from DIR,
+    /// or packed again, as they were, and checked.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) use_layer: Vec<PathBuf>,
     /// Prefer layers that this other image has, such as one of the same fleet
     ///
     /// A node that has that image need not fetch them. May be given more than

@@ -13,6 +13,7 @@ mod copy;
 mod diff;
 mod image;
 mod index;
+mod layer;
 mod layers;
 mod load;
 mod lock;
@@ -38,6 +39,7 @@ pub(crate) use copy::CopyArgs;
 pub(crate) use diff::{DiffArgs, ExplainArgs};
 pub(crate) use image::ConfigArgs;
 pub(crate) use index::IndexArgs;
+pub(crate) use layer::MakeLayerArgs;
 pub(crate) use layers::LayerArgs;
 pub(crate) use load::{LoadArgs, Runtime};
 pub(crate) use lock::LockArgs;
@@ -87,6 +89,7 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     Push(Box<PushArgs>),
     Resolve(Box<ResolveArgs>),
+    Layer(Box<MakeLayerArgs>),
     Plan(Box<PlanArgs>),
     Simulate(SimulateArgs),
     Load(Box<LoadArgs>),

@@ -45,6 +45,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix2oci::build::UsedLayers;
 use nix2oci::closure::{self, SourceOptions, read_closure};
 use nix2oci::content::nar_size;
 use nix2oci::image::{ImageForm, ImageSource, ParseImageSourceError, recognise};
@@ -52,7 +53,8 @@ use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
-    CancelFlag, Closure, ClosureSource, Context, Error, ImageSink, ImageSpec, LocalStore, StorePath,
+    CancelFlag, Closure, ClosureSource, Context, Error, ErrorKind, Event, ImageSink, ImageSpec,
+    LocalStore, StorePath,
 };
 
 use crate::args::values::NamedLayer;
@@ -281,6 +283,7 @@ pub(crate) fn image_of(
     };
     spec.root_tree = root_tree;
     spec.layer_tars = layer_tars;
+    spec.used_layers = used_layers(cx, &args.layers.use_layer)?.layers;
     spec.rules = rules;
     spec.names = if names.is_empty() {
         default_names
@@ -379,6 +382,33 @@ fn add_nix_db(
             ),
         }
     })
+}
+
+/// Reads the layers that were made before, and warns of store paths that the
+/// image has more than once through them.
+pub(crate) fn used_layers(cx: &Context, dirs: &[PathBuf]) -> Outcome<UsedLayers> {
+    let used = UsedLayers::read(cx, dirs).map_err(|error| {
+        let is_missing = matches!(error.kind(), ErrorKind::ReadInput { .. });
+        let failure = Failure::from(error);
+        match is_missing {
+            true => failure.hint("--use-layer takes a directory that `nix2oci layer` wrote"),
+            false => failure,
+        }
+    })?;
+    let duplicates = used.duplicates();
+    if let Some((path, layers)) = duplicates.first() {
+        let more = match duplicates.len() - 1 {
+            0 => String::new(),
+            more => format!(", and so are {}", measure::count(more, "other store path")),
+        };
+        let message = format!(
+            "{path} is in {} used layers, {}{more}: make one of them with --use-layer of the other",
+            layers.len(),
+            layers.join(" and ")
+        );
+        cx.observer.event(&Event::Warning { message: &message });
+    }
+    Ok(used)
 }
 
 /// Reads the tars that become layers.

@@ -9,14 +9,15 @@ use crate::error::{Error, Result};
 use crate::image::{BaseImage, BaseLayer, TablePath};
 use crate::plan::{Links, RootTree};
 
-use super::ImageSpec;
+use super::{ImageSpec, used};
 
 /// What is below the layers that are planned.
 pub(super) struct Below<'a> {
     /// The base's layers, bottom first; without the store paths that are added
     /// again.
     pub(super) layers: Vec<BaseLayer>,
-    /// The closure's store paths that are in them, sorted.
+    /// The closure's store paths that are in them or in layers that were made
+    /// before, sorted.
     pub(super) paths: Vec<PathId>,
     /// The root tree as it is on top of them.
     pub(super) root_tree: Cow<'a, RootTree>,
@@ -29,10 +30,11 @@ impl<'a> Below<'a> {
     /// A store path of the closure that the base has with another NAR size is
     /// not the same: it is added again.
     pub(super) fn new(cx: &Context, spec: &'a ImageSpec, closure: &Closure) -> Result<Self> {
+        let mut paths = used::below(spec, closure)?;
         let Some(base) = &spec.base else {
             return Ok(Self {
                 layers: Vec::new(),
-                paths: Vec::new(),
+                paths,
                 root_tree: Cow::Borrowed(&spec.root_tree),
                 name: None,
             });
@@ -42,7 +44,6 @@ impl<'a> Below<'a> {
         let contents = base.contents(cx, store_dir, !spec.root_tree.is_empty())?;
         check_store_dir(base, store_dir.as_str(), &contents.links)?;
         let mut layers = base.layers().to_vec();
-        let mut paths = Vec::new();
         let found = Found::new(closure);
         for (layer, listed) in layers.iter_mut().zip(&contents.paths) {
             let is_kept = |listed: &&TablePath| match found.find(listed) {
@@ -75,8 +76,9 @@ impl<'a> Below<'a> {
     /// if there are some.
     pub(super) fn budget(&self, spec: &ImageSpec, has_paths: bool) -> Result<usize> {
         let most = spec.max_layers;
-        let tars = spec.layer_tars.len();
-        let others = usize::from(!self.root_tree.is_empty()) + tars;
+        // Those that are there before any is planned.
+        let ready = spec.layer_tars.len() + spec.used_layers.len();
+        let others = usize::from(!self.root_tree.is_empty()) + ready;
         let left = most.get().checked_sub(self.layers.len() + others);
         let problem = match (left, self.name) {
             (Some(left), _) if left > 0 || !has_paths => return Ok(left),
@@ -85,13 +87,13 @@ impl<'a> Below<'a> {
                 self.layers.len(),
                 others + usize::from(has_paths),
             ),
-            (_, None) if tars == 0 => {
+            (_, None) if ready == 0 => {
                 "one layer is allowed, and the root tree needs one beside the store paths"
                     .to_owned()
             }
             (_, None) => format!(
-                "{most} layers are allowed, and {others} are taken by tars and the root tree \
-                 beside the store paths"
+                "{most} layers are allowed, and {others} are taken by used layers, tars and the \
+                 root tree beside the store paths"
             ),
         };
         Err(Error::invalid("the layer budget", problem))

@@ -9,18 +9,19 @@ use crate::context::{Context, Event};
 use crate::error::Result;
 use crate::image::{AssembledImage, ImageLayer, RawManifest, assemble, assemble_on};
 use crate::layer::{
-    LayerKey, LayerRecord, LayerSpec, PackRequest, PackedLayer, Packing, SpoolPlace, SpooledBlob,
-    pack,
+    Blob, LayerKey, LayerRecord, LayerSpec, PackRequest, PackedLayer, Packing, SpoolPlace,
+    SpooledBlob, pack,
 };
 use crate::sink::{BlobOrder, ImageSink};
 use crate::store::StorePath;
 
+use super::mismatch::Remade;
 use super::programs::{checked_content, tell};
 use super::report::LayerReport;
 use super::{BuildReport, ImagePlan, ImageSpec, LayerOutline, Recipe, plan};
 
 /// A layer whose bytes were spooled, if they were wanted.
-type Packed = PackedLayer<Option<SpooledBlob>>;
+pub(super) type Packed = PackedLayer<Option<SpooledBlob>>;
 
 /// Builds an image and gives it to a sink.
 ///
@@ -146,10 +147,45 @@ pub(super) fn put_layers(
         known: work.known.iter().map(Option::is_some).collect(),
         waiting: BTreeMap::new(),
     };
-    pack_all(cx, work, order, spool, |layer, packed| {
+    let mut known = work.known.clone();
+    let mut files = Vec::new();
+    for (layer, spec) in work.layers.iter().enumerate() {
+        if let (None, Some(used)) = (&known[layer], spec.content.used())
+            && let Some(blob) = used.blob()
+        {
+            known[layer] = Some(used.record.clone());
+            files.push((layer, blob));
+        }
+    }
+    tell_planned(cx, work, &known);
+    for (layer, blob) in files {
+        delivery.take(layer, Box::new(blob))?;
+    }
+    pack_others(cx, work, known, order, spool, |layer, packed| {
+        check_used(cx, work, layer, &packed.record)?;
         check(layer, &packed.record)?;
-        delivery.take(layer, packed)
+        let blob = packed
+            .kept
+            .expect("a layer packed with a spool directory has its bytes");
+        delivery.take(layer, Box::new(blob))
     })
+}
+
+/// Fails if a layer that was made before did not become what it was.
+fn check_used(cx: &Context, work: &Work<'_>, layer: usize, record: &LayerRecord) -> Result<()> {
+    match work.layers[layer].content.used() {
+        Some(used) if used.record != *record => {
+            let remade = Remade {
+                spec: &used.spec,
+                label: &work.labels[layer],
+                why: &format!("made again for {}", used.name),
+                expected: used.record.digest,
+                found: record.digest,
+            };
+            Err(remade.error(cx, work.content)?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Finds out every digest of an image and keeps no layer.
@@ -166,13 +202,15 @@ pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
             .map(LayerOutline::unpacked_size)
             .collect(),
         labels: labels(&plan),
-        known: vec![None; plan.layers.len()],
+        known: plan.layers.iter().map(used_record).collect(),
         packing: spec.packing,
         content: &content,
     };
-    let records = pack_all(
+    tell_planned(cx, &work, &work.known);
+    let records = pack_others(
         cx,
         &work,
+        work.known.clone(),
         BlobOrder::Any,
         SpoolPlace::Nowhere,
         |_, _| Ok(()),
@@ -182,21 +220,19 @@ pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
     Ok(Recipe::new(spec, &plan, &records, &image))
 }
 
-/// Packs all layers that are not known and returns the records of all, in image
-/// order.
-fn pack_all(
-    cx: &Context,
-    work: &Work<'_>,
-    order: BlobOrder,
-    spool: SpoolPlace,
-    mut deliver: impl FnMut(usize, Packed) -> Result<()>,
-) -> Result<Vec<LayerRecord>> {
+/// Returns what a layer that was made before is.
+pub(super) fn used_record(layer: &LayerOutline) -> Option<LayerRecord> {
+    let used = layer.spec.content.used()?;
+    Some(used.record.clone())
+}
+
+/// Tells the observer which layers there are and which of them are known.
+pub(super) fn tell_planned(cx: &Context, work: &Work<'_>, known: &[Option<LayerRecord>]) {
     cx.observer.event(&Event::Planned {
         layers: &work.sizes,
         labels: &work.labels,
     });
-    let mut records = work.known.clone();
-    for (layer, known) in records.iter().enumerate() {
+    for (layer, known) in known.iter().enumerate() {
         if let Some(record) = known {
             cx.observer.event(&Event::LayerReused {
                 layer,
@@ -205,6 +241,19 @@ fn pack_all(
             });
         }
     }
+}
+
+/// Packs all layers that are not known and returns the records of all, in image
+/// order.
+pub(super) fn pack_others(
+    cx: &Context,
+    work: &Work<'_>,
+    known: Vec<Option<LayerRecord>>,
+    order: BlobOrder,
+    spool: SpoolPlace,
+    mut deliver: impl FnMut(usize, Packed) -> Result<()>,
+) -> Result<Vec<LayerRecord>> {
+    let mut records = known;
     let mut order = packing_order(&work.sizes, order);
     order.retain(|layer| records[*layer].is_none());
     let request = PackRequest {
@@ -251,32 +300,29 @@ struct Delivery<'a> {
     /// Which layers do not come: the sink has them.
     known: Vec<bool>,
     /// Layers whose turn has not come; their bytes are on disk.
-    waiting: BTreeMap<usize, Packed>,
+    waiting: BTreeMap<usize, Box<dyn Blob>>,
 }
 
 impl Delivery<'_> {
-    fn take(&mut self, layer: usize, packed: Packed) -> Result<()> {
+    fn take(&mut self, layer: usize, blob: Box<dyn Blob>) -> Result<()> {
         if self.order == BlobOrder::Any {
-            return self.put(layer, packed);
+            return self.put(layer, blob);
         }
-        self.waiting.insert(layer, packed);
+        self.waiting.insert(layer, blob);
         loop {
             while self.known.get(self.next) == Some(&true) {
                 self.next += 1;
             }
-            let Some(packed) = self.waiting.remove(&self.next) else {
+            let Some(blob) = self.waiting.remove(&self.next) else {
                 return Ok(());
             };
-            self.put(self.next, packed)?;
+            self.put(self.next, blob)?;
             self.next += 1;
         }
     }
 
-    fn put(&mut self, layer: usize, packed: Packed) -> Result<()> {
-        let mut blob = packed
-            .kept
-            .expect("a layer packed with a spool directory has its bytes");
-        self.sink.put_blob(self.cx, &mut blob)?;
+    fn put(&mut self, layer: usize, mut blob: Box<dyn Blob>) -> Result<()> {
+        self.sink.put_blob(self.cx, &mut *blob)?;
         self.cx.observer.event(&Event::LayerWritten { layer });
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::content::{ContentSource, nar_hash};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{LayerContent, LayerSpec};
+use crate::layer::LayerSpec;
 
 /// A layer whose digest is known, and which is made again.
 pub(super) struct Remade<'a> {
@@ -24,10 +24,7 @@ impl Remade<'_> {
     pub(super) fn error(&self, cx: &Context, content: &dyn ContentSource) -> Result<Error> {
         let mut differing = Vec::new();
         let mut unknown = 0;
-        let paths = match &self.spec.content {
-            LayerContent::StorePaths(paths) => paths.as_slice(),
-            _ => &[],
-        };
+        let paths = self.spec.content.store_paths();
         for (path, expected) in paths {
             let Some(expected) = *expected else {
                 unknown += 1;
@@ -71,6 +68,7 @@ mod tests {
 
     use super::*;
     use crate::content::LocalStore;
+    use crate::layer::LayerContent;
     use crate::plan::RootTree;
     use crate::store::{StoreDir, StorePath};
 

@@ -5,6 +5,7 @@
 //! - [`push()`]: what a registry lacks of an image, to there
 //! - [`copy()`], [`copy_all`]: stored images into a sink
 //! - [`build_index`], `push_index`: images for several platforms, and an index
+//! - [`make_layers`]: layers by themselves, which images use later
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
 mod below;
@@ -15,6 +16,7 @@ mod below;
 mod build;
 mod copy;
 mod index;
+mod layer_file;
 mod mismatch;
 mod numbered;
 mod plan;
@@ -27,10 +29,15 @@ mod recipe_parts;
 mod recipe_rule;
 mod report;
 mod spec;
+mod used;
 
 pub use build::{build, resolve};
 pub use copy::{ImageCopy, copy, copy_all};
 pub use index::{IndexPart, IndexPartReport, IndexReport, IndexSource, build_index};
+pub use layer_file::{
+    LAYER_FILE, LAYER_FILE_VERSION, LayerFile, LayerFileReference, MadeLayer, UsedLayers,
+    make_layers,
+};
 pub use plan::{ImagePlan, LayerOutline, plan};
 #[cfg(feature = "registry")]
 pub use push::{

@@ -11,12 +11,12 @@ use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::image::BaseLayer;
-use crate::layer::{LayerContent, LayerKey, LayerSpec};
+use crate::layer::{LayerContent, LayerKey, LayerSpec, Packing};
 use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode, RootTree, Rule};
 use crate::store::{StoreDir, StorePath};
 
-use super::ImageSpec;
 use super::below::Below;
+use super::{ImageSpec, used};
 
 /// The layers of an image, bottom first, none of them made yet.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub struct LayerOutline {
     /// [`paths`](Self::paths). Empty if a recipe made the layer, which tells
     /// their sum alone.
     pub nar_sizes: Vec<u64>,
-    /// The strategy that made it, `named`, `root-tree` or `tar`.
+    /// The strategy that made it, `named`, `used`, `root-tree` or `tar`.
     pub strategy: String,
     /// Why these paths are together, in a few words.
     pub reason: String,
@@ -59,17 +59,16 @@ pub struct LayerOutline {
 impl LayerOutline {
     /// Returns the store paths in it, in the order in which they are packed.
     pub fn paths(&self) -> Vec<StorePath> {
-        match &self.spec.content {
-            LayerContent::StorePaths(paths) => paths.iter().map(|(p, _)| p.clone()).collect(),
-            LayerContent::RootTree(_) | LayerContent::Tar(_) => Vec::new(),
-        }
+        let paths = self.spec.content.store_paths();
+        paths.iter().map(|(path, _)| path.clone()).collect()
     }
 
     /// Returns its bytes before compression as far as they are known: the sum
-    /// of the NAR sizes, or the size of a tar that is there.
+    /// of the NAR sizes, or the size of a tar that is there or was made.
     pub(super) fn unpacked_size(&self) -> u64 {
         match &self.spec.content {
             LayerContent::Tar(tar) => tar.size(),
+            LayerContent::Used(used) => used.record.uncompressed_size,
             LayerContent::StorePaths(_) | LayerContent::RootTree(_) => self.nar_size,
         }
     }
@@ -77,11 +76,12 @@ impl LayerOutline {
     /// Returns the name of its largest path, by NAR size; of several the first
     /// in the alphabet.
     pub(super) fn label(&self) -> &str {
-        let paths = match &self.spec.content {
+        let (spec, _) = self.spec.made_of(Packing::default());
+        let paths = match &spec.content {
             LayerContent::StorePaths(paths) => paths,
             LayerContent::RootTree(_) => return "root tree",
             // Its name would shape the history, and may be any.
-            LayerContent::Tar(_) => return "tar",
+            LayerContent::Tar(_) | LayerContent::Used(_) => return "tar",
         };
         let size = |at: usize| self.nar_sizes.get(at).copied().unwrap_or(0);
         (0..paths.len())
@@ -134,7 +134,7 @@ pub(super) fn plan_on(
     check_root_tree(root_tree, closure.store_dir())?;
     let has_paths = spec.store_paths && closure.len() > below.paths.len();
     let budget = below.budget(spec, has_paths)?;
-    let mut layers = Vec::new();
+    let mut layers = used::outlines(spec);
     if has_paths {
         let budget = NonZeroUsize::new(budget).expect("a layer for store paths was asked for");
         let plan = LayerPlan::new(

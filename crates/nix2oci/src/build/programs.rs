@@ -26,8 +26,12 @@ pub(super) fn checked_content(spec: &ImageSpec) -> Result<PlatformCheck> {
                 RootNode::File(RootFile::Stored { path, nar_hash, .. }) => Some((path, *nar_hash)),
                 _ => None,
             });
+        // Nor need what layers have that were made before.
+        let used = spec.used_layers.iter();
+        let used = used.flat_map(|layer| layer.spec.content.store_paths());
+        let used = used.map(|(path, nar_hash)| (path, *nar_hash));
         let verified = VerifiedContent::new(Arc::clone(&spec.content), &spec.closure)?;
-        Arc::new(verified.and_paths(spec.closure.store_dir(), copied)?)
+        Arc::new(verified.and_paths(spec.closure.store_dir(), copied.chain(used))?)
     } else {
         Arc::clone(&spec.content)
     };

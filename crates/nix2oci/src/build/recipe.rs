@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
 use crate::image::{AssembledImage, BaseLayer};
-use crate::layer::{LayerContent, LayerRecord};
+use crate::layer::{LayerContent, LayerKey, LayerRecord, LayerSpec, Packing};
 use crate::oci::{MediaType, canonical_json};
+use crate::store::{NarHash, StorePath};
 
 use super::recipe_node::{RecipeNode, recipe_nodes, spell};
 use super::recipe_rule::{RecipeRule, recipe_rules};
@@ -104,6 +105,10 @@ pub struct RecipeLayer {
     /// Rules that its files follow. Since version 2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RecipeRule>,
+    /// How it is packed, if otherwise than the recipe says: it was made before.
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packing: Option<RecipePacking>,
     /// The digest of the blob.
     pub digest: String,
     /// Bytes of the blob.
@@ -127,6 +132,17 @@ pub struct RecipePath {
     pub nar_hash: Option<String>,
 }
 
+impl RecipePacking {
+    pub(super) fn new(packing: Packing) -> Self {
+        Self {
+            compression: packing.compression.to_string(),
+            mtime: packing.mtime,
+            uid: packing.owner.uid,
+            gid: packing.owner.gid,
+        }
+    }
+}
+
 impl Recipe {
     pub(super) fn new(
         spec: &ImageSpec,
@@ -136,34 +152,7 @@ impl Recipe {
     ) -> Self {
         let store_dir = spec.closure.store_dir();
         let layers = plan.layers.iter().zip(records).map(|(outline, record)| {
-            let mut tar = None;
-            let (paths, root_tree) = match &outline.spec.content {
-                LayerContent::StorePaths(paths) => {
-                    let paths = paths.iter().map(|(path, nar_hash)| RecipePath {
-                        path: store_dir.join(path),
-                        nar_hash: nar_hash.map(|h| h.to_string()),
-                    });
-                    (paths.collect(), Vec::new())
-                }
-                LayerContent::RootTree(tree) => (Vec::new(), recipe_nodes(tree, store_dir)),
-                LayerContent::Tar(file) => {
-                    tar = Some(spell(file.path().as_os_str().as_bytes()));
-                    (Vec::new(), Vec::new())
-                }
-            };
-            RecipeLayer {
-                base: false,
-                key: outline.key.map(|key| key.to_string()),
-                paths,
-                root_tree,
-                tar,
-                rules: recipe_rules(&outline.spec.rules, store_dir),
-                digest: record.digest.to_string(),
-                size: record.size,
-                diff_id: record.diff_id.to_string(),
-                uncompressed_size: record.uncompressed_size,
-                media_type: record.media_type.to_string(),
-            }
+            recipe_layer(&outline.spec, outline.key, spec.packing, record)
         });
         let layers: Vec<RecipeLayer> = plan.base.iter().map(base_layer).chain(layers).collect();
         let from = spec.base.as_ref().map(|base| RecipeBase {
@@ -174,12 +163,7 @@ impl Recipe {
             version: version(from.as_ref(), &layers),
             names: spec.names.iter().map(ToString::to_string).collect(),
             store_dir: store_dir.to_string(),
-            packing: RecipePacking {
-                compression: spec.packing.compression.to_string(),
-                mtime: spec.packing.mtime,
-                uid: spec.packing.owner.uid,
-                gid: spec.packing.owner.gid,
-            },
+            packing: RecipePacking::new(spec.packing),
             manifest_digest: image.manifest.digest().to_string(),
             manifest: text(image.manifest.blob.bytes()),
             config_digest: image.config.digest().to_string(),
@@ -281,6 +265,43 @@ impl Recipe {
     }
 }
 
+/// Returns what a recipe says of a layer of an image whose layers are packed so.
+pub(super) fn recipe_layer(
+    spec: &LayerSpec,
+    key: Option<LayerKey>,
+    packing: Packing,
+    record: &LayerRecord,
+) -> RecipeLayer {
+    let (spec, own) = spec.made_of(packing);
+    let store_dir = &spec.store_dir;
+    let mut layer = RecipeLayer {
+        base: false,
+        key: key.map(|key| key.to_string()),
+        paths: Vec::new(),
+        root_tree: Vec::new(),
+        tar: None,
+        rules: recipe_rules(&spec.rules, store_dir),
+        packing: (own != packing).then(|| RecipePacking::new(own)),
+        digest: record.digest.to_string(),
+        size: record.size,
+        diff_id: record.diff_id.to_string(),
+        uncompressed_size: record.uncompressed_size,
+        media_type: record.media_type.to_string(),
+    };
+    match &spec.content {
+        LayerContent::RootTree(tree) => layer.root_tree = recipe_nodes(tree, store_dir),
+        LayerContent::Tar(file) => layer.tar = Some(spell(file.path().as_os_str().as_bytes())),
+        content => {
+            let path = |(path, nar_hash): &(StorePath, Option<NarHash>)| RecipePath {
+                path: store_dir.join(path),
+                nar_hash: nar_hash.map(|hash| hash.to_string()),
+            };
+            layer.paths = content.store_paths().iter().map(path).collect();
+        }
+    }
+    layer
+}
+
 fn base_layer(layer: &BaseLayer) -> RecipeLayer {
     let record = layer.record();
     RecipeLayer {
@@ -290,6 +311,7 @@ fn base_layer(layer: &BaseLayer) -> RecipeLayer {
         root_tree: Vec::new(),
         rules: Vec::new(),
         tar: None,
+        packing: None,
         digest: record.digest.to_string(),
         size: record.size,
         diff_id: record.diff_id.to_string(),
@@ -302,6 +324,7 @@ fn base_layer(layer: &BaseLayer) -> RecipeLayer {
 fn version(from: Option<&RecipeBase>, layers: &[RecipeLayer]) -> u64 {
     let is_new = |layer: &RecipeLayer| {
         layer.tar.is_some()
+            || layer.packing.is_some()
             || !layer.rules.is_empty()
             || layer.root_tree.iter().any(RecipeNode::is_of_version_2)
     };

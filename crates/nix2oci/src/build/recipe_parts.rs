@@ -4,18 +4,19 @@ use std::ffi::OsString;
 use std::iter;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
 use crate::image::{ImageListing, ImageTable, ListedLayer, RawManifest, TablePath};
 use crate::layer::{
-    BytesBlob, LayerContent, LayerKey, LayerRecord, LayerSpec, Owner, Packing, TarFile,
+    BytesBlob, LayerContent, LayerKey, LayerRecord, LayerSpec, Owner, Packing, TarFile, UsedLayer,
 };
 use crate::oci::{ImageManifest, MediaType};
 use crate::plan::LayerOrigin;
 use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
-use super::recipe::RecipeLayer;
+use super::recipe::{RecipeLayer, RecipePacking};
 use super::recipe_node::{root_tree, unspell};
 use super::recipe_rule::parse_rules;
 use super::{LayerOutline, Recipe};
@@ -50,35 +51,24 @@ impl Recipe {
             Error::document(name, Location::Key(key.to_owned()), problem.to_string())
         };
         let store_dir: StoreDir = self.store_dir.parse().map_err(|e| refuse("storeDir", &e))?;
-        let packing = Packing {
-            compression: self
-                .packing
-                .compression
-                .parse()
-                .map_err(|e| refuse("packing.compression", &e))?,
-            mtime: self.packing.mtime,
-            owner: Owner {
-                uid: self.packing.uid,
-                gid: self.packing.gid,
-            },
-        };
-        packing.check().map_err(|e| refuse("packing", &e))?;
+        let packing = packing_of(&self.packing, refuse)?;
         let mut base = Vec::new();
         let mut layers = Vec::with_capacity(self.layers.len());
         for (at, layer) in self.layers.iter().enumerate() {
             let refuse = |key: &str, problem: &dyn std::fmt::Display| {
                 refuse(&format!("layers[{at}].{key}"), problem)
             };
-            let record = record(layer, refuse)?;
             if layer.base {
-                base.push(record);
+                base.push(record(layer, refuse)?);
                 continue;
             }
-            let spec = LayerSpec {
-                store_dir: store_dir.clone(),
-                content: content(layer, &store_dir, &record, refuse)?,
-                rules: parse_rules(&layer.rules, &store_dir)
-                    .map_err(|problem| refuse("rules", &problem))?,
+            let (spec, record) = layer.parts(&store_dir, refuse)?;
+            let spec = match &layer.packing {
+                None => spec,
+                Some(own) => {
+                    let own = packing_of(own, refuse)?;
+                    used(UsedLayer::new(name, spec, own, record.clone()))
+                }
             };
             layers.push((spec, record));
         }
@@ -91,6 +81,52 @@ impl Recipe {
                 blob: BytesBlob::new(MediaType::ImageManifest, self.manifest.clone().into_bytes()),
             },
         })
+    }
+}
+
+/// Returns the spec of a layer that was made before.
+pub(super) fn used(layer: UsedLayer) -> LayerSpec {
+    LayerSpec {
+        store_dir: layer.spec.store_dir.clone(),
+        rules: Arc::default(),
+        content: LayerContent::Used(Box::new(layer)),
+    }
+}
+
+/// Reads how layers are packed.
+pub(super) fn packing_of(
+    packing: &RecipePacking,
+    refuse: impl Fn(&str, &dyn std::fmt::Display) -> Error,
+) -> Result<Packing> {
+    let compression = packing.compression.parse();
+    let packing = Packing {
+        compression: compression.map_err(|e| refuse("packing.compression", &e))?,
+        mtime: packing.mtime,
+        owner: Owner {
+            uid: packing.uid,
+            gid: packing.gid,
+        },
+    };
+    packing.check().map_err(|e| refuse("packing", &e))?;
+    Ok(packing)
+}
+
+impl RecipeLayer {
+    /// Returns what goes into it and what it has to become, but for a packing of
+    /// its own.
+    pub(super) fn parts(
+        &self,
+        store_dir: &StoreDir,
+        refuse: impl Fn(&str, &dyn std::fmt::Display) -> Error,
+    ) -> Result<(LayerSpec, LayerRecord)> {
+        let record = record(self, &refuse)?;
+        let spec = LayerSpec {
+            store_dir: store_dir.clone(),
+            content: content(self, store_dir, &record, &refuse)?,
+            rules: parse_rules(&self.rules, store_dir)
+                .map_err(|problem| refuse("rules", &problem))?,
+        };
+        Ok((spec, record))
     }
 }
 
@@ -143,6 +179,7 @@ pub(super) fn recipe_label(spec: &LayerSpec) -> String {
         LayerContent::StorePaths(paths) => paths.last().map(|(path, _)| path.name()),
         LayerContent::RootTree(_) => None,
         LayerContent::Tar(_) => Some("tar"),
+        LayerContent::Used(used) => return recipe_label(&used.spec),
     }
     .unwrap_or("root tree")
     .to_owned()
@@ -162,13 +199,14 @@ pub(super) fn outline(spec: &LayerSpec, key: Option<LayerKey>, nar_size: u64) ->
 }
 
 fn listed_paths(spec: &LayerSpec) -> Vec<TablePath> {
-    let LayerContent::StorePaths(paths) = &spec.content else {
-        return Vec::new();
-    };
-    let listed = paths.iter().map(|(path, _)| TablePath {
-        path: StorePathPrefix::from(path),
-        nar_size: None,
-    });
+    let listed = spec
+        .content
+        .store_paths()
+        .iter()
+        .map(|(path, _)| TablePath {
+            path: StorePathPrefix::from(path),
+            nar_size: None,
+        });
     listed.collect()
 }
 

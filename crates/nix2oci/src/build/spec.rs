@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::closure::Closure;
 use crate::content::ContentSource;
 use crate::image::{BaseImage, ImageConfig};
-use crate::layer::{Packing, TarFile};
+use crate::layer::{Packing, TarFile, UsedLayer};
 use crate::oci::Reference;
 use crate::plan::{Cost, EarlierImage, ExplicitLayer, LayerStrategy, RootTree, Rule};
 use crate::store::StorePath;
@@ -34,6 +34,9 @@ pub struct ImageSpec {
     pub keep_layers: Option<EarlierImage>,
     /// Other images whose layers the destination has.
     pub share_layers: Vec<EarlierImage>,
+    /// Layers that were made before: they are at the bottom of the image, on its
+    /// base and in this order, and their store paths are in no other layer.
+    pub used_layers: Vec<UsedLayer>,
     /// Store paths that change with every release.
     pub volatile: Vec<StorePath>,
     /// How many layers there may be, those of the root tree, the tars and the
@@ -76,6 +79,7 @@ impl ImageSpec {
             explicit_layers: Vec::new(),
             keep_layers: None,
             share_layers: Vec::new(),
+            used_layers: Vec::new(),
             volatile: Vec::new(),
             max_layers: DEFAULT_MAX_LAYERS,
             packing: Packing::default(),

@@ -18,7 +18,6 @@ mod verified;
 
 pub use entry::{ContentSource, Contents, Entry};
 pub use local::LocalStore;
-#[cfg(feature = "registry")]
 pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
 pub(crate) use nar::{NarObject, NarSize};

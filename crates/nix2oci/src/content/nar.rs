@@ -136,11 +136,9 @@ impl NarHasher {
 }
 
 /// Bytes of a file that are hashed at once.
-#[cfg(feature = "registry")]
 const BUFFER: usize = 64 << 10;
 
 /// Returns the NAR hash of what a store path is now. Reads all of it.
-#[cfg(feature = "registry")]
 pub(crate) fn nar_hash(
     cx: &Context,
     source: &dyn ContentSource,

@@ -27,6 +27,7 @@ mod tar;
 mod tar_file;
 pub(crate) mod tar_read;
 mod tar_rules;
+mod used;
 
 pub use crate::oci::{Owner, ParseOwnerError};
 pub use blob::{Blob, BytesBlob};
@@ -46,3 +47,6 @@ pub use survey::{EntryCounts, LayerSurvey, survey};
 pub use tar_file::TarFile;
 pub use tar_rules::LayerProblem;
 pub(crate) use tar_rules::{normal, show};
+#[cfg(feature = "registry")]
+pub(crate) use used::FileBlob;
+pub use used::UsedLayer;

@@ -3,7 +3,7 @@
 use crate::content::{ContentSource, Entry};
 use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest, Hasher};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::parallel::pipeline::{self, Blocks, Buffer, Task};
 use crate::plan::FileKind;
 use crate::store::StorePath;
@@ -90,17 +90,30 @@ pub(crate) struct PackRequest<'a, S> {
 pub(crate) fn pack<S: LayerStore>(
     cx: &Context,
     request: PackRequest<'_, S>,
-    deliver: impl FnMut(usize, PackedLayer<S::Kept>) -> Result<()>,
+    mut deliver: impl FnMut(usize, PackedLayer<S::Kept>) -> Result<()>,
 ) -> Result<()> {
-    let order = request.order;
-    let task = PackTask {
+    // Layers that were made before keep their packing, and workers encode in one
+    // way at a time.
+    let mut groups: Vec<(Packing, Vec<usize>)> = Vec::new();
+    for layer in request.order {
+        let (_, packing) = request.layers[layer].made_of(request.packing);
+        match groups.iter_mut().find(|(known, _)| *known == packing) {
+            Some((_, layers)) => layers.push(layer),
+            None => groups.push((packing, vec![layer])),
+        }
+    }
+    let mut task = PackTask {
         cx,
         layers: request.layers,
         packing: request.packing,
         content: request.content,
         store: request.store,
     };
-    pipeline::run(cx, &task, order, deliver)
+    for (packing, order) in groups {
+        task.packing = packing;
+        pipeline::run(cx, &task, order, &mut deliver)?;
+    }
+    Ok(())
 }
 
 struct PackTask<'a, S> {
@@ -273,6 +286,7 @@ fn write_tar(
     content: &dyn ContentSource,
     out: &mut impl TarOutput,
 ) -> Result<()> {
+    let (spec, _) = spec.made_of(*packing);
     let mut tar = TarWriter::new(out, packing);
     let rules = LayerRules::new(&spec.rules, &spec.store_dir);
     let directory_above = |place: &[u8]| rules.of_path(place, FileKind::Directory);
@@ -281,6 +295,9 @@ fn write_tar(
     match &spec.content {
         // It has a root and an end of its own.
         LayerContent::Tar(file) => return file.write(cx, out),
+        LayerContent::Used(_) => {
+            return Err(Error::invalid("a used layer", "it is made of another one"));
+        }
         LayerContent::StorePaths(paths) => {
             tar.root(root)?;
             let mut place = Vec::new();

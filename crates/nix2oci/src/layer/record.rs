@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, MediaType, Owner};
 use crate::plan::{PatternKind, RootFile, RootNode, RootTree, Rule};
 use crate::store::{NarHash, StoreDir, StorePath};
 
-use super::{Codec, Packing, TarFile};
+use super::{Codec, Packing, TarFile, UsedLayer};
 
 /// The version of the rules by which a layer's bytes are made from its
 /// content: tar headers, blocks and encoders. A change of any byte is a new
@@ -43,12 +43,46 @@ pub enum LayerContent {
     RootTree(RootTree),
     /// A tar that is there.
     Tar(TarFile),
+    /// A layer that was made before, however this one is packed.
+    Used(Box<UsedLayer>),
+}
+
+impl LayerContent {
+    /// Returns the store paths with their NAR hashes as far as they are known, in
+    /// the order in which they are packed.
+    pub fn store_paths(&self) -> &[(StorePath, Option<NarHash>)] {
+        match self {
+            Self::StorePaths(paths) => paths,
+            Self::Used(used) => used.spec.content.store_paths(),
+            Self::RootTree(_) | Self::Tar(_) => &[],
+        }
+    }
+
+    /// Returns the layer that was made before, if it is one.
+    pub fn used(&self) -> Option<&UsedLayer> {
+        match self {
+            Self::Used(used) => Some(used),
+            _ => None,
+        }
+    }
 }
 
 impl LayerSpec {
+    /// Returns what it is made of, and how it is packed in an image whose layers
+    /// are packed so.
+    pub(crate) fn made_of(&self, packing: Packing) -> (&Self, Packing) {
+        match &self.content {
+            LayerContent::Used(used) => (&used.spec, used.packing),
+            _ => (self, packing),
+        }
+    }
+
     /// Returns the key of this layer packed so, or `None` if a NAR hash is
     /// unknown: no hash, no key, no reuse.
     pub fn key(&self, packing: &Packing) -> Option<LayerKey> {
+        if let LayerContent::Used(used) = &self.content {
+            return used.spec.key(&used.packing);
+        }
         let mut hasher = Hasher::new();
         let mut field = |name: &str, value: &[u8]| {
             hasher.update(name.as_bytes());
@@ -96,6 +130,7 @@ impl LayerSpec {
                     attributes(&mut field, metadata.owner, &metadata.xattrs);
                 }
             }
+            LayerContent::Used(_) => return None,
             LayerContent::Tar(tar) => {
                 field("content", b"tar");
                 field("diff id", tar.diff_id().digest().as_bytes());

@@ -31,7 +31,9 @@ fn a_merged_image_without_a_tag_has_its_hash() {
                  run bash-no-tag:{tag} bash -c 'echo bash'\nrun redis redis-cli"
             ),
         ),
-        &format!("docker.io/library/bash-no-tag:{tag}\ndocker.io/library/redis:latest\nbash\nredis-cli\n"),
+        &format!(
+            "docker.io/library/bash-no-tag:{tag}\ndocker.io/library/redis:latest\nbash\nredis-cli\n"
+        ),
     );
 }
 

@@ -29,10 +29,10 @@ use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{AssembledImage, BaseImage, ImageReader, RawManifest};
 use crate::layer::LayerCache;
-use crate::oci::{Platform, Reference};
+use crate::oci::{MediaType, Platform, Reference};
 use crate::registry::{Registries, Repository};
 
-use super::build::{assemble_image, labels};
+use super::build::{assemble_image, labels, used_record};
 use super::plan::plan_on;
 use super::programs::{checked_content, tell};
 use super::recipe_parts::recipe_label;
@@ -264,9 +264,9 @@ fn push_image(
     let labels = labels(&plan);
     let jobs = plan.layers.iter().zip(&labels).map(|(outline, label)| Job {
         spec: outline.spec.clone(),
-        media_type: spec.packing.compression.media_type(),
+        media_type: media_type(spec, outline),
         key: outline.key,
-        expected: None,
+        expected: used_record(outline),
         nar_size: outline.unpacked_size(),
         label: label.clone(),
     });
@@ -291,6 +291,14 @@ fn push_image(
     transfer.remember(&layers);
     let report = layers.report(target, tags, &image, base, Some(plan));
     Ok((report, image.manifest))
+}
+
+/// Returns what a layer's blob will be.
+fn media_type(spec: &ImageSpec, outline: &LayerOutline) -> MediaType {
+    match used_record(outline) {
+        Some(record) => record.media_type,
+        None => spec.packing.compression.media_type(),
+    }
 }
 
 /// Plans an image on from the one that it replaces.

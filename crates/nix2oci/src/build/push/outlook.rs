@@ -9,7 +9,8 @@ use crate::registry::{Mounted, Registries, UploadSession};
 use super::base::BaseLayers;
 use super::cache::Cache;
 use super::earlier::Earlier;
-use super::{LayerState, PushOptions, Target, plan_push};
+use super::{LayerState, PushOptions, Target, media_type, plan_push};
+use crate::build::build::used_record;
 use crate::build::{ImagePlan, ImageSpec};
 
 /// A layer that has to be in the registry.
@@ -291,9 +292,9 @@ pub fn forecast(
     let plan = plan_push(cx, spec, options, &earlier)?;
     let jobs = plan.layers.iter().map(|outline| Job {
         spec: outline.spec.clone(),
-        media_type: spec.packing.compression.media_type(),
+        media_type: media_type(spec, outline),
         key: outline.key,
-        expected: None,
+        expected: used_record(outline),
         nar_size: outline.unpacked_size(),
         label: String::new(),
     });

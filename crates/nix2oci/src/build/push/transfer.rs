@@ -6,8 +6,9 @@ use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::VerifyingReader;
 use crate::layer::{
-    Blob as _, LayerKey, LayerRecord, LayerSpec, LayerStore, PackRequest, Packing, Spool,
+    Blob as _, FileBlob, LayerKey, LayerRecord, LayerSpec, LayerStore, PackRequest, Packing, Spool,
     SpoolPlace, SpooledBlob, pack,
 };
 use crate::registry::{LayerStream, Replayable, Upload, UploadSession, Uploads};
@@ -177,6 +178,22 @@ impl Transfer<'_> {
         if order.is_empty() {
             return Ok(());
         }
+        // The blob of a layer that was made before may be at hand.
+        let mut files = Vec::new();
+        order.retain(|layer| {
+            let Order {
+                layer: of, route, ..
+            } = &orders[*layer];
+            let used = of.job.spec.content.used();
+            match used.and_then(|used| Some((used, used.blob()?))) {
+                Some((used, blob)) if *route != Route::Check => {
+                    let blob = replayable_file(&used.name, blob, &used.record);
+                    files.push((*layer, blob, used.record.clone()));
+                    false
+                }
+                _ => true,
+            }
+        });
         let specs: Vec<LayerSpec> = orders.iter().map(|o| o.layer.job.spec.clone()).collect();
         let uploads = self.target.uploads();
         let sessions = orders.iter_mut().map(|o| o.layer.session.take()).collect();
@@ -195,6 +212,10 @@ impl Transfer<'_> {
             content: self.content,
             store: &outlet,
         };
+        for (layer, blob, record) in files {
+            uploads.send(layer, blob, outlet.session(layer), false)?;
+            made[layer] = Some(record);
+        }
         let packed = pack(self.cx, request, |layer, packed| {
             if let Some(blob) = packed.kept {
                 // A layer that was not known was not asked for.
@@ -268,7 +289,10 @@ impl Transfer<'_> {
     fn mismatch(&self, layer: &Prospect, expected: Digest, found: Digest) -> Result<Error> {
         let why = match (&layer.job.key, layer.is_by_key) {
             (Some(key), true) => format!("whose key {key} is known"),
-            _ => "made again for the recipe".to_owned(),
+            _ => match layer.job.spec.content.used() {
+                Some(used) => format!("made again for {}", used.name),
+                None => "made again for the recipe".to_owned(),
+            },
         };
         let remade = Remade {
             spec: &layer.job.spec,
@@ -385,6 +409,19 @@ impl LayerStore for &Outlet<'_> {
             }
             Writer::Spool(spool) => spool.finish(descriptor),
         })
+    }
+}
+
+/// Returns the blob of a file as one that can be sent again and again.
+fn replayable_file(name: &str, blob: FileBlob, record: &LayerRecord) -> Replayable {
+    let (digest, size) = (record.digest, record.size);
+    let what = format!("the blob {digest} of {name}");
+    Replayable {
+        descriptor: record.descriptor(),
+        open: Arc::new(move || {
+            let reader = VerifyingReader::new(blob.reader()?, &*what, digest, size);
+            Ok(Box::new(reader))
+        }),
     }
 }
 

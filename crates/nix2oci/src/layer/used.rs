@@ -1,0 +1,83 @@
+//! A layer that was made before.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::oci::Descriptor;
+
+use super::{Blob, LayerRecord, LayerSpec, Packing};
+
+/// A layer that was made before and becomes part of an image as it is: its
+/// digest is known, and its blob is at hand or can be made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UsedLayer {
+    /// Where it comes from, for people.
+    pub name: String,
+    /// What it is made of; not a used layer itself.
+    pub spec: LayerSpec,
+    /// How it is packed, which may be otherwise than the image's own layers.
+    pub packing: Packing,
+    /// What it became.
+    pub record: LayerRecord,
+    /// The NAR size of each of its store paths, in bytes; empty if they are not
+    /// known.
+    pub nar_sizes: Vec<u64>,
+    /// The file of its blob, if there is one.
+    pub blob: Option<PathBuf>,
+}
+
+impl UsedLayer {
+    /// Takes a layer of a name that was made of this and became that.
+    pub fn new(
+        name: impl Into<String>,
+        spec: LayerSpec,
+        packing: Packing,
+        record: LayerRecord,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            spec,
+            packing,
+            record,
+            nar_sizes: Vec::new(),
+            blob: None,
+        }
+    }
+
+    /// Returns its blob, if there is a file of it. Nothing is checked: a sink
+    /// does so.
+    pub(crate) fn blob(&self) -> Option<FileBlob> {
+        Some(FileBlob {
+            path: self.blob.clone()?,
+            descriptor: self.record.descriptor(),
+        })
+    }
+}
+
+/// A blob in a file that anybody may have written.
+#[derive(Debug, Clone)]
+pub(crate) struct FileBlob {
+    path: PathBuf,
+    descriptor: Descriptor,
+}
+
+impl FileBlob {
+    /// Returns a reader that needs the blob no more.
+    pub(crate) fn reader(&self) -> Result<Box<dyn Read + Send>> {
+        let file = File::open(&self.path).map_err(Error::reading(&self.path))?;
+        Ok(Box::new(file))
+    }
+}
+
+impl Blob for FileBlob {
+    fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
+        self.reader()
+    }
+}
