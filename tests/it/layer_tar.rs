@@ -208,6 +208,28 @@ fn what_loaders_take_is_taken_and_told() {
     written(&with_tars(&[&odd]), odd.dir.path());
 }
 
+/// Commands give folders to everybody: dockerTools' own examples do it.
+#[test]
+fn modes_are_told_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("root/output")).unwrap();
+    run(Command::new("tar")
+        .args(["--mode=0777", "--create", "--file", "layer.tar"])
+        .args(["--directory", "root", "output"])
+        .current_dir(dir.path()));
+    let open = Given::new(&fs::read(dir.path().join("layer.tar")).unwrap());
+    let tar = open.open().unwrap();
+    assert!(
+        matches!(
+            tar.problems(),
+            [LayerProblem::WritableDirectory { mode: 0o777, .. }]
+        ),
+        "{:?}",
+        tar.problems()
+    );
+    written(&with_tars(&[&open]), open.dir.path());
+}
+
 #[test]
 fn a_tar_does_not_hide_the_store() {
     for entry in [

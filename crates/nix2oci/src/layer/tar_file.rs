@@ -106,7 +106,7 @@ impl TarFile {
     }
 
     /// Returns what is odd in it, and loaders do alike or users want: devices,
-    /// directories without an entry, paths that begin with a slash.
+    /// modes, directories without an entry, paths that begin with a slash.
     pub fn problems(&self) -> &[LayerProblem] {
         &self.problems
     }
@@ -182,6 +182,8 @@ fn is_refused(problem: &LayerProblem) -> bool {
             | LayerProblem::LateParent { .. }
             | LayerProblem::UnsupportedKind { .. }
             | LayerProblem::NotPadded { .. }
+            | LayerProblem::StoreMode { .. }
+            | LayerProblem::WritableDirectory { .. }
             | LayerProblem::More { .. }
     )
 }
