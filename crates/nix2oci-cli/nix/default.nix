@@ -46,13 +46,25 @@ let
       commandsLayer = import ./commands.nix { inherit (pkgs.buildPackages) runCommand fakeroot; };
     };
   };
-  images = import ./images.nix shared;
+  pulled = import ./pull.nix {
+    inherit
+      arguments
+      platforms
+      run
+      pkgs
+      nix2oci
+      hostSystem
+      ;
+  };
+  images = import ./images.nix shared // {
+    inherit (pulled) pullImageFromLock;
+  };
 in
 images
 // {
   # Functions of the names, arguments and meaning of nixpkgs' dockerTools.
-  dockerTools = import ./docker-tools.nix (shared // images);
+  dockerTools = import ./docker-tools.nix (shared // images // { inherit pulled; });
 
   # The same of nix2container.
-  nix2container = import ./nix2container.nix (shared // images);
+  nix2container = import ./nix2container.nix (shared // images // { inherit pulled; });
 }

@@ -4,8 +4,10 @@
   arguments,
   buildImage,
   resolveImage,
+  pulled,
   pkgs,
   nix2oci,
+  run,
   ...
 }:
 let
@@ -160,6 +162,20 @@ rootPackages
 
   buildImageWithNixDb = args: fullImage (args // { includeNixDB = true; });
   buildLayeredImageWithNixDb = args: buildLayeredImage (args // { includeNixDB = true; });
+
+  # An image of a registry.
+  pullImage = pulled.pullImage "dockerTools.pullImage";
+
+  # One archive with several images, each under its own name.
+  mergeImages =
+    images:
+    run {
+      name = "merge-docker-images.tar";
+      words = [ "copy" ] ++ map toString images ++ [
+        "-o"
+        "archive:${placeholder "out"}"
+      ];
+    };
 
   # An image for the shell of a derivation.
   streamNixShellImage = args: streamLayeredImage (shellImage args);

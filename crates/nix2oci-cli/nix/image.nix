@@ -181,7 +181,7 @@ let
       if hasCommands then flag "--layer-tar" "${customisationLayer}/layer.tar" else root.options
     )
     ++ optional withNixDb [ "--with-nix-db" ]
-    ++ optional (fromImage != null) (flag "--from" "${fromImage}")
+    ++ optional (fromImage != null) (fromImage.fromOptions or (flag "--from" "${fromImage}"))
     ++ flags "--layer" (
       map (layer: "${layer}=${concatStringsSep "," (map toString (listOf namedLayers.${layer}))}") (
         attrNames namedLayers

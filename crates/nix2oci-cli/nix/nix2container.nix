@@ -6,8 +6,7 @@
   resolveImage,
   platforms,
   hostSystem,
-  pullImage,
-
+  pulled,
   ...
 }:
 let
@@ -177,5 +176,5 @@ in
     )
   );
 
-  inherit pullImage pullImageFromManifest;
+  inherit (pulled.nix2container) pullImage pullImageFromManifest;
 }
