@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::Codec;
 use crate::oci::annotation::{IMAGE_NAME, REF_NAME};
-use crate::oci::{Descriptor, ImageConfiguration, ImageManifest, MediaType, Platform};
+use crate::oci::{Descriptor, ImageConfiguration, ImageManifest, MediaType, Platform, parse_name};
 
 use super::StoredManifest;
 
@@ -116,8 +116,9 @@ pub(super) fn platform_text(platform: &Platform) -> String {
     text
 }
 
-/// Returns those of `items` that a tag names: by their whole names, and if
-/// none is equal, by the tags in these.
+/// Returns those of `items` that a tag names: by their whole names; if none is
+/// equal, by the tags in these; and if there is none, by what both are in full,
+/// as `app:v1` is `docker.io/library/app:v1`.
 pub(super) fn tagged<T>(items: Vec<T>, tag: &str, names: impl Fn(&T) -> Vec<String>) -> Vec<T> {
     let matches = |item: &T, same: &dyn Fn(&str) -> bool| names(item).iter().any(|n| same(n));
     let is_whole = |name: &str| name == tag;
@@ -125,10 +126,13 @@ pub(super) fn tagged<T>(items: Vec<T>, tag: &str, names: impl Fn(&T) -> Vec<Stri
         name.rsplit_once(':')
             .is_some_and(|(_, part)| part == tag && !part.contains('/'))
     };
-    let same: &dyn Fn(&str) -> bool = if items.iter().any(|item| matches(item, &is_whole)) {
-        &is_whole
-    } else {
-        &is_part
+    let in_full = |name: &str| parse_name(name).ok().map(|name| name.whole());
+    let full = in_full(tag);
+    let is_same = |name: &str| full.is_some() && in_full(name) == full;
+    let ways: [&dyn Fn(&str) -> bool; 3] = [&is_whole, &is_part, &is_same];
+    let decides = |same: &&dyn Fn(&str) -> bool| items.iter().any(|item| matches(item, *same));
+    let Some(same) = ways.into_iter().find(decides) else {
+        return Vec::new();
     };
     items
         .into_iter()
@@ -293,4 +297,26 @@ fn fits(found: &Platform, wanted: &Platform) -> bool {
     found.os() == wanted.os()
         && found.architecture() == wanted.architecture()
         && (wanted.variant().is_none() || variant(found) == variant(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tagged;
+
+    #[test]
+    fn a_name_in_short_is_a_name_in_full() {
+        let items = [
+            "docker.io/library/app:v1",
+            "docker.io/library/app:v2",
+            "h.io/v2:v3",
+        ];
+        let found = |tag: &str| tagged(items.to_vec(), tag, |name| vec![(*name).to_owned()]);
+        assert_eq!(found("docker.io/library/app:v1"), [items[0]]);
+        assert_eq!(found("v2"), [items[1]]);
+        assert_eq!(found("app:v2"), [items[1]]);
+        assert_eq!(found("h.io/v2:v3"), [items[2]]);
+        assert!(found("other:v1").is_empty());
+        assert!(found("v4").is_empty());
+        assert!(found("A name").is_empty());
+    }
 }
