@@ -115,6 +115,26 @@ in
 
   cacert = final.writeTextDir "etc/ssl/certs/ca-bundle.crt" "no certificate\n";
 
+  # As nixpkgs' of this name, of which only `registration` is used.
+  closureInfo =
+    { rootPaths }:
+    derivation {
+      name = "closure-info";
+      system = builtins.currentSystem;
+      builder = "/bin/sh";
+      args = [
+        "-euc"
+        ''
+          PATH=/bin:/usr/bin
+          mkdir ${placeholder "out"}
+          jq -r '.closure[] | [.path, .narHash, .narSize, "", (.references | length)] + .references | .[]' \
+            < .attrs.json > ${placeholder "out"}/registration
+        ''
+      ];
+      __structuredAttrs = true;
+      exportReferencesGraph.closure = rootPaths;
+    };
+
   writeTextDir =
     path: text:
     runCommand (baseNameOf path) { inherit text; } ''

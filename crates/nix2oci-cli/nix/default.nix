@@ -2,7 +2,7 @@
 #
 # Of the package set only what a function needs is evaluated: an image without
 # shell commands needs `writeText` and, for the programs that copy it somewhere,
-# `writeShellScriptBin`.
+# `writeShellScriptBin`, or `writeShellScript` and `closureInfo`.
 {
   # nixpkgs, or what has the same names.
   pkgs,
@@ -42,7 +42,7 @@ let
         rootOf
         ;
       inherit (pkgs) writeText;
-      inherit (pkgs.buildPackages) writeShellScriptBin;
+      inherit (pkgs.buildPackages) closureInfo writeShellScript writeShellScriptBin;
       commandsLayer = import ./commands.nix { inherit (pkgs.buildPackages) runCommand fakeroot; };
     };
   };

@@ -6,14 +6,12 @@
   resolveImage,
   pulled,
   pkgs,
-  nix2oci,
   run,
   ...
 }:
 let
   inherit (builtins) removeAttrs;
-  inherit (arguments) makeOverridable quoted refuse;
-  inherit (pkgs.buildPackages) writeShellScript;
+  inherit (arguments) makeOverridable refuse;
 
   layered =
     function: args:
@@ -35,68 +33,33 @@ let
       "uname"
       "gname"
       "debug"
-      # Of the result of buildLayeredImage alone.
-      "isExe"
     ]
     // {
       withNixDb = args.includeNixDB or false;
     };
 
-  buildLayeredImage = makeOverridable (
-    args:
-    let
-      built = buildImage (layered "buildLayeredImage" args);
-      stream = streamLayeredImage (
-        removeAttrs args [
-          "compressor"
-          "compressionLevel"
-          "format"
-          "meta"
-        ]
-      );
-    in
-    built
-    // {
-      inherit stream;
-      passthru = built.passthru // {
-        inherit stream;
-      };
-    }
-  );
+  buildLayeredImage = makeOverridable (args: buildImage (layered "buildLayeredImage" args));
 
-  # An executable that writes the image to standard output: the recipe is built,
-  # the layers are packed when it runs. Its options are those of `nix2oci copy`.
+  # A program that packs the image when it runs, and writes it to standard
+  # output. Its options are those of `nix2oci build`.
   streamLayeredImage = makeOverridable (
     args:
     let
-      meta = args.meta or { };
-      conf = resolveImage (
-        {
-          compressor = "none";
-        }
-        // layered "streamLayeredImage" args
-      );
-      attributes = (args.passthru or { }) // {
-        inherit conf;
-        inherit (conf) imageName imageTag;
+      asked = {
+        compressor = "none";
+      }
+      // layered "streamLayeredImage" args;
+      built = buildImage asked;
+      attributes = built.passthru // {
+        conf = resolveImage asked;
         # So that functions that take images know how this one is to be used.
         isExe = true;
       };
     in
-    writeShellScript "stream-${baseNameOf conf.imageName}" ''
-      exec ${
-        quoted [
-          "${nix2oci}/bin/nix2oci"
-          "copy"
-          conf
-          "-o"
-          "-"
-        ]
-      } "$@"
-    ''
+    built.stream
     // attributes
     // {
-      inherit meta;
+      inherit (built) meta;
       passthru = attributes;
     }
   );

@@ -6,7 +6,9 @@
   platforms,
   nix2oci,
   hostSystem,
+  closureInfo,
   writeText,
+  writeShellScript,
   writeShellScriptBin,
   # nix2oci as a builder; run.nix.
   run,
@@ -259,8 +261,26 @@ let
     '';
   };
 
+  # A program that writes the image to standard output. What it needs to know of
+  # the closure is beside it, so that it also runs where there is no database, as
+  # in the builder of another derivation.
+  stream = writeShellScript "stream-${baseName}" ''
+    ${
+      nix2ociWith "build" (
+        paths
+        ++ nameOptions imageTag
+        ++ flag "--closure" "registration:${closureInfo { rootPaths = sources; }}/registration"
+      )
+    } -o - "$@"
+  '';
+
   attributes = {
-    inherit configFile imageName imageTag;
+    inherit
+      configFile
+      imageName
+      imageTag
+      stream
+      ;
   }
   // programs;
 in

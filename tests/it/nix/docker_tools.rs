@@ -59,6 +59,26 @@ fn assert_prints(printed: Option<String>, expected: &str) {
 }
 
 #[test]
+fn an_image_without_store_paths_needs_a_mounted_store() {
+    assert_prints(
+        examples().podman(
+            &["hello-on-root", "hello-on-root-no-store"],
+            "stream \"$hello_on_root\"\nrun hello
+             podman rmi hello > /dev/null
+             stream \"$hello_on_root_no_store\"
+             if run hello 2> /dev/null; then exit 1; fi
+             podman save hello --quiet --format oci-archive --output saved.tar
+             mkdir saved && tar --extract --file saved.tar --directory saved
+             for blob in saved/blobs/sha256/*; do
+                 if tar --list --file $blob 2> /dev/null | grep nix/store/; then exit 1; fi
+             done
+             run --volume \"$root/nix/store:/nix/store:ro\" hello",
+        ),
+        "Hello, world!\nHello, world!\n",
+    );
+}
+
+#[test]
 fn dates_are_stable_unless_they_are_not_to_be() {
     let created = "podman inspect --type image --format '{{.Created}}'";
     let printed = examples().podman(
@@ -84,19 +104,30 @@ fn dates_are_stable_unless_they_are_not_to_be() {
 #[test]
 fn the_tag_of_the_attribute_is_the_one_that_is_loaded() {
     let examples = examples();
-    let tags: Vec<_> = ["bash", "bash-no-tag", "bash-no-tag-layered"]
-        .iter()
-        .map(|image| {
-            let tag = examples.value(&format!("{image}.imageTag"));
-            format!("docker.io/library/{image}:{}\n", tag.as_str().unwrap())
-        })
-        .collect();
+    let tags: Vec<_> = [
+        "bash",
+        "bash-no-tag",
+        "bash-no-tag-layered",
+        "bash-no-tag-stream",
+    ]
+    .iter()
+    .map(|image| {
+        let tag = examples.value(&format!("{image}.imageTag"));
+        format!("docker.io/library/{image}:{}\n", tag.as_str().unwrap())
+    })
+    .collect();
     assert_eq!(tags[0], "docker.io/library/bash:latest\n");
     assert_ne!(tags[1], "docker.io/library/bash-no-tag:latest\n");
     assert_prints(
         examples.podman(
-            &["bash", "bash-no-tag", "bash-no-tag-layered"],
-            "for image in \"$bash\" \"$bash_no_tag\" \"$bash_no_tag_layered\"; do load \"$image\"; done
+            &[
+                "bash",
+                "bash-no-tag",
+                "bash-no-tag-layered",
+                "bash-no-tag-stream",
+            ],
+            "stream \"$bash_no_tag_stream\"
+             for image in \"$bash\" \"$bash_no_tag\" \"$bash_no_tag_layered\"; do load \"$image\"; done
              podman images --sort repository --format '{{.Repository}}:{{.Tag}}'",
         ),
         &tags.concat(),
