@@ -62,6 +62,30 @@ pub(super) struct Known {
     pub(super) mount_from: Option<String>,
 }
 
+/// What was pushed before for the same index: the repository has it.
+#[derive(Debug, Default)]
+pub(super) struct PushedBefore {
+    blobs: BTreeSet<Digest>,
+    records: BTreeMap<LayerKeyPrefix, LayerRecord>,
+}
+
+impl PushedBefore {
+    /// Takes note of layers that are there by now.
+    pub(super) fn add(&mut self, layers: &[(Option<LayerKey>, LayerRecord)]) {
+        for (key, record) in layers {
+            self.blobs.insert(record.digest);
+            if let Some(key) = key {
+                self.records.insert(key.prefix(), record.clone());
+            }
+        }
+    }
+
+    /// Takes note of blobs that are there by now.
+    pub(super) fn add_blobs(&mut self, blobs: impl Iterator<Item = Digest>) {
+        self.blobs.extend(blobs);
+    }
+}
+
 /// An image as a registry has it.
 struct Found {
     digest: Digest,
@@ -86,6 +110,15 @@ impl Earlier {
             for reference in &options.reuse_from {
                 earlier.read_named(cx, target, reference, platform)?;
             }
+        }
+        if let Some(before) = target.before {
+            // Made here a moment ago, and so believed before all else.
+            let own = std::mem::take(&mut earlier.records);
+            earlier.take(before.records.clone(), None);
+            for (key, known) in own {
+                earlier.records.entry(key).or_insert(known);
+            }
+            earlier.blobs.extend(&before.blobs);
         }
         Ok(earlier)
     }

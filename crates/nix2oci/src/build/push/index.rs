@@ -6,11 +6,11 @@ use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::image::{RawManifest, assemble_index};
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, Reference, descriptor_digest};
 use crate::registry::Registries;
 
 use super::base::BaseLayers;
-use super::earlier::Earlier;
+use super::earlier::{Earlier, PushedBefore};
 use super::{PushOptions, PushReport, Target, lacks_blobs, push_image, push_parts, stored};
 use crate::build::index::{IndexPart, IndexSource, Prepared, descriptors, prepare};
 use crate::build::numbered::Numbering;
@@ -57,11 +57,13 @@ pub fn push_index(
     let target = Target::new(cx, registries, names)?;
     let prepared = prepare(cx, parts)?;
     let numbering = Numbering::new(cx);
+    let mut before = PushedBefore::default();
     let mut children = Vec::new();
     let mut reports = Vec::new();
     for (part, prepared) in parts.iter().zip(prepared) {
         let cx = numbering.next(cx);
-        let target = target.of_index(&cx);
+        let target = target.of_index(&cx, &before);
+        let mut sent = Vec::new();
         let (report, manifests) = match (&part.source, prepared) {
             (IndexSource::Stored { image, .. }, Prepared::Stored(mut tree, manifests)) => {
                 tree.documents.retain(|document| document.config.is_some());
@@ -76,15 +78,21 @@ pub fn push_index(
             ) => {
                 let (parts, manifest) = *prepared;
                 let base = BaseLayers::of_recipe(recipe, &parts.base, None)?;
-                let report = push_parts(&cx, parts, base, content.as_ref(), &target, options)?;
-                (report, vec![manifest])
+                let content = content.as_ref();
+                let pushed = push_parts(&cx, parts, base, content, &target, options)?;
+                sent = pushed.layers;
+                (pushed.report, vec![manifest])
             }
             (IndexSource::Image(spec), _) => {
-                let (report, manifest) = push_image(&cx, spec, &target, options)?;
-                (report, vec![manifest])
+                let pushed = push_image(&cx, spec, &target, options)?;
+                sent = pushed.layers;
+                (pushed.report, vec![pushed.manifest])
             }
             _ => unreachable!("each part was prepared as what it is"),
         };
+        let blobs = report.layers.iter().map(|layer| &layer.descriptor);
+        before.add_blobs(blobs.filter_map(descriptor_digest));
+        before.add(&sent);
         children.extend(manifests);
         reports.push(report);
     }

@@ -28,7 +28,7 @@ use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{AssembledImage, BaseImage, ImageReader, RawManifest};
-use crate::layer::LayerCache;
+use crate::layer::{LayerCache, LayerKey, LayerRecord};
 use crate::oci::{MediaType, Platform, Reference};
 use crate::registry::{Registries, Repository};
 
@@ -40,7 +40,7 @@ use super::{ImagePlan, ImageSpec, LayerOutline, Recipe, RecipeParts};
 
 use base::BaseLayers;
 use cache::Cache;
-use earlier::Earlier;
+use earlier::{Earlier, PushedBefore};
 use outlook::{Job, Outlook};
 use transfer::Transfer;
 
@@ -162,7 +162,9 @@ pub fn push(
 ) -> Result<PushReport> {
     let target = Target::new(cx, registries, names)?;
     let report = match source {
-        PushSource::Image(spec) => push_image(cx, spec, &target, options).map(|(report, _)| report),
+        PushSource::Image(spec) => {
+            push_image(cx, spec, &target, options).map(|pushed| pushed.report)
+        }
         PushSource::Recipe {
             recipe,
             name,
@@ -196,6 +198,8 @@ struct Target<'a> {
     /// Images get no name but their digest: an index is going to name them,
     /// which gets the tags.
     is_of_index: bool,
+    /// What was pushed before for that index.
+    before: Option<&'a PushedBefore>,
 }
 
 impl<'a> Target<'a> {
@@ -230,11 +234,12 @@ impl<'a> Target<'a> {
             tags,
             is_read_only: false,
             is_of_index: false,
+            before: None,
         })
     }
 
     /// Returns where an image goes that is one of an index.
-    fn of_index<'b>(&'b self, cx: &'b Context) -> Target<'b> {
+    fn of_index<'b>(&'b self, cx: &'b Context, before: &'b PushedBefore) -> Target<'b> {
         Target {
             cx,
             registries: self.registries,
@@ -243,8 +248,16 @@ impl<'a> Target<'a> {
             tags: self.tags.clone(),
             is_read_only: self.is_read_only,
             is_of_index: true,
+            before: Some(before),
         }
     }
+}
+
+/// An image that was pushed, for who goes on with it.
+struct PushedImage {
+    report: PushReport,
+    manifest: RawManifest,
+    layers: Vec<(Option<LayerKey>, LayerRecord)>,
 }
 
 /// Returns whether a registry refused a manifest because it lacks what that
@@ -258,7 +271,7 @@ fn push_image(
     spec: &ImageSpec,
     target: &Target<'_>,
     options: &PushOptions,
-) -> Result<(PushReport, RawManifest)> {
+) -> Result<PushedImage> {
     let earlier = Earlier::read(cx, target, options, Some(&spec.config.platform))?;
     let plan = plan_push(cx, spec, options, &earlier)?;
     let labels = labels(&plan);
@@ -289,8 +302,11 @@ fn push_image(
     let image = assemble_image(spec, &plan, &layers.records())?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
-    let report = layers.report(target, tags, &image, base, Some(plan));
-    Ok((report, image.manifest))
+    Ok(PushedImage {
+        layers: layers.keyed(),
+        report: layers.report(target, tags, &image, base, Some(plan)),
+        manifest: image.manifest,
+    })
 }
 
 /// Returns what a layer's blob will be.
@@ -333,7 +349,7 @@ fn push_recipe(
 ) -> Result<PushReport> {
     let parts = recipe.parts(name)?;
     let base = BaseLayers::of_recipe(recipe, &parts.base, base)?;
-    push_parts(cx, parts, base, content, target, options)
+    push_parts(cx, parts, base, content, target, options).map(|pushed| pushed.report)
 }
 
 /// Pushes what a recipe says.
@@ -344,7 +360,7 @@ fn push_parts(
     content: &dyn ContentSource,
     target: &Target<'_>,
     options: &PushOptions,
-) -> Result<PushReport> {
+) -> Result<PushedImage> {
     let packing = parts.packing;
     let image = AssembledImage {
         config: parts.config,
@@ -374,5 +390,9 @@ fn push_parts(
     let mut layers = transfer.send(outlook)?;
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
-    Ok(layers.report(target, tags, &image, base, None))
+    Ok(PushedImage {
+        layers: layers.keyed(),
+        report: layers.report(target, tags, &image, base, None),
+        manifest: image.manifest,
+    })
 }

@@ -3,7 +3,7 @@
 use crate::build::{ImagePlan, LayerOutline};
 use crate::digest::{DiffId, Digest};
 use crate::image::{AssembledImage, BaseLayer};
-use crate::layer::LayerRecord;
+use crate::layer::{LayerKey, LayerRecord};
 use crate::oci::Descriptor;
 
 use super::Target;
@@ -78,6 +78,14 @@ impl SentLayers {
     /// Returns the records of the layers on the base.
     pub(super) fn records(&self) -> Vec<LayerRecord> {
         self.own.iter().map(|layer| layer.record.clone()).collect()
+    }
+
+    /// Returns the record of each layer, and its key.
+    pub(super) fn keyed(&self) -> Vec<(Option<LayerKey>, LayerRecord)> {
+        let layers = self.own.iter();
+        layers
+            .map(|layer| (layer.key, layer.record.clone()))
+            .collect()
     }
 
     /// Makes the report.

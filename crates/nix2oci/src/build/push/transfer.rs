@@ -39,7 +39,7 @@ pub(super) struct Transfer<'a> {
 /// A layer that is in the registry.
 pub(super) struct Sent {
     spec: LayerSpec,
-    key: Option<LayerKey>,
+    pub(super) key: Option<LayerKey>,
     label: String,
     nar_size: u64,
     pub(super) record: LayerRecord,
