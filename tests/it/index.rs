@@ -280,7 +280,8 @@ fn a_push_sends_each_image_and_then_the_index() {
     );
 
     // Nothing changed: nothing is read or sent.
-    (amd64.read(), arm64.read());
+    amd64.read();
+    arm64.read();
     registry.log().clear();
     let again = push(&registry, &parts).unwrap();
     assert!(again.changed_tags.is_empty());

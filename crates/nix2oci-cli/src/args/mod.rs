@@ -60,7 +60,8 @@ Exit codes:
     5  an integrity check failed
     6  a registry refused the sign-in
     7  a registry failed or could not be reached
-    8  `check` found problems, `diff --exit-code` differences, or a gate of `plan` is closed
+    8  `check` found problems, `diff --exit-code` differences, `lock --check` a name that stands
+       for another image, or a gate of `plan` is closed
   130  interrupted";
 
 /// Turn Nix store closures into OCI images: layered, reproducible, without a daemon.
