@@ -62,6 +62,12 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
              say with --platform what they are for; without --strict this is a warning"
                 .to_owned()
         }
+        ErrorKind::InvalidInput { problem, .. }
+            if problem.ends_with("an index has one image for each") =>
+        {
+            "--platform says what the programs of a ROOT are for; without it, it is this machine"
+                .to_owned()
+        }
         ErrorKind::RootTreeConflict { .. } => {
             "say it in one place only, or join store paths in Nix with buildEnv, which lets you \
              choose by priority; ROOT-TREE.md says what may be said twice"

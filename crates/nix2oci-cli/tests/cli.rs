@@ -21,6 +21,8 @@ mod platform;
 mod refused;
 #[path = "cli/root.rs"]
 mod root;
+#[path = "cli/several.rs"]
+mod several;
 #[path = "cli/simulate.rs"]
 mod simulate;
 

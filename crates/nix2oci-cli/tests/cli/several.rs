@@ -1,0 +1,205 @@
+//! `copy`, `index` and `--next`: what is refused, and what is told.
+
+use serde_json::Value;
+
+use super::{Fixture, run};
+
+/// Builds the fixture's image for a platform.
+fn build(fixture: &Fixture, platform: &str, to: &str, name: &str) {
+    let dir = fixture.0.path();
+    let (code, _, told) = run(
+        dir,
+        &[
+            "build",
+            "result",
+            "--closure",
+            "path-info:graph.json",
+            "--store-root",
+            "root",
+            "--platform",
+            platform,
+            "--name",
+            name,
+            "-o",
+            to,
+            "-q",
+        ],
+    );
+    assert_eq!(code, 0, "{told}");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused_with_nothing_written() {
+    let fixture = Fixture::new();
+    build(&fixture, "linux/amd64", "one.tar", "app:1");
+    build(&fixture, "linux/arm64", "two.tar", "app:1");
+    let dir = fixture.0.path();
+    for (code, args, problem) in [
+        (
+            3,
+            &["copy", "one.tar", "two.tar", "-o", "x"][..],
+            "one.tar and two.tar are both called",
+        ),
+        (
+            2,
+            &["copy", "one.tar", "two.tar", "-o", "x", "--name", "a"],
+            "--name names one image",
+        ),
+        (
+            2,
+            &["copy", "one.tar", "two.tar", "-o", "oci:x:v1"],
+            "the tag v1 of --output",
+        ),
+        (
+            2,
+            &["copy", "one.tar", "two.tar", "-o", "docker://h/x"],
+            "a tag of a registry points to one",
+        ),
+        (
+            2,
+            &["copy", "one.tar", "-o", "docker://h/x", "--name", "a"],
+            "the destination names",
+        ),
+        (
+            3,
+            &["copy", "one.tar", "-o", "x", "--platform", "linux/s390x"],
+            "it holds linux/amd64",
+        ),
+        (
+            3,
+            &["index", "one.tar", "one.tar", "-o", "x"],
+            "has two images for linux/amd64",
+        ),
+        (
+            2,
+            &[
+                "index",
+                "one.tar",
+                "-o",
+                "x",
+                "--annotation",
+                "manifest:a=b",
+            ],
+            "keep their manifests",
+        ),
+        (
+            2,
+            &["index", "one.tar", "-o", "x", "--annotation", "a"],
+            "expected KEY=VALUE",
+        ),
+        (
+            2,
+            &["plan", "result", "--next", "result"],
+            "`build` and of `push`",
+        ),
+        (
+            3,
+            &[
+                "build",
+                "result",
+                "--closure",
+                "path-info:graph.json",
+                "--store-root",
+                "root",
+                "--next",
+                "result",
+                "--closure",
+                "path-info:graph.json",
+                "--store-root",
+                "root",
+                "-o",
+                "x",
+            ],
+            "hint: --platform says",
+        ),
+        (
+            2,
+            &[
+                "build",
+                "result",
+                "--closure",
+                "path-info:-",
+                "--next",
+                "result",
+                "--closure",
+                "path-info:-",
+                "-o",
+                "x",
+            ],
+            "both want standard input",
+        ),
+    ] {
+        let (found, _, told) = run(dir, args);
+        assert_eq!(found, code, "{args:?}: {told}");
+        assert!(told.contains(problem), "{args:?}: {told}");
+        assert!(!dir.join("x").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn an_index_and_its_images_are_told_as_one_document() {
+    let fixture = Fixture::new();
+    build(&fixture, "linux/amd64", "one.tar", "app:1");
+    build(&fixture, "linux/arm64", "two.tar", "app:2");
+    let dir = fixture.0.path();
+    let image = [
+        "result",
+        "--closure",
+        "path-info:graph.json",
+        "--store-root",
+        "root",
+    ];
+    let build = [
+        "build",
+        "--name",
+        "app:3",
+        "--json",
+        "-q",
+        "-o",
+        "built.tar",
+        "--platform",
+        "linux/amd64",
+    ];
+    let next = ["--next", "--platform", "linux/arm64"];
+    let (code, built, told) = run(dir, &[&build[..], &image, &next, &image].concat());
+    assert_eq!(code, 0, "{told}");
+    let built: Value = serde_json::from_str(&built).unwrap();
+    assert_eq!(built["names"][0], "docker.io/library/app:3");
+    assert_eq!(built["configDigest"], Value::Null);
+    let platforms: Vec<_> = built["images"].as_array().unwrap().iter().collect();
+    assert_eq!(platforms[0]["platform"], "linux/amd64");
+    assert_eq!(platforms[1]["platform"], "linux/arm64");
+    // The layers are the same on both, and told once.
+    assert_eq!(built["layers"], platforms[0]["layers"]);
+
+    let index = [
+        "index",
+        "one.tar",
+        "two.tar",
+        "-o",
+        "joined.tar",
+        "--digest-file",
+        "digest",
+        "-q",
+    ];
+    let (code, joined, told) = run(dir, &index);
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(joined.trim_end(), built["digest"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(dir.join("digest")).unwrap(), joined);
+
+    let copy = [
+        "copy",
+        "joined.tar",
+        "one.tar",
+        "--json",
+        "-q",
+        "-o",
+        "oci:all",
+    ];
+    let (code, copied, told) = run(dir, &copy);
+    assert_eq!(code, 0, "{told}");
+    let copied: Value = serde_json::from_str(&copied).unwrap();
+    assert!(copied.get("digest").is_none());
+    assert_eq!(copied["images"][0]["digest"], built["digest"]);
+    assert_eq!(copied["images"][1]["digest"], platforms[0]["digest"]);
+}
