@@ -7,7 +7,7 @@ use crate::closure::{Closure, PathId};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::image::{BaseImage, BaseLayer, TablePath};
-use crate::plan::{Links, RootTree};
+use crate::plan::{Ground, RootTree};
 
 use super::{ImageSpec, used};
 
@@ -42,7 +42,7 @@ impl<'a> Below<'a> {
         base.check_platform(&spec.config.platform)?;
         let store_dir = closure.store_dir();
         let contents = base.contents(cx, store_dir, !spec.root_tree.is_empty())?;
-        check_store_dir(base, store_dir.as_str(), &contents.links)?;
+        check_store_dir(base, store_dir.as_str(), &contents.ground)?;
         let mut layers = base.layers().to_vec();
         let found = Found::new(closure);
         for (layer, listed) in layers.iter_mut().zip(&contents.paths) {
@@ -62,7 +62,7 @@ impl<'a> Below<'a> {
         Ok(Self {
             layers,
             paths,
-            root_tree: Cow::Owned(spec.root_tree.through(&contents.links)?),
+            root_tree: Cow::Owned(spec.root_tree.on(&contents.ground)?),
             name: Some(base.name()),
         })
     }
@@ -102,11 +102,11 @@ impl<'a> Below<'a> {
 
 /// Refuses a base in which the store directory is somewhere else: a layer of
 /// store paths would replace the link that leads there.
-fn check_store_dir(base: &BaseImage, store_dir: &str, links: &Links) -> Result<()> {
+fn check_store_dir(base: &BaseImage, store_dir: &str, ground: &Ground) -> Result<()> {
     let path = &store_dir.as_bytes()[1..];
     let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/');
     let mut ends = ends.map(|(at, _)| at).chain([path.len()]);
-    match ends.find(|end| links.contains_key(&path[..*end])) {
+    match ends.find(|end| ground.links.contains_key(&path[..*end])) {
         None => Ok(()),
         Some(end) => Err(Error::invalid(
             format!("the base image {}", base.name()),

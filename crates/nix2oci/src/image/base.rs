@@ -260,7 +260,7 @@ impl BaseImage {
         if !for_links && (self.0.has_table || !speaks_of_store()) {
             return Ok(Arc::new(BaseContents {
                 paths: told(),
-                links: Default::default(),
+                ground: Default::default(),
             }));
         }
         let mut known = self

@@ -1,6 +1,6 @@
 //! What the layers of a base have that an image on it must know of: store paths
-//! that need not be added again, and symlinks that its own files must not
-//! replace.
+//! that need not be added again, and symlinks and directories that its own
+//! files must not replace.
 //!
 //! Layers are read bottom first, one after the other, since each can take away
 //! what those below it have: a whiteout deletes one path, an opaque directory
@@ -14,7 +14,8 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::layer::tar_read::{Member, MemberKind};
 use crate::layer::{EntryVisitor, read_entries};
-use crate::plan::Links;
+use crate::oci::Owner;
+use crate::plan::{Ground, Metadata};
 use crate::store::{StoreDir, StorePath, StorePathPrefix};
 
 use super::listing::{StorePrefix, TarPaths};
@@ -32,14 +33,13 @@ pub(crate) struct BaseContents {
     /// For each layer, bottom first, the store paths in it that are still there
     /// with all layers on it.
     pub(crate) paths: Vec<Vec<TablePath>>,
-    /// The symlinks that are there: where, without `/` at the beginning, and
-    /// what they hold.
-    pub(crate) links: Links,
+    /// The symlinks and directories that are there.
+    pub(crate) ground: Ground,
 }
 
 /// Reads the layers.
 ///
-/// Memory grows with store paths and symlinks.
+/// Memory grows with store paths, symlinks and directories.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub(super) fn base_contents(
     let mut below = Below {
         store_dir: store_dir.as_str().as_bytes()[1..].to_vec(),
         paths: BTreeMap::new(),
-        links: Links::new(),
+        ground: Ground::default(),
     };
     for (number, layer) in layers.iter().enumerate() {
         let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
@@ -61,14 +61,15 @@ pub(super) fn base_contents(
             prefix: StorePrefix::new(store_dir),
             below: &mut below,
             paths: TarPaths::new(store_dir),
-            links: Links::new(),
+            ground: Ground::default(),
         };
         read_entries(cx, &place, reader.open_blob(&layer.descriptor)?, &mut visit)?;
-        let Visit { paths, links, .. } = visit;
+        let Visit { paths, ground, .. } = visit;
         for (path, nar_size) in paths.whole() {
             below.paths.insert(path, (number, nar_size));
         }
-        below.links.extend(links);
+        below.ground.links.extend(ground.links);
+        below.ground.directories.extend(ground.directories);
     }
     let mut paths = vec![Vec::new(); layers.len()];
     for (path, (layer, nar_size)) in below.paths {
@@ -79,7 +80,7 @@ pub(super) fn base_contents(
     }
     Ok(BaseContents {
         paths,
-        links: below.links,
+        ground: below.ground,
     })
 }
 
@@ -89,7 +90,7 @@ struct Below {
     store_dir: Vec<u8>,
     /// The layer of each store path and its NAR size, if it is known.
     paths: BTreeMap<StorePath, (usize, Option<u64>)>,
-    links: Links,
+    ground: Ground,
 }
 
 impl Below {
@@ -97,7 +98,7 @@ impl Below {
     fn empty(&mut self, directory: &[u8]) {
         if directory.is_empty() {
             self.paths.clear();
-            self.links.clear();
+            self.ground = Ground::default();
             return;
         }
         if is_in(&self.store_dir, directory) || self.store_dir == directory {
@@ -105,22 +106,25 @@ impl Below {
         }
         let mut inside = directory.to_vec();
         inside.push(b'/');
-        let range = (Bound::Included(&inside[..]), Bound::Unbounded);
-        let links = self.links.range::<[u8], _>(range);
-        let gone: Vec<Vec<u8>> = links
-            .map(|(path, _)| path)
-            .take_while(|path| path.starts_with(&inside))
-            .cloned()
-            .collect();
-        for path in gone {
-            self.links.remove(&path);
-        }
+        remove_all(&mut self.ground.links, &inside);
+        remove_all(&mut self.ground.directories, &inside);
     }
 
     /// Takes away a path and what is in it.
     fn delete(&mut self, path: &[u8]) {
-        self.links.remove(path);
+        self.ground.links.remove(path);
+        self.ground.directories.remove(path);
         self.empty(path);
+    }
+}
+
+/// Removes what begins so.
+fn remove_all<T>(map: &mut BTreeMap<Vec<u8>, T>, prefix: &[u8]) {
+    let range = (Bound::Included(prefix), Bound::Unbounded);
+    let paths = map.range::<[u8], _>(range).map(|(path, _)| path);
+    let paths = paths.take_while(|path| path.starts_with(prefix));
+    for path in paths.cloned().collect::<Vec<_>>() {
+        map.remove(&path);
     }
 }
 
@@ -136,7 +140,7 @@ struct Visit<'a> {
     below: &'a mut Below,
     /// What this layer has.
     paths: TarPaths,
-    links: Links,
+    ground: Ground,
 }
 
 impl Visit<'_> {
@@ -173,15 +177,25 @@ impl EntryVisitor for Visit<'_> {
             self.delete(&path);
             return false;
         }
-        self.links.remove(path);
-        if member.kind == MemberKind::Directory {
-            // A directory replaces a link, and leaves what is in another one.
-            self.below.links.remove(path);
-        } else {
-            self.below.delete(path);
-        }
-        if member.kind == MemberKind::Symlink {
-            self.links.insert(path.to_vec(), member.link.clone());
+        self.ground.links.remove(path);
+        self.ground.directories.remove(path);
+        match member.kind {
+            MemberKind::Directory => {
+                // It replaces a link, and leaves what is in another directory.
+                self.below.ground.links.remove(path);
+                let (uid, gid) = member.owner;
+                let metadata = Metadata {
+                    owner: Some(Owner { uid, gid }),
+                    ..Metadata::mode(member.mode)
+                };
+                self.ground.directories.insert(path.to_vec(), metadata);
+            }
+            MemberKind::Symlink => {
+                self.below.delete(path);
+                let target = member.link.clone();
+                self.ground.links.insert(path.to_vec(), target);
+            }
+            _ => self.below.delete(path),
         }
         self.paths.entry(member, path)
     }

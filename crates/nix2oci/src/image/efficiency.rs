@@ -311,6 +311,8 @@ mod tests {
             size,
             mode: 0o444,
             is_executable: false,
+            mode: 0,
+            owner: (0, 0),
             offset: 0,
         }
     }

@@ -47,6 +47,9 @@ pub(crate) struct Member {
     pub(crate) mode: u32,
     /// Whether its owner may execute it.
     pub(crate) is_executable: bool,
+    /// The numbers of its owner and group, of what the header itself says; 0 if
+    /// it has none that can be read.
+    pub(crate) owner: (u32, u32),
     /// Where in the stream its content begins.
     pub(crate) offset: u64,
 }
@@ -351,6 +354,7 @@ struct Header {
     flag: u8,
     size: u64,
     mode: u32,
+    owner: (u32, u32),
 }
 
 impl Header {
@@ -383,6 +387,7 @@ impl Header {
             mode: number(&block[100..108])
                 .and_then(|mode| u32::try_from(mode & 0o7777).ok())
                 .unwrap_or(0),
+            owner: (id(&block[108..116]), id(&block[116..124])),
         })
     }
 }
@@ -404,6 +409,12 @@ fn number(field: &[u8]) -> Option<u64> {
         b'0'..=b'7' => n.checked_mul(8)?.checked_add(u64::from(b - b'0')),
         _ => None,
     })
+}
+
+/// Reads the number of an owner or a group.
+fn id(field: &[u8]) -> u32 {
+    let id = number(field).and_then(|id| u32::try_from(id).ok());
+    id.unwrap_or(0)
 }
 
 fn until_zero(bytes: &[u8]) -> &[u8] {
@@ -479,6 +490,7 @@ impl Extensions {
             size: if has_content(header.flag) { size } else { 0 },
             mode: header.mode,
             is_executable: header.mode & 0o100 != 0,
+            owner: header.owner,
             offset,
         }
     }

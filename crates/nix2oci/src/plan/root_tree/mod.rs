@@ -4,11 +4,11 @@
 //! - [`RootNode`], [`RootFile`], [`Metadata`]: what can be there
 //! - `contents`: links to what is in a store path
 //! - [`Copies`]: files of a store path as they are
-//! - `links`: the tree on top of a base that has symlinks
+//! - `ground`: the tree on top of files that are there already
 
 mod contents;
 mod copies;
-mod links;
+mod ground;
 mod node;
 mod place;
 
@@ -20,7 +20,7 @@ use crate::store::{StoreDir, StorePath};
 use super::rule::{FileKind, Rule};
 
 pub use copies::{Copies, Rewrite};
-pub(crate) use links::Links;
+pub(crate) use ground::Ground;
 pub use node::{Metadata, RootFile, RootNode};
 
 /// The part of an image's root that is not the store: it becomes the top
