@@ -7,7 +7,7 @@ use nix2oci::build::{ImagePlan, plan};
 use nix2oci::image::ImageTable;
 use nix2oci::plan::{Metadata, RootNode, RootTree};
 use nix2oci_tests::handmade_image::{
-    Codec, Entry, HandmadeImage, HandmadeLayer, OnDisk, in_dir, tar,
+    Codec, Edit, Entry, HandmadeImage, HandmadeLayer, OnDisk, in_dir, tar,
 };
 use nix2oci_tests::image_files::{layer_tars, manifest};
 use serde_json::json;
@@ -21,6 +21,11 @@ const LIBZ: &str = "nix/store/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb-libz";
 /// Returns a base made by another program that has the libraries of the push
 /// tests, with further layers on them.
 fn with_libraries(layers: &[&[Entry]], speaks_of_store: bool) -> OnDisk {
+    let of_store: Edit = |config| config["config"]["Env"] = json!(["PATH=/nix/store/x/bin"]);
+    with_edited_libraries(layers, if speaks_of_store { of_store } else { |_| () })
+}
+
+fn with_edited_libraries(layers: &[&[Entry]], config: Edit) -> OnDisk {
     let alone = tempfile::tempdir().unwrap();
     built(&release(1).spec, alone.path()).unwrap();
     let tars = layer_tars(alone.path());
@@ -31,13 +36,11 @@ fn with_libraries(layers: &[&[Entry]], speaks_of_store: bool) -> OnDisk {
     let more = layers
         .iter()
         .map(|entries| HandmadeLayer::new(&tar(entries), Codec::Gzip));
-    let mut image = HandmadeImage {
+    let image = HandmadeImage {
         layers: libraries.chain(more).collect(),
+        config,
         ..HandmadeImage::default()
     };
-    if speaks_of_store {
-        image.config = |config| config["config"]["Env"] = json!(["PATH=/nix/store/x/bin"]);
-    }
     in_dir(&image.layout())
 }
 
@@ -74,6 +77,10 @@ fn store_paths_of_a_foreign_base_are_found_in_its_layers() {
     let told = plan.base.iter().flat_map(|layer| &layer.paths);
     let told: Vec<&str> = told.map(|listed| listed.path.name()).collect();
     assert_eq!(told, ["libc", "libz"]);
+    // So is one of this library after another program dropped its annotations.
+    let ours: Edit = |config| config["history"][1]["created_by"] = json!("nix2oci libz");
+    let (_, names) = added(&with_edited_libraries(&[], ours).path);
+    assert_eq!(names, ["app"]);
     // Nobody would download a distribution to find that it has none.
     let (_, names) = added(&with_libraries(&[], false).path);
     assert_eq!(names, ["app", "libc", "libz"]);

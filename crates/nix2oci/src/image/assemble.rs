@@ -17,6 +17,13 @@ use super::{BaseImage, BaseLayer, ImageConfig};
 /// What the history says made a layer; what is in it follows.
 const CREATED_BY: &str = "nix2oci";
 
+/// Returns whether an entry of a history is of a layer that this library made.
+pub(super) fn is_made_here(history: &Value) -> bool {
+    let created_by = history.get("created_by").and_then(Value::as_str);
+    let words = created_by.and_then(|text| text.strip_prefix(CREATED_BY));
+    words.is_some_and(|words| words.is_empty() || words.starts_with(' '))
+}
+
 /// A layer as the config and the manifest tell of it.
 #[derive(Debug, Clone)]
 pub struct ImageLayer<'a> {

@@ -15,6 +15,7 @@ use crate::oci::{
 };
 use crate::store::StoreDir;
 
+use super::assemble::is_made_here;
 use super::base_contents::{BaseContents, base_contents};
 use super::document::parse;
 use super::inherit::{history, inherit, on_build};
@@ -242,9 +243,10 @@ impl BaseImage {
     ///
     /// Store paths are those that the image tells, else those in its layers'
     /// tars. These are read `for_links`, or if the config speaks of the store
-    /// directory; a base that does neither has no store paths, and to read all
-    /// of it only to find none would be a download. Whatever is read is read
-    /// once.
+    /// directory or of this library: other programs keep the history of an image
+    /// and drop its annotations, as `podman save` does. A base that does neither
+    /// hardly has store paths, and to read all of it only to find none would be
+    /// a download. Whatever is read is read once.
     pub(crate) fn contents(
         &self,
         cx: &Context,
@@ -255,6 +257,7 @@ impl BaseImage {
             let config = crate::oci::canonical_json(&self.0.config);
             let store_dir = store_dir.as_str().as_bytes();
             config.windows(store_dir.len()).any(|at| at == store_dir)
+                || self.history().iter().any(is_made_here)
         };
         let told = || self.0.layers.iter().map(|l| l.paths.clone()).collect();
         if !for_links && (self.0.has_table || !speaks_of_store()) {
