@@ -200,8 +200,10 @@ fn the_base_counts_in_the_budget() {
 
 #[test]
 fn a_base_for_another_platform_is_refused() {
-    let mut other = HandmadeImage::default();
-    other.architecture = "arm64";
+    let other = HandmadeImage {
+        architecture: "arm64",
+        ..HandmadeImage::default()
+    };
     let base = in_dir(&other.layout());
     let error = built(&on(open(&base.path, None).unwrap()), &base.path).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::InvalidInput { .. }));

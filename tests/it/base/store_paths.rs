@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nix2oci::Context;
-use nix2oci::build::{ImagePlan, plan};
+use nix2oci::build::{ImagePlan, LayerOutline, plan};
 use nix2oci::image::ImageTable;
 use nix2oci::plan::{Metadata, RootNode, RootTree};
 use nix2oci_tests::handmade_image::{
@@ -64,7 +64,7 @@ fn names(tar: &[u8]) -> Vec<String> {
 /// paths that are added.
 fn added(base: &Path) -> (ImagePlan, Vec<String>) {
     let plan = plan(&Context::default(), &on(open(base, None).unwrap())).unwrap();
-    let paths = plan.layers.iter().flat_map(|layer| layer.paths());
+    let paths = plan.layers.iter().flat_map(LayerOutline::paths);
     let mut names: Vec<String> = paths.map(|path| path.name().to_owned()).collect();
     names.sort();
     (plan, names)
