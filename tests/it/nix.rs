@@ -4,6 +4,7 @@
 mod copies;
 mod docker_tools;
 mod examples;
+mod nix2container;
 
 use std::ffi::OsStr;
 use std::fs;

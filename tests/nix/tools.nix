@@ -49,6 +49,9 @@ rec {
         ;
     })
     buildImage
+    buildIndex
+    buildLayer
+    pullImageFromLock
     resolveImage
     dockerTools
     nix2container

@@ -17,6 +17,17 @@
 let
   arguments = import ./arguments.nix;
   platforms = import ./platforms.nix;
+  codecs = {
+    none = "none";
+    gz = "gzip";
+    zstd = "zstd";
+  };
+  # A compressor by nixpkgs' name, and a level or null, as --compression has them.
+  compressionOf =
+    compressor: level:
+    arguments.memberOf "compressor" codecs compressor
+    + (if level == null then "" else ":${toString level}");
+
   run = import ./run.nix { inherit nix2oci system; };
   rootOf = import ./root.nix {
     inherit arguments;
@@ -25,6 +36,7 @@ let
   shared = {
     inherit
       arguments
+      compressionOf
       platforms
       pkgs
       nix2oci
@@ -35,6 +47,7 @@ let
     image = import ./image.nix {
       inherit
         arguments
+        compressionOf
         platforms
         nix2oci
         hostSystem

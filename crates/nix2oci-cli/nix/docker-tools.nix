@@ -134,6 +134,7 @@ rootPackages
     images:
     run {
       name = "merge-docker-images.tar";
+      refers = false;
       words = [ "copy" ] ++ map toString images ++ [
         "-o"
         "archive:${placeholder "out"}"

@@ -10,6 +10,8 @@
   writeText,
   writeShellScript,
   writeShellScriptBin,
+  # The value of --compression.
+  compressionOf,
   # nix2oci as a builder; run.nix.
   run,
   # What is beside the store; root.nix.
@@ -30,7 +32,6 @@ let
     flag
     flags
     listOf
-    memberOf
     optional
     outputHash
     quoted
@@ -38,19 +39,13 @@ let
     ;
 
   hostPlatform = platforms.ofSystem hostSystem;
-
-  codecs = {
-    none = "none";
-    gz = "gzip";
-    zstd = "zstd";
-  };
 in
 {
   verb,
   # The suffix of the store path's name, and where the result goes.
   output,
-  # More attributes for the derivation.
-  extra,
+  # Whether the result keeps the store paths that it names.
+  refers,
 }:
 {
   # The image's name; a registry's host may come first.
@@ -198,10 +193,7 @@ let
     ++ optional (layering != null) (flag "--layers" layering)
     ++ flag "--max-layers" maxLayers
     ++ optional strict [ "--strict" ]
-    ++ flag "--compression" (
-      memberOf "compressor" codecs compressor
-      + (if compressionLevel == null then "" else ":${toString compressionLevel}")
-    );
+    ++ flag "--compression" (compressionOf compressor compressionLevel);
   nameOptions = imageTag: flag "--name" imageName ++ flag "--tag" imageTag;
 
   derivationOf =
@@ -210,7 +202,7 @@ let
       name = "${baseName}${result.suffix}";
       roots = sources;
       words = [ verb ] ++ nameOptions imageTag ++ options ++ flag "-o" "${result.prefix}${placeholder "out"}";
-      inherit extra;
+      inherit refers;
     };
   built = derivationOf imageTag;
 

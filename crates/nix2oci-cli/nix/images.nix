@@ -1,8 +1,22 @@
 # Images as derivations. Argument names and their meaning are those of nixpkgs'
 # dockerTools where it has them.
-{ arguments, image, ... }:
+{
+  arguments,
+  compressionOf,
+  image,
+  rootOf,
+  run,
+  ...
+}:
 let
-  inherit (arguments) makeOverridable memberOf;
+  inherit (arguments)
+    flag
+    flags
+    listOf
+    makeOverridable
+    memberOf
+    optional
+    ;
 
   formats = {
     archive = {
@@ -19,10 +33,8 @@ in
   # An image in the store.
   buildImage = makeOverridable (image {
     verb = "build";
-    # An image has all it needs inside: that its config names store paths must not
-    # keep and copy these along with it. Nix 2.8 does not know the attribute and
-    # keeps them; 2.14 to 2.17 want the experimental feature discard-references.
-    extra.unsafeDiscardReferences.out = true;
+    # An image has all it needs inside.
+    refers = false;
     output = memberOf "format" formats;
   });
 
@@ -30,10 +42,121 @@ in
   resolveImage = makeOverridable (image {
     verb = "resolve";
     # A recipe is nothing without the paths that it names, so it refers to them.
-    extra = { };
+    refers = true;
     output = _format: {
       prefix = "";
       suffix = "-recipe.json";
     };
   });
+
+  # Layers as a derivation, for `layers` of images and of other layers: packed
+  # once, kept in Nix's binary caches, and built by any of its builders.
+  buildLayer = makeOverridable (
+    {
+      # What the derivation is called.
+      name ? "layer",
+      # Store paths, whose closures are in the layer.
+      deps ? [ ],
+      # A store path that is not itself in the layer, only what it refers to.
+      ignore ? null,
+      # As those of buildImage.
+      contents ? null,
+      copyToRoot ? null,
+      rootTree ? null,
+      rules ? [ ],
+      layering ? null,
+      strict ? false,
+      compressor ? "gz",
+      compressionLevel ? null,
+      mtime ? "1970-01-01T00:00:01Z",
+      uid ? 0,
+      gid ? 0,
+      # Layers of buildLayer that are below: what they have is not here again.
+      layers ? [ ],
+      # How many layers are made at most, without one for the root.
+      maxLayers ? 1,
+      # true: the blobs too, and not only what they are. An image then needs
+      # nothing else, and has what was built here even if it is never the same
+      # again.
+      withBlob ? false,
+      meta ? { },
+      passthru ? { },
+    }:
+    let
+      root = rootOf {
+        baseName = name;
+        inherit
+          contents
+          copyToRoot
+          rootTree
+          rules
+          mtime
+          uid
+          gid
+          ;
+      };
+      roots = map (path: "${path}") deps;
+      hasRoot = contents != null && contents != [ ] || copyToRoot != null && copyToRoot != [ ] || rootTree != null;
+    in
+    run {
+      inherit name;
+      roots = roots ++ root.sources;
+      words = [
+        "layer"
+      ]
+      ++ root.options
+      ++ root.packing
+      ++ flags "--use-layer" layers
+      ++ flags "--ignore" (listOf ignore)
+      ++ optional (layering != null) (flag "--layers" layering)
+      ++ flag "--max-layers" (if hasRoot then maxLayers + 1 else maxLayers)
+      ++ optional strict [ "--strict" ]
+      ++ flag "--compression" (compressionOf compressor compressionLevel)
+      ++ optional withBlob [ "--with-blob" ]
+      ++ flag "-o" (placeholder "out");
+    }
+    // passthru
+    // {
+      inherit layers meta;
+      # nix2container's name.
+      nestedLayers = layers;
+    }
+  );
+
+  # One image for several platforms: what buildImage or resolveImage gave for
+  # each of them.
+  buildIndex = makeOverridable (
+    {
+      # As those of buildImage.
+      name,
+      tag ? "latest",
+      images,
+      # Annotations of the index.
+      annotations ? { },
+      format ? "archive",
+      meta ? { },
+      passthru ? { },
+    }:
+    let
+      imageName = arguments.toLower name;
+      result = memberOf "format" formats format;
+    in
+    run {
+      name = "${baseNameOf imageName}${result.suffix}";
+      words = [ "index" ]
+      ++ map toString images
+      ++ flag "--name" imageName
+      ++ flag "--tag" tag
+      ++ flags "--annotation" (
+        map (key: "${key}=${annotations.${key}}") (builtins.attrNames annotations)
+      )
+      ++ flag "-o" "${result.prefix}${placeholder "out"}";
+      refers = false;
+    }
+    // passthru
+    // {
+      inherit images imageName meta;
+      imageTag = tag;
+    }
+  );
 }

@@ -9,6 +9,10 @@
   words,
   # Store paths whose closure the command is told.
   roots ? null,
+  # false: that the result names store paths must not keep and copy these along
+  # with it. Nix 2.8 does not know the attribute and keeps them; 2.14 to 2.17 want
+  # the experimental feature discard-references.
+  refers ? true,
   # More attributes.
   extra ? { },
 }:
@@ -18,6 +22,15 @@ derivation (
     builder = "${nix2oci}/bin/nix2oci";
   }
   // extra
+  // (
+    if refers then
+      { }
+    else
+      {
+        __structuredAttrs = true;
+        unsafeDiscardReferences.out = true;
+      }
+  )
   // (
     if roots == null then
       {
