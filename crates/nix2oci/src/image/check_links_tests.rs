@@ -14,6 +14,7 @@ fn census(entries: &[Entry<'_>]) -> Census {
     let mut census = Census::new(&StoreDir::default());
     for (path, link) in entries {
         let member = Member {
+            owner: (0, 0),
             path: path.as_bytes().to_vec(),
             link: link.unwrap_or_default().as_bytes().to_vec(),
             kind: match link {

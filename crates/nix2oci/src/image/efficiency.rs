@@ -311,7 +311,6 @@ mod tests {
             size,
             mode: 0o444,
             is_executable: false,
-            mode: 0,
             owner: (0, 0),
             offset: 0,
         }

@@ -96,6 +96,7 @@ mod tests {
         let mut rules = ModeRules::new("nix/store");
         for (path, kind, mode) in entries {
             let member = Member {
+                owner: (0, 0),
                 path: path.as_bytes().to_vec(),
                 link: Vec::new(),
                 kind: *kind,
