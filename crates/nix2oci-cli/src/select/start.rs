@@ -5,15 +5,17 @@
 //! follow them, each step below the image's root.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::iter;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use nix2oci::ImageSpec;
 use nix2oci::content::{Program, ProgramFormat};
-use nix2oci::plan::RootNode;
+use nix2oci::layer::{LayerContent, UsedLayer};
+use nix2oci::plan::{RootNode, RootTree};
 use serde_json::Value;
 
 /// Symlinks followed before it is called a loop, as Linux does it.
@@ -139,7 +141,11 @@ fn in_store(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>,
     let Ok((path, inside)) = store_dir.split(&text) else {
         return Err(Found::Nowhere("is no store path".to_owned()));
     };
-    if spec.closure.find(&path).is_none() {
+    let is_used = |used: &UsedLayer| {
+        let paths = used.spec.content.store_paths();
+        paths.iter().any(|(known, _)| *known == path)
+    };
+    if spec.closure.find(&path).is_none() && !spec.used_layers.iter().any(is_used) {
         if spec.base.is_some() {
             return Err(Found::Somewhere);
         }
@@ -166,19 +172,28 @@ fn in_store(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>,
 fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
     let relative = at.as_os_str().as_bytes().strip_prefix(b"/");
     let relative = relative.unwrap_or_default();
-    let node = spec
-        .root_tree
-        .nodes()
-        .find(|(path, _, _)| *path == relative);
-    match node {
-        Some((_, RootNode::Symlink { target }, _)) => {
-            Ok(Some(PathBuf::from(OsStr::from_bytes(target))))
-        }
-        Some((_, RootNode::Directory, _)) => Ok(None),
+    // Layers that were made before may have a root tree of their own, below this
+    // one.
+    let used = spec.used_layers.iter().rev().map(|used| &used.spec.content);
+    let has_tar = used
+        .clone()
+        .any(|content| matches!(content, LayerContent::Tar(_)))
+        || !spec.layer_tars.is_empty();
+    let trees = used.filter_map(|content| match content {
+        LayerContent::RootTree(tree) => Some(tree),
+        _ => None,
+    });
+    let find = |tree: &RootTree| -> Option<RootNode> {
+        let (.., node, _) = tree.nodes().find(|(path, ..)| *path == relative)?;
+        Some(node.clone())
+    };
+    match iter::once(&spec.root_tree).chain(trees).find_map(find) {
+        Some(RootNode::Symlink { target }) => Ok(Some(PathBuf::from(OsString::from_vec(target)))),
+        Some(RootNode::Directory) => Ok(None),
         Some(_) => Err(Found::Somewhere),
         None if spec.closure.store_dir().as_path().starts_with(at) => Ok(None),
         // What is in a tar or in a base is not listed here.
-        None if !spec.layer_tars.is_empty() || spec.base.is_some() => Err(Found::Somewhere),
+        None if has_tar || spec.base.is_some() => Err(Found::Somewhere),
         None => Err(Found::Nowhere(
             "will not be in the image: say its path in the store, or --contents, which links \
              files to the root"

@@ -136,6 +136,29 @@ fn layers_are_built_on_each_other() {
         2
     );
 
+    // What a used layer has at the root is in the image.
+    let root = [
+        LIB,
+        "-o",
+        "root-layer",
+        "--contents",
+        LIB,
+        "--max-layers",
+        "2",
+    ];
+    let (code, _, stderr) = fixture.run("layer", &root);
+    assert_eq!(code, 0, "{stderr}");
+    let start = ["result", "-o", "b.tar", "--use-layer", "root-layer"];
+    for (program, is_there) in [("/bin/file", true), ("/bin/none", false)] {
+        let args = [&start[..], &["--cmd", program]].concat();
+        let (code, _, stderr) = fixture.run("build", &args);
+        assert_eq!(
+            (code, !stderr.contains("warning")),
+            (0, is_there),
+            "{stderr}"
+        );
+    }
+
     // A store path that two used layers have is told of.
     let (code, _, _) = fixture.run("layer", &["result", "-o", "both"]);
     assert_eq!(code, 0);

@@ -1,10 +1,14 @@
 //! Why a layer did not become what it has to be.
 
+use std::collections::BTreeMap;
+
 use crate::content::{ContentSource, nar_hash};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::LayerSpec;
+use crate::layer::{LayerContent, LayerSpec};
+use crate::plan::{RootFile, RootNode};
+use crate::store::{NarHash, StorePath};
 
 /// A layer whose digest is known, and which is made again.
 pub(super) struct Remade<'a> {
@@ -18,14 +22,35 @@ pub(super) struct Remade<'a> {
     pub(super) found: Digest,
 }
 
+/// Returns the store paths that a layer is made of, those whose files are copied
+/// to the root as well, each once.
+fn paths(content: &LayerContent) -> Vec<(&StorePath, Option<NarHash>)> {
+    match content {
+        LayerContent::Used(used) => paths(&used.spec.content),
+        LayerContent::RootTree(tree) => {
+            let copied = tree.nodes().filter_map(|(_, node, _)| match node {
+                RootNode::File(RootFile::Stored { path, nar_hash, .. }) => Some((path, *nar_hash)),
+                _ => None,
+            });
+            let copied: BTreeMap<&StorePath, Option<NarHash>> = copied.collect();
+            copied.into_iter().collect()
+        }
+        content => content
+            .store_paths()
+            .iter()
+            .map(|(path, nar_hash)| (path, *nar_hash))
+            .collect(),
+    }
+}
+
 impl Remade<'_> {
     /// Makes the error. Reads the layer's store paths once more and names those
     /// that are not what their NAR hashes say.
     pub(super) fn error(&self, cx: &Context, content: &dyn ContentSource) -> Result<Error> {
         let mut differing = Vec::new();
         let mut unknown = 0;
-        let paths = self.spec.content.store_paths();
-        for (path, expected) in paths {
+        let paths = paths(&self.spec.content);
+        for (path, expected) in &paths {
             let Some(expected) = *expected else {
                 unknown += 1;
                 continue;
@@ -68,9 +93,8 @@ mod tests {
 
     use super::*;
     use crate::content::LocalStore;
-    use crate::layer::LayerContent;
     use crate::plan::RootTree;
-    use crate::store::{StoreDir, StorePath};
+    use crate::store::StoreDir;
 
     fn path(name: &str) -> StorePath {
         format!("{}-{name}", "0".repeat(32)).parse().unwrap()
