@@ -10,6 +10,9 @@ rec {
   ];
   flags = name: values: builtins.concatLists (map (flag name) values);
 
+  # The most layers that an image can have.
+  mostLayers = 125;
+
   # Words for a shell.
   quoted =
     words:

@@ -24,6 +24,7 @@ let
     attrNames
     attrValues
     concatLists
+    concatMap
     concatStringsSep
     isList
     toJSON
@@ -72,6 +73,8 @@ in
   fromImage ? null,
   # How many layers there may be, those of the base and of the root included.
   maxLayers ? 100,
+  # How many of these for store paths that nothing below has; null: what is left.
+  maxStoreLayers ? null,
   # How store paths are grouped; null: the default of --layers.
   layering ? null,
   # Layers of their own: a name and the store paths in it; or a list of what
@@ -184,7 +187,7 @@ let
         attrNames namedLayers
       )
     )
-    ++ flags "--use-layer" builtLayers
+    ++ flags "--use-layer" (concatMap (layer: layer.usedLayers) builtLayers)
     ++ optional (keepLayers != null) (flag "--keep-layers" "${keepLayers}")
     ++ flags "--share-layers" (map (file: "${file}") (listOf shareLayers))
     ++ flags "--volatile" (listOf volatile)
@@ -192,6 +195,7 @@ let
     ++ optional (!includeStorePaths) [ "--no-store-paths" ]
     ++ optional (layering != null) (flag "--layers" layering)
     ++ flag "--max-layers" maxLayers
+    ++ optional (maxStoreLayers != null) (flag "--max-store-layers" maxStoreLayers)
     ++ optional strict [ "--strict" ]
     ++ flag "--compression" (compressionOf compressor compressionLevel);
   nameOptions = imageTag: flag "--name" imageName ++ flag "--tag" imageTag;

@@ -9,6 +9,7 @@
   ...
 }:
 let
+  inherit (builtins) concatMap;
   inherit (arguments)
     flag
     flags
@@ -96,28 +97,34 @@ in
           ;
       };
       roots = map (path: "${path}") deps;
-      hasRoot = contents != null && contents != [ ] || copyToRoot != null && copyToRoot != [ ] || rootTree != null;
+      # A layer may have nothing of its own: then it stands for those below it.
+      isEmpty = deps == [ ] && contents == null && copyToRoot == null && rootTree == null;
+      below = concatMap (layer: layer.usedLayers) layers;
+      built = run {
+        inherit name;
+        roots = roots ++ root.sources;
+        words = [
+          "layer"
+        ]
+        ++ root.options
+        ++ root.packing
+        ++ flags "--use-layer" below
+        ++ flags "--ignore" (listOf ignore)
+        ++ optional (layering != null) (flag "--layers" layering)
+        ++ flag "--max-layers" arguments.mostLayers
+        ++ flag "--max-store-layers" maxLayers
+        ++ optional strict [ "--strict" ]
+        ++ flag "--compression" (compressionOf compressor compressionLevel)
+        ++ optional withBlob [ "--with-blob" ]
+        ++ flag "-o" (placeholder "out");
+      };
     in
-    run {
-      inherit name;
-      roots = roots ++ root.sources;
-      words = [
-        "layer"
-      ]
-      ++ root.options
-      ++ root.packing
-      ++ flags "--use-layer" layers
-      ++ flags "--ignore" (listOf ignore)
-      ++ optional (layering != null) (flag "--layers" layering)
-      ++ flag "--max-layers" (if hasRoot then maxLayers + 1 else maxLayers)
-      ++ optional strict [ "--strict" ]
-      ++ flag "--compression" (compressionOf compressor compressionLevel)
-      ++ optional withBlob [ "--with-blob" ]
-      ++ flag "-o" (placeholder "out");
-    }
+    built
     // passthru
     // {
       inherit layers meta;
+      # What --use-layer is given for it.
+      usedLayers = if isEmpty then below else [ built ];
       # nix2container's name.
       nestedLayers = layers;
     }

@@ -114,7 +114,9 @@ in
         "perms"
       ]
       // {
-        inherit created layers maxLayers;
+        inherit created layers;
+        maxLayers = arguments.mostLayers;
+        maxStoreLayers = maxLayers;
         architecture = arch;
         config = spelled config;
         copyToRoot = copied "buildImage" args;
@@ -170,7 +172,6 @@ in
         deps = listOf deps;
         copyToRoot = copied "buildLayer" args;
         rules = args.rules or [ ] ++ map rule perms;
-        history = metadata;
         withBlob = !reproducible;
       }
     )

@@ -19,6 +19,12 @@ pub(crate) struct LayerArgs {
     /// The most layers there may be, at most 125
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_LAYERS.get(), value_parser = values::max_layers, allow_negative_numbers = true)]
     pub(crate) max_layers: usize,
+    /// Of these, the most for store paths that no base and no other layer has
+    ///
+    /// What is at the root is not counted either. Without this option there are
+    /// as many as --max-layers leaves.
+    #[arg(long, value_name = "N", value_parser = values::max_layers, allow_negative_numbers = true)]
+    pub(crate) max_store_layers: Option<usize>,
     /// How store paths are grouped
     #[arg(
         long,

@@ -276,6 +276,7 @@ pub(crate) fn image_of(
     spec.explicit_layers = explicit_layers;
     spec.volatile = volatile;
     spec.max_layers = NonZeroUsize::new(args.layers.max_layers).expect("the option refuses 0");
+    spec.max_store_layers = args.layers.max_store_layers.and_then(NonZeroUsize::new);
     spec.packing = Packing {
         compression: args.layers.compression,
         mtime,

@@ -114,6 +114,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         layers:
             LayerArgs {
                 max_layers,
+                max_store_layers,
                 layers,
                 layer,
                 keep_layers,
@@ -154,6 +155,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         ("--copy-to-root", !copy_to_root.is_empty()),
         ("--root-tree", !root_tree.is_empty()),
         ("--max-layers", *max_layers != DEFAULT_MAX_LAYERS.get()),
+        ("--max-store-layers", max_store_layers.is_some()),
         ("--layers", layers.is_some()),
         ("--layer", !layer.is_empty()),
         ("--keep-layers", keep_layers.is_some()),

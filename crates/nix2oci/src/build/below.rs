@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 
 use crate::closure::{Closure, PathId};
 use crate::context::Context;
@@ -81,7 +82,10 @@ impl<'a> Below<'a> {
         let others = usize::from(!self.root_tree.is_empty()) + ready;
         let left = most.get().checked_sub(self.layers.len() + others);
         let problem = match (left, self.name) {
-            (Some(left), _) if left > 0 || !has_paths => return Ok(left),
+            (Some(left), _) if left > 0 || !has_paths => {
+                let most = spec.max_store_layers.map_or(left, NonZeroUsize::get);
+                return Ok(left.min(most));
+            }
             (_, Some(name)) => format!(
                 "at most {most}, but the base image {name} has {} and {} more are needed",
                 self.layers.len(),

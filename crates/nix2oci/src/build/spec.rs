@@ -42,6 +42,8 @@ pub struct ImageSpec {
     /// How many layers there may be, those of the root tree, the tars and the
     /// base included.
     pub max_layers: NonZeroUsize,
+    /// How many of these there may be for store paths that no layer has yet.
+    pub max_store_layers: Option<NonZeroUsize>,
     /// What shapes the layers' bytes.
     pub packing: Packing,
     /// Files outside the store; a layer above the store paths if there are any.
@@ -82,6 +84,7 @@ impl ImageSpec {
             used_layers: Vec::new(),
             volatile: Vec::new(),
             max_layers: DEFAULT_MAX_LAYERS,
+            max_store_layers: None,
             packing: Packing::default(),
             root_tree: RootTree::default(),
             rules: Vec::new(),
