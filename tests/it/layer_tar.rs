@@ -278,8 +278,8 @@ fn a_tar_takes_a_layer_of_the_budget() {
     let error = plan(&Context::default(), &spec).unwrap_err().to_string();
     assert_eq!(
         error,
-        "the layer budget: 2 layers are allowed, and 2 are taken by tars and the root tree beside \
-         the store paths"
+        "the layer budget: 2 layers are allowed, and 2 are taken by used layers, tars and the root \
+         tree beside the store paths"
     );
     spec.store_paths = false;
     assert_eq!(plan(&Context::default(), &spec).unwrap().layers.len(), 2);
