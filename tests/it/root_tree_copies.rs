@@ -272,7 +272,9 @@ fn layers(spec: &ImageSpec) -> Vec<Vec<u8>> {
     let tars = layer_tars(&file);
     for tar in &tars {
         let found = survey(&cx, &StoreDir::default(), tar.as_slice()).unwrap();
-        assert_eq!(found.problems, []);
+        // Rules may give modes that Nix does not.
+        let problems = found.problems.iter().filter(|p| !p.is_harmless());
+        assert_eq!(problems.count(), 0, "{:?}", found.problems);
     }
     tars
 }
