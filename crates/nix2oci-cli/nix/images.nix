@@ -98,7 +98,7 @@ in
       };
       roots = map (path: "${path}") deps;
       # A layer may have nothing of its own: then it stands for those below it.
-      isEmpty = deps == [ ] && contents == null && copyToRoot == null && rootTree == null;
+      isEmpty = deps == [ ] && listOf contents ++ listOf copyToRoot ++ listOf rootTree == [ ];
       below = concatMap (layer: layer.usedLayers) layers;
       built = run {
         inherit name;
@@ -109,7 +109,7 @@ in
         ++ root.options
         ++ root.packing
         ++ flags "--use-layer" below
-        ++ flags "--ignore" (listOf ignore)
+        ++ flags "--leave-out" (listOf ignore)
         ++ optional (layering != null) (flag "--layers" layering)
         ++ flag "--max-layers" arguments.mostLayers
         ++ flag "--max-store-layers" maxLayers

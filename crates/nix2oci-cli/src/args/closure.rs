@@ -15,6 +15,12 @@ pub(crate) struct ClosureArgs {
     /// Where references are read from; more than one are joined
     #[arg(long, value_name = "KIND[:ARG]", long_help = sources_help())]
     pub(crate) closure: Vec<String>,
+    /// A store path to leave out; what it refers to stays
+    ///
+    /// For a file that is a ROOT only for what it mentions. Nothing else may
+    /// refer to it.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) leave_out: Vec<PathBuf>,
     /// The store directory that the paths say
     #[arg(long, value_name = "DIR", default_value_t = StoreDir::default(), value_hint = ValueHint::DirPath)]
     pub(crate) store_dir: StoreDir,

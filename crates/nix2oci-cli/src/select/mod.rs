@@ -252,6 +252,14 @@ pub(crate) fn image_of(
             talk.note(|| format!("left out the {what} file {}", store.dir().join(&path)));
         }
     }
+    for path in &args.closure.leave_out {
+        let path = store.find("--leave-out", path)?;
+        if !closure.leave_out(&path) {
+            let path = store.dir().join(&path);
+            let problem = "something refers to it, or it is not in the closure";
+            return Err(Failure::input(format!("--leave-out {path}: {problem}")));
+        }
+    }
     for file in &args.layers.layer_tar {
         if let Some(path) = store.holder(file)
             && closure.leave_out(&path)

@@ -82,6 +82,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         closure:
             ClosureArgs {
                 closure,
+                leave_out,
                 store_dir: _,
                 store_root,
             },
@@ -136,6 +137,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
     let given = [
         ("--from", from.is_some()),
         ("--closure", !closure.is_empty()),
+        ("--leave-out", !leave_out.is_empty()),
         ("--store-root", store_root.is_some()),
         ("--config", config.is_some()),
         ("--entrypoint", !entrypoint.is_empty()),
