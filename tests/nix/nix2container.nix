@@ -294,18 +294,4 @@ rec {
     name = "created";
     created = "2024-05-13T09:31:10Z";
   };
-  metadata = buildImage {
-    name = "metadata";
-    config.entrypoint = [ "${pkgs.hello}/bin/hello" ];
-    layers = [
-      (buildLayer {
-        deps = [ pkgs.hello ];
-        metadata = {
-          created_by = "test created_by";
-          author = "test author";
-          comment = "test comment";
-        };
-      })
-    ];
-  };
 }

@@ -169,7 +169,10 @@ let
   # What the closure begins with, and what of it is in the image for itself.
   sources = [ configFile ] ++ (if hasCommands then [ customisationLayer ] else root.sources) ++ named;
   roots = [ configFile ] ++ (if hasCommands then [ customisationLayer ] else root.roots) ++ named;
-  named = concatLists (map listOf (attrValues namedLayers));
+  # A database knows what is in the closure, and so what layers brought has to be.
+  named =
+    concatLists (map listOf (attrValues namedLayers))
+    ++ optional withNixDb (concatMap (layer: layer.storePaths) builtLayers);
 
   # What the image is, whoever builds it.
   options =

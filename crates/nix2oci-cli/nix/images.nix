@@ -125,6 +125,8 @@ in
       inherit layers meta;
       # What --use-layer is given for it.
       usedLayers = if isEmpty then below else [ built ];
+      # What it has, and what those below it have.
+      storePaths = roots ++ concatMap (layer: layer.storePaths) layers;
       # nix2container's name.
       nestedLayers = layers;
     }

@@ -7,7 +7,8 @@
 //! | copyToRoot | [`what_is_copied_to_the_root_runs`] |
 //! | openbar, ownership, nonRegressionIssue45 | [`permissions_are_those_of_the_files_they_match`] |
 //! | nonRegressionIssue12 | [`the_store_s_folders_are_in_the_layer`] |
-//! | created, metadata | [`the_config_tells_times_and_makers`] |
+//! | created | [`the_config_tells_when_it_was_made`] |
+//! | metadata | none: what a layer is called in the history is not given to it |
 //! | nonReproducible | [`a_layer_that_is_kept_has_what_was_built`] |
 //! | duplicated (#186), and chains of layers (#205) | [`a_layer_is_there_once_however_it_is_reached`] |
 //! | nix, nixNested | [`nix_knows_the_paths_of_all_layers`] |
@@ -123,15 +124,13 @@ fn the_store_s_folders_are_in_the_layer() {
 }
 
 #[test]
-fn the_config_tells_times_and_makers() {
+fn the_config_tells_when_it_was_made() {
     assert_prints(
         with_images(
-            &["created", "basic", "metadata"],
-            "tell created '{{.Created}}'
-             tell basic '{{.Created.Year}}'
-             tell metadata '{{with index .History 0}}{{.CreatedBy}}, {{.Author}}, {{.Comment}}{{end}}'",
+            &["created", "basic"],
+            "tell created '{{.Created}}'\ntell basic '{{.Created.Year}}'",
         ),
-        "2024-05-13 09:31:10 +0000 UTC\n1\ntest created_by, test author, test comment\n",
+        "2024-05-13 09:31:10 +0000 UTC\n1\n",
     );
 }
 
@@ -180,7 +179,7 @@ fn the_store_can_belong_to_a_user() {
         with_images(
             &["nix-user"],
             "start nix-user stat -c '%a %U:%G %n' /nix /nix/store /nix/var/nix/db /home/user
-             start nix-user bash -c 'echo new > new.txt && nix-store --add new.txt | cut -d - -f 2'",
+             start nix-user bash -c 'echo new > new.txt; path=$(nix-store --add new.txt); echo ${path#*-}'",
         ),
         "755 user:user /nix\n755 user:user /nix/store\n755 user:user /nix/var/nix/db\n\
          744 user:user /home/user\nnew.txt\n",
