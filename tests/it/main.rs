@@ -3,6 +3,7 @@
 
 mod base;
 mod closure;
+mod compat;
 mod copy;
 mod credentials;
 mod faults;

@@ -376,6 +376,8 @@ pub fn tar(entries: &[Entry]) -> Vec<u8> {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
             header.set_mode(0o555);
+            header.set_uid(0);
+            header.set_gid(0);
             header.set_mtime(1);
             header.set_size(size as u64);
             header

@@ -343,7 +343,10 @@ pub(crate) struct ImageArgs {
     /// Store paths, or symlinks to them such as ./result
     ///
     /// The image gets them and everything they refer to. They may be left out
-    /// if --closure names a file that says what the roots are.
+    /// if --closure names a file that says what the roots are. A single ROOT may
+    /// also be a JSON file that describes an image: the `conf` of dockerTools'
+    /// streamed images, or what nix2container's buildImage makes. The options
+    /// are on top of what it says.
     #[arg(value_name = "ROOT", value_hint = ValueHint::AnyPath)]
     pub(crate) roots: Vec<PathBuf>,
     #[command(flatten)]

@@ -23,6 +23,16 @@ pub(super) fn config(args: &ConfigArgs, base: Option<&BaseImage>) -> Outcome<Ima
         Some(path) => document(path, platform)?,
         None => ImageConfig::new(platform),
     };
+    apply(args, &mut config, base)?;
+    Ok(config)
+}
+
+/// Applies the options to a config, which inherits from that of the base.
+pub(super) fn apply(
+    args: &ConfigArgs,
+    config: &mut ImageConfig,
+    base: Option<&BaseImage>,
+) -> Outcome<()> {
     if let Some(platform) = &args.platform {
         config.platform = platform.clone();
     }
@@ -43,7 +53,7 @@ pub(super) fn config(args: &ConfigArgs, base: Option<&BaseImage>) -> Outcome<Ima
         ))
         .hint("leave out index: to annotate the manifest"));
     }
-    edit(args, &mut config).map_err(Failure::misuse)?;
+    edit(args, config).map_err(Failure::misuse)?;
     // An empty list stands for none where there is one to be inherited.
     if base.is_none() {
         if Words::are_empty(&args.entrypoint) {
@@ -53,7 +63,7 @@ pub(super) fn config(args: &ConfigArgs, base: Option<&BaseImage>) -> Outcome<Ima
             config.config.remove("Cmd");
         }
     }
-    Ok(config)
+    Ok(())
 }
 
 fn document(path: &Path, platform: Platform) -> Outcome<ImageConfig> {

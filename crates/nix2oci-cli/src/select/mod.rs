@@ -8,6 +8,7 @@
 //! - `config`: the image's config and names
 //! - `earlier`: the layers of images that exist
 //! - `explain`: the closure that is explained
+//! - `foreign`: an image that the build of another tool describes
 //! - `images`: images that are there, several at once
 //! - `listing`: which store paths are in the layers that are compared
 //! - `history`: past releases, each told by a file
@@ -25,6 +26,7 @@ mod base;
 mod config;
 mod earlier;
 mod explain;
+mod foreign;
 mod history;
 mod images;
 mod listing;
@@ -209,6 +211,9 @@ pub(crate) fn image_of(
     talk: &Talk,
 ) -> Outcome<ImageSpec> {
     claim_stdin(args)?;
+    if let Some(image) = foreign::foreign(args, roots)? {
+        return foreign::spec(cx, &image, args, talk);
+    }
     let root = args.closure.store_root.as_deref();
     let store = Store::new(args.closure.store_dir.clone(), root);
     let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {

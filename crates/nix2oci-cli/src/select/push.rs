@@ -7,7 +7,7 @@ use nix2oci::oci::{Reference, parse_name, parse_reference};
 
 use crate::exit::{Failure, Outcome};
 
-use super::image_source;
+use super::{foreign, image_source};
 
 /// How an image of a registry is written.
 const REGISTRY: &str = "docker://";
@@ -179,6 +179,7 @@ pub(crate) fn source(source: &[PathBuf], config: Option<&Path>) -> Outcome<Pushe
     }
     let text = one.to_string_lossy();
     Ok(match image_source(&text)? {
+        ImageSource::Path(path) if foreign::is_foreign(&path) => Pushed::Roots(vec![path]),
         ImageSource::Path(path) if matches!(recognise(&path), Ok(ImageForm::Recipe)) => {
             Pushed::Recipe(path)
         }

@@ -11,7 +11,7 @@ use nix2oci::oci::{self, Reference, is_tag};
 use crate::args::{BaseArgs, ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RootArgs, RunArgs};
 use crate::exit::{Failure, Outcome};
 
-use super::{config, image_source};
+use super::{config, foreign, image_source};
 
 /// How a ROOT begins that says what it is.
 const TRANSPORTS: [&str; 5] = [
@@ -53,6 +53,7 @@ pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
             refuse_options(args)?;
             image_source(&root.to_string_lossy()).map(Some)
         }
+        Ok(ImageForm::Recipe) if foreign::is_foreign(root) => Ok(None),
         Ok(ImageForm::Recipe) if root.extension().is_some_and(|e| e == "json") => {
             Err(Failure::input(format!(
                 "{} is a recipe, which has no layers in it: expected store paths, a layout or an \
@@ -72,6 +73,17 @@ pub(crate) fn refuse_options(args: &ImageArgs) -> Outcome<()> {
 /// Refuses options that would change what is in an image, but for some that
 /// mean something else.
 pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<()> {
+    match given_option_but(args, allowed) {
+        Some(option) => Err(Failure::usage(format!(
+            "{option} changes what is in an image, and a stored one keeps its digests"
+        ))
+        .hint("give the store paths to build another image")),
+        None => Ok(()),
+    }
+}
+
+/// Returns the first option that was given and shapes an image, but for some.
+pub(super) fn given_option_but(args: &ImageArgs, allowed: &[&str]) -> Option<&'static str> {
     // Every field is named, so that a new option is not forgotten here.
     let ImageArgs {
         roots: _,
@@ -173,13 +185,7 @@ pub(crate) fn refuse_options_but(args: &ImageArgs, allowed: &[&str]) -> Outcome<
         ("--strict", *strict),
     ];
     let refused = |(option, is_given): &&(&str, bool)| *is_given && !allowed.contains(option);
-    match given.iter().find(refused) {
-        Some((option, _)) => Err(Failure::usage(format!(
-            "{option} changes what is in an image, and a stored one keeps its digests"
-        ))
-        .hint("give the store paths to build another image")),
-        None => Ok(()),
-    }
+    given.iter().find(refused).map(|(option, _)| *option)
 }
 
 /// Returns the names that a stored image gets: those of the options, else those
@@ -196,6 +202,12 @@ pub(crate) fn stored_names(image: &StoredImage, args: &ConfigArgs) -> Outcome<Ve
         .filter(|name| !is_tag(name))
         .filter_map(|name| oci::parse_name(name).ok())
         .collect();
+    tagged_names(own, args)
+}
+
+/// Returns the names that an image has, with the tags of the options if there
+/// are some.
+pub(super) fn tagged_names(own: Vec<Reference>, args: &ConfigArgs) -> Outcome<Vec<Reference>> {
     if args.tag.is_empty() {
         return Ok(own);
     }

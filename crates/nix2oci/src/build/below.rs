@@ -78,7 +78,8 @@ impl<'a> Below<'a> {
     pub(super) fn budget(&self, spec: &ImageSpec, has_paths: bool) -> Result<usize> {
         let most = spec.max_layers;
         // Those that are there before any is planned.
-        let ready = spec.layer_tars.len() + spec.used_layers.len();
+        let tars = spec.bottom_tars.len() + spec.layer_tars.len();
+        let ready = tars + spec.used_layers.len();
         let others = usize::from(!self.root_tree.is_empty()) + ready;
         let left = most.get().checked_sub(self.layers.len() + others);
         let problem = match (left, self.name) {

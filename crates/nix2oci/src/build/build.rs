@@ -345,7 +345,7 @@ pub(super) fn assemble_image(
         })
         .collect();
     match &spec.base {
-        Some(base) => assemble_on(base, &plan.base, &spec.config, &layers),
+        Some(base) => assemble_on(base, &plan.base, &spec.whole_config(), &layers),
         None => assemble(&spec.config, &layers),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`copy()`], [`copy_all`]: stored images into a sink
 //! - [`build_index`], `push_index`: images for several platforms, and an index
 //! - [`make_layers`]: layers by themselves, which images use later
+//! - [`ForeignImage`]: an image that the build of another tool describes
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
 mod below;
@@ -14,6 +15,7 @@ mod below;
     reason = "the verb that the floor is named after"
 )]
 mod build;
+mod compat;
 mod copy;
 mod index;
 mod layer_file;
@@ -32,6 +34,10 @@ mod spec;
 mod used;
 
 pub use build::{build, resolve};
+pub use compat::{
+    ForeignFormat, ForeignImage, ForeignOptions, ForeignTar, ForeignTime, TarDigest,
+    described_layers,
+};
 pub use copy::{ImageCopy, copy, copy_all};
 pub use index::{IndexPart, IndexPartReport, IndexReport, IndexSource, build_index};
 pub use layer_file::{

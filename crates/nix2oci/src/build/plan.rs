@@ -11,7 +11,7 @@ use crate::content::nar_size;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::image::BaseLayer;
-use crate::layer::{LayerContent, LayerKey, LayerSpec, Packing};
+use crate::layer::{LayerContent, LayerKey, LayerSpec, Packing, TarFile};
 use crate::plan::{EarlierImage, LayerOrigin, LayerPlan, PlanOptions, RootNode, RootTree, Rule};
 use crate::store::{StoreDir, StorePath};
 
@@ -41,7 +41,7 @@ pub struct LayerOutline {
     /// Its key, if all NAR hashes are known.
     pub key: Option<LayerKey>,
     /// The sum of its paths' NAR sizes, in bytes; of a root tree the bytes of
-    /// its files.
+    /// its files, of a tar all of its bytes.
     pub nar_size: u64,
     /// The NAR size of each of its paths, in bytes and in the order of
     /// [`paths`](Self::paths). Empty if a recipe made the layer, which tells
@@ -134,7 +134,8 @@ pub(super) fn plan_on(
     check_root_tree(root_tree, closure.store_dir())?;
     let has_paths = spec.store_paths && closure.len() > below.paths.len();
     let budget = below.budget(spec, has_paths)?;
-    let mut layers = used::outlines(spec);
+    let mut layers: Vec<_> = tar_layers(spec, &spec.bottom_tars).collect();
+    layers.extend(used::outlines(spec));
     if has_paths {
         let budget = NonZeroUsize::new(budget).expect("a layer for store paths was asked for");
         let plan = LayerPlan::new(
@@ -198,22 +199,7 @@ pub(super) fn plan_on(
             origin: LayerOrigin::New,
         });
     }
-    for tar in &spec.layer_tars {
-        let spec_of_layer = LayerSpec {
-            store_dir: closure.store_dir().clone(),
-            content: LayerContent::Tar(tar.clone()),
-            rules: Arc::default(),
-        };
-        layers.push(LayerOutline {
-            key: spec_of_layer.key(&spec.packing),
-            spec: spec_of_layer,
-            nar_size: 0,
-            nar_sizes: Vec::new(),
-            strategy: "tar".to_owned(),
-            reason: format!("{}, as it is", tar.path().display()),
-            origin: LayerOrigin::New,
-        });
-    }
+    layers.extend(tar_layers(spec, &spec.layer_tars));
     Ok(ImagePlan {
         paths: layers.iter().map(|layer| layer.paths().len()).sum(),
         nar_size: layers
@@ -222,6 +208,26 @@ pub(super) fn plan_on(
             .fold(0, u64::saturating_add),
         base: below.layers,
         layers,
+    })
+}
+
+/// Returns the layers of tars that are there.
+fn tar_layers(spec: &ImageSpec, tars: &[TarFile]) -> impl Iterator<Item = LayerOutline> {
+    tars.iter().map(|tar| {
+        let spec_of_layer = LayerSpec {
+            store_dir: spec.closure.store_dir().clone(),
+            content: LayerContent::Tar(tar.clone()),
+            rules: Arc::default(),
+        };
+        LayerOutline {
+            key: spec_of_layer.key(&spec.packing),
+            spec: spec_of_layer,
+            nar_size: tar.size(),
+            nar_sizes: Vec::new(),
+            strategy: "tar".to_owned(),
+            reason: format!("{}, as it is", tar.path().display()),
+            origin: LayerOrigin::New,
+        }
     })
 }
 

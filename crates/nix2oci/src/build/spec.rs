@@ -53,9 +53,14 @@ pub struct ImageSpec {
     ///
     /// A layer that none of them can match in stays as it is without them.
     pub rules: Vec<Rule>,
+    /// Tars that become layers as they are, below all others and in this order.
+    pub bottom_tars: Vec<TarFile>,
     /// Tars that become layers as they are, above all others and in this order.
     pub layer_tars: Vec<TarFile>,
-    /// What is said of the image's config; a base's is the beginning of it.
+    /// Whether a base's config is the beginning of the image's, as it is for a
+    /// Dockerfile.
+    pub inherits_config: bool,
+    /// What is said of the image's config.
     pub config: ImageConfig,
     /// The names that the image gets.
     pub names: Vec<Reference>,
@@ -88,7 +93,9 @@ impl ImageSpec {
             packing: Packing::default(),
             root_tree: RootTree::default(),
             rules: Vec::new(),
+            bottom_tars: Vec::new(),
             layer_tars: Vec::new(),
+            inherits_config: true,
             config,
             names: Vec::new(),
             store_paths: true,
@@ -97,11 +104,12 @@ impl ImageSpec {
         }
     }
 
-    /// Returns what the image's config says with that of the base.
+    /// Returns what the image's config says, with that of the base if it is to be
+    /// inherited.
     pub fn whole_config(&self) -> Cow<'_, ImageConfig> {
         match &self.base {
-            Some(base) => Cow::Owned(base.config(&self.config)),
-            None => Cow::Borrowed(&self.config),
+            Some(base) if self.inherits_config => Cow::Owned(base.config(&self.config)),
+            _ => Cow::Borrowed(&self.config),
         }
     }
 }

@@ -74,15 +74,15 @@ pub fn assemble(config: &ImageConfig, layers: &[ImageLayer<'_>]) -> Result<Assem
 }
 
 /// The same, of an image on a base. `below` are the base's layers, as the plan
-/// has them; its history comes first. `config` is what is said of the new image
-/// alone: [`BaseImage::config`] joins it with the base's.
+/// has them; its history comes first. Nothing else of the base's config is taken:
+/// [`BaseImage::config`] joins it with what is said of the new image.
 pub fn assemble_on(
     base: &BaseImage,
     below: &[BaseLayer],
     config: &ImageConfig,
     layers: &[ImageLayer<'_>],
 ) -> Result<AssembledImage> {
-    assembled(&base.config(config), below, base.history(), layers)
+    assembled(config, below, base.history(), layers)
 }
 
 fn assembled(
