@@ -28,6 +28,7 @@ mod push;
 mod push_command;
 mod push_end;
 mod push_hostile;
+mod push_used;
 mod registry_client;
 mod root_tree;
 mod root_tree_copies;
