@@ -43,15 +43,7 @@ impl TarFile {
     pub fn open(cx: &Context, path: &Path, store_dir: &StoreDir) -> Result<Self> {
         let refuse =
             |problem: String| Error::document(path.display().to_string(), Location::Whole, problem);
-        // A pipe would be empty when the layer is packed.
-        let metadata = fs::metadata(path).map_err(Error::reading(path))?;
-        if !metadata.is_file() {
-            return Err(refuse(
-                "it is no regular file, and a layer's tar is read twice".to_owned(),
-            ));
-        }
-        let file = File::open(path).map_err(Error::reading(path))?;
-        let found = survey(cx, store_dir, Named { file, path })?;
+        let found = survey(cx, store_dir, Named::open(path)?)?;
         if found.size == 0 {
             return Err(refuse("it is empty, expected a tar".to_owned()));
         }
@@ -124,16 +116,13 @@ impl TarFile {
     /// not the one that was read before.
     pub(super) fn write(&self, cx: &Context, out: &mut impl TarOutput) -> Result<()> {
         let name = self.path.display().to_string();
-        let file = File::open(&self.path).map_err(Error::reading(&self.path))?;
-        let file = Named {
-            file,
-            path: &self.path,
-        };
-        let (codec, whole) = sniffed(file)?;
+        let (codec, whole) = sniffed(Named::open(&self.path)?)?;
         let mut tar = Decoder::new(codec, BufReader::with_capacity(128 << 10, whole))?;
         let mut hasher = Hasher::new();
         let mut size = 0;
-        loop {
+        // What has more bytes is another one: it may have far more, and a recipe
+        // that names it may be anybody's.
+        while size <= self.size {
             cx.cancel.check()?;
             let room = out.room()?;
             let n = match tar.read(room) {
@@ -208,11 +197,78 @@ struct Named<'a> {
     path: &'a Path,
 }
 
+impl<'a> Named<'a> {
+    /// Opens a regular file: a pipe would be empty when the layer is packed.
+    fn open(path: &'a Path) -> Result<Self> {
+        let metadata = fs::metadata(path).map_err(Error::reading(path))?;
+        if !metadata.is_file() {
+            let problem = "it is no regular file, and a layer's tar is read twice";
+            let name = path.display().to_string();
+            return Err(Error::document(name, Location::Whole, problem));
+        }
+        let file = File::open(path).map_err(Error::reading(path))?;
+        Ok(Self { file, path })
+    }
+}
+
 impl Read for Named<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
             _ => io::Error::other(Error::reading(self.path)(error)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    /// Counts what it is given.
+    struct Counted {
+        room: [u8; 512],
+        taken: usize,
+    }
+
+    impl TarOutput for Counted {
+        fn room(&mut self) -> Result<&mut [u8]> {
+            Ok(&mut self.room)
+        }
+
+        fn advance(&mut self, n: usize) -> Result<()> {
+            self.taken += n;
+            Ok(())
+        }
+    }
+
+    fn written(path: &Path, size: u64) -> (Result<()>, usize) {
+        let tar = TarFile::known(path.to_owned(), DiffId::new(Digest::of(b"")), size);
+        let mut out = Counted {
+            room: [0; 512],
+            taken: 0,
+        };
+        (tar.write(&Context::default(), &mut out), out.taken)
+    }
+
+    #[test]
+    fn what_is_larger_than_it_was_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("layer.tar");
+        fs::write(&file, vec![0; 1 << 20]).unwrap();
+        let (result, taken) = written(&file, 1024);
+        let error = result.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::SizeMismatch { .. }));
+        assert!(taken <= 1024 + 512, "{taken}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read_at_all() {
+        for path in ["/dev/zero", "/dev"] {
+            let (result, taken) = written(Path::new(path), u64::MAX);
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains("it is no regular file"), "{message}");
+            assert_eq!(taken, 0);
+        }
     }
 }
