@@ -27,7 +27,8 @@ pub use node::{Metadata, RootFile, RootNode};
 /// layer, so it takes one layer of the image's if it is not empty.
 ///
 /// Paths are relative to the root, `/` between names; no name is empty, `.` or
-/// `..`, or has a NUL. The parents of every path are directories in the tree.
+/// `..`, has a NUL, or begins with `.wh.`. The parents of every path are
+/// directories in the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootTree {
     nodes: BTreeMap<Vec<u8>, Added>,
@@ -106,6 +107,7 @@ impl RootTree {
         is_same: &mut dyn FnMut(&RootFile, &RootFile) -> Result<bool>,
     ) -> Result<()> {
         check_path(path)
+            .and_then(|()| check_names(path))
             .and_then(|()| added.node.check(&added.metadata))
             .map_err(|problem| {
                 let what = format!("{} from {}", shown(path), added.origin);
@@ -235,6 +237,18 @@ pub(super) fn check_path(path: &[u8]) -> Result<(), String> {
         return Err("a name has a NUL byte".to_owned());
     }
     Ok(())
+}
+
+/// Refuses names that loaders do not take for files. Source: OCI image
+/// specification 1.1, "Whiteouts".
+fn check_names(path: &[u8]) -> Result<(), String> {
+    let mut names = path.split(|b| *b == b'/');
+    match names.find(|name| name.starts_with(b".wh.")) {
+        None => Ok(()),
+        Some(_) => Err(
+            "a name begins with .wh., which in a layer deletes what other layers have".to_owned(),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -484,6 +498,10 @@ mod tests {
             );
         }
         assert!(refused(b"a\0b", DIRECTORY).ends_with("a name has a NUL byte"));
+        for path in [&b"etc/.wh.passwd"[..], b".wh..wh..opq", b"a/.wh.b/c"] {
+            let message = refused(path, DIRECTORY);
+            assert!(message.contains("begins with .wh."), "{message}");
+        }
         let error = RootTree::default()
             .insert(b"a", DIRECTORY, Metadata::mode(0o10000), "it")
             .unwrap_err();
