@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::tar_read::{Member, MemberKind};
 use crate::layer::{EntryVisitor, read_entries};
 use crate::oci::Owner;
@@ -23,6 +23,10 @@ use super::{ImageReader, StoredLayer, TablePath};
 
 /// How the name of an entry begins that deletes the rest of the name.
 const WHITEOUT: &[u8] = b".wh.";
+
+/// Bytes of the names of symlinks and directories that are kept: a large
+/// distribution has one hundredth of them.
+const MAX_BYTES: usize = 256 << 20;
 
 /// The name of an entry that hides what lower layers have in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -39,11 +43,12 @@ pub(crate) struct BaseContents {
 
 /// Reads the layers.
 ///
-/// Memory grows with store paths, symlinks and directories.
+/// Memory grows with store paths, symlinks and directories, of which the names
+/// may have 256 MiB.
 ///
 /// # Errors
 ///
-/// A layer that is not what its descriptor says, or no tar.
+/// A layer that is not what its descriptor says, or no tar; more names.
 pub(super) fn base_contents(
     cx: &Context,
     reader: &ImageReader,
@@ -54,6 +59,7 @@ pub(super) fn base_contents(
         store_dir: store_dir.as_str().as_bytes()[1..].to_vec(),
         paths: BTreeMap::new(),
         ground: Ground::default(),
+        room: MAX_BYTES,
     };
     for (number, layer) in layers.iter().enumerate() {
         let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
@@ -65,6 +71,13 @@ pub(super) fn base_contents(
         };
         read_entries(cx, &place, reader.open_blob(&layer.descriptor)?, &mut visit)?;
         let Visit { paths, ground, .. } = visit;
+        if below.room == 0 {
+            let problem = format!(
+                "has symlinks and directories with names of more than {MAX_BYTES} bytes, so \
+                 nothing can be built on it"
+            );
+            return Err(Error::image(place, problem));
+        }
         for (path, nar_size) in paths.whole() {
             below.paths.insert(path, (number, nar_size));
         }
@@ -91,6 +104,8 @@ struct Below {
     /// The layer of each store path and its NAR size, if it is known.
     paths: BTreeMap<StorePath, (usize, Option<u64>)>,
     ground: Ground,
+    /// Bytes of names that may still come; 0 if more came.
+    room: usize,
 }
 
 impl Below {
@@ -179,6 +194,13 @@ impl EntryVisitor for Visit<'_> {
         }
         self.ground.links.remove(path);
         self.ground.directories.remove(path);
+        if matches!(member.kind, MemberKind::Directory | MemberKind::Symlink) {
+            let bytes = path.len() + member.link.len();
+            self.below.room = self.below.room.saturating_sub(bytes);
+            if self.below.room == 0 {
+                return false;
+            }
+        }
         match member.kind {
             MemberKind::Directory => {
                 // It replaces a link, and leaves what is in another directory.
@@ -201,4 +223,47 @@ impl EntryVisitor for Visit<'_> {
     }
 
     fn contents(&mut self, _: &[u8]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kept_only_while_there_is_room() {
+        let store_dir = StoreDir::default();
+        let mut below = Below {
+            store_dir: b"nix/store".to_vec(),
+            paths: BTreeMap::new(),
+            ground: Ground::default(),
+            room: 10,
+        };
+        let mut visit = Visit {
+            prefix: StorePrefix::new(&store_dir),
+            below: &mut below,
+            paths: TarPaths::new(&store_dir),
+            ground: Ground::default(),
+        };
+        let mut entry = |path: &str, link: &str, kind| {
+            let member = Member {
+                path: path.into(),
+                link: link.into(),
+                kind,
+                size: 0,
+                mode: 0o755,
+                is_executable: false,
+                owner: (0, 0),
+                offset: 0,
+            };
+            visit.entry(&member, path.as_bytes());
+        };
+        entry("a", "bcd", MemberKind::Symlink);
+        entry("a/file/of/any/length", "", MemberKind::File);
+        entry("e", "", MemberKind::Directory);
+        entry("f", "of more", MemberKind::Symlink);
+        entry("g", "", MemberKind::Directory);
+        assert_eq!(visit.ground.links.len(), 1);
+        assert_eq!(visit.ground.directories.len(), 1);
+        assert_eq!(below.room, 0);
+    }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::content::{Program, ProgramFormat};
 use crate::layer::tar_read::{Member, MemberKind};
-use crate::layer::{EntryVisitor, show};
+use crate::layer::{EntryVisitor, MAX_PATH, show};
 use crate::store::{StoreDir, StorePath};
 
 use super::listing::StorePrefix;
@@ -13,8 +13,9 @@ use super::listing::StorePrefix;
 /// Kinds of programs of one layer that are kept: a right layer has one or two.
 const MAX_PROGRAMS: usize = 16;
 
-/// Bytes of links that are kept of one layer; what follows is not judged.
-const MAX_LINK_BYTES: usize = 64 << 20;
+/// Bytes of links and deleted paths that are kept of one layer; what follows is
+/// not judged.
+const MAX_NAME_BYTES: usize = 64 << 20;
 
 /// Directories outside the store that hold what people and services start.
 const PROGRAM_DIRS: [&[u8]; 6] = [
@@ -29,7 +30,8 @@ const PROGRAM_DIRS: [&[u8]; 6] = [
 /// The same in a store path.
 const STORE_PROGRAM_DIRS: [&[u8]; 3] = [b"bin/", b"sbin/", b"libexec/"];
 
-/// What is kept of a layer: 8 bytes for each path, and the links.
+/// What is kept of a layer: 8 bytes for each path, the links, and the paths that
+/// it deletes.
 pub(super) struct Census {
     prefix: StorePrefix,
     /// The store paths that have entries.
@@ -40,7 +42,7 @@ pub(super) struct Census {
     last_parent: Vec<u8>,
     /// Symbolic links and what they hold.
     pub(super) links: BTreeMap<Vec<u8>, Vec<u8>>,
-    link_bytes: usize,
+    name_bytes: usize,
     /// Paths that are deleted from the layers below.
     removed: HashSet<Vec<u8>>,
     /// Directories of which nothing of the layers below is seen.
@@ -59,7 +61,7 @@ impl Census {
             names: HashSet::new(),
             last_parent: Vec::new(),
             links: BTreeMap::new(),
-            link_bytes: 0,
+            name_bytes: 0,
             removed: HashSet::new(),
             opaque: HashSet::new(),
             programs: Vec::new(),
@@ -88,6 +90,12 @@ impl Census {
             || parents(path)
                 .any(|parent| self.removed.contains(parent) || self.opaque.contains(parent))
             || self.opaque.contains(&b""[..])
+    }
+
+    /// Takes room for so many bytes of names, if there is some.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.name_bytes = self.name_bytes.saturating_add(bytes);
+        self.name_bytes <= MAX_NAME_BYTES
     }
 
     fn take_names(&mut self, path: &[u8]) {
@@ -137,6 +145,9 @@ impl EntryVisitor for Census {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&b""[..], path),
         };
+        if name.starts_with(b".wh.") && !self.has_room(path.len()) {
+            return false;
+        }
         if name == b".wh..wh..opq" {
             self.opaque.insert(parent.to_vec());
             return false;
@@ -152,8 +163,9 @@ impl EntryVisitor for Census {
         }
         match member.kind {
             MemberKind::Symlink => {
-                self.link_bytes += path.len() + member.link.len();
-                if self.link_bytes <= MAX_LINK_BYTES {
+                // Linux makes no longer ones, and to follow them takes long.
+                let is_possible = path.len().max(member.link.len()) <= MAX_PATH;
+                if is_possible && self.has_room(path.len() + member.link.len()) {
                     self.links.insert(path.to_vec(), member.link.clone());
                 }
                 false

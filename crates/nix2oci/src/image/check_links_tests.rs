@@ -133,3 +133,11 @@ fn what_a_layer_above_deletes_or_gives_counts() {
     let deleted: &[Entry<'_>] = &[(&format!("{B}/.wh.bin"), None)];
     assert_eq!(found(&[below, deleted, &[file]]), [""; 0]);
 }
+
+#[test]
+fn links_that_no_linux_can_make_are_not_followed() {
+    let deep = format!("/{A}{}", "/x".repeat(500_000));
+    let layer = census(&[(A, None), ("bin", Some(&deep)), ("lib", Some("x"))]);
+    let links: Vec<&[u8]> = layer.links.keys().map(Vec::as_slice).collect();
+    assert_eq!(links, [b"lib"]);
+}

@@ -13,6 +13,10 @@ use super::tar_rules::normal;
 /// Bytes of a file that are handed out at once.
 const BUFFER: usize = 64 << 10;
 
+/// Bytes that a path or the target of a link has at most: Linux's `PATH_MAX`
+/// without the NUL. A tar can hold 1 MiB of each, which packs to nearly nothing.
+pub(crate) const MAX_PATH: usize = 4095;
+
 /// Is shown what is in a layer, in the tar's order.
 pub(crate) trait EntryVisitor {
     /// Takes an entry; `path` is its name without `/`, `.` and empty parts.
@@ -24,7 +28,8 @@ pub(crate) trait EntryVisitor {
 }
 
 /// Reads a layer's blob to its end. `place` names it in errors. Entries that
-/// lead upwards (`..`) are passed over.
+/// lead upwards (`..`) are passed over, and those that no Linux can make because
+/// their path or what they link to is too long.
 ///
 /// Memory does not grow with the bytes or the entries.
 ///
@@ -53,6 +58,9 @@ pub(crate) fn read_entries(
     };
     let mut buffer = vec![0; BUFFER];
     while let Some(member) = tar.next_member().map_err(refuse)? {
+        if member.path.len().max(member.link.len()) > MAX_PATH {
+            continue;
+        }
         let Some(path) = normal(&member.path) else {
             continue;
         };
@@ -104,6 +112,26 @@ mod tests {
         append("skipped", b"nobody reads this");
         append("last", b"x");
         builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn names_that_no_file_can_have_are_passed_over() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, target) in [
+            ("p".repeat(5000), "x".to_owned()),
+            ("link".to_owned(), "t".repeat(5000)),
+            ("last".to_owned(), "t".repeat(MAX_PATH)),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, path, target).unwrap();
+        }
+        let layer = builder.into_inner().unwrap();
+        let mut keep = Keep::default();
+        read_entries(&Context::default(), "a layer", &*layer, &mut keep).unwrap();
+        let paths: Vec<&str> = keep.0.iter().map(|(path, ..)| path.as_str()).collect();
+        assert_eq!(paths, ["last"]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use crate::oci::{Owner, ParseOwnerError};
 pub use blob::{Blob, BytesBlob};
 pub use cache::{CacheInfo, CacheLimits, CacheRemoval, DirCache, LayerCache};
 pub use decompress::{Codec, Decoder, TrailingBytes};
-pub(crate) use entries::{EntryVisitor, read_entries};
+pub(crate) use entries::{EntryVisitor, MAX_PATH, read_entries};
 #[cfg(feature = "registry")]
 pub(crate) use pack::LayerStore;
 pub(crate) use pack::{PackRequest, PackedLayer, pack};
