@@ -47,8 +47,7 @@ pub(crate) struct Member {
     pub(crate) mode: u32,
     /// Whether its owner may execute it.
     pub(crate) is_executable: bool,
-    /// The numbers of its owner and group, of what the header itself says; 0 if
-    /// it has none that can be read.
+    /// The numbers of its owner and group; 0 if it has none that can be read.
     pub(crate) owner: (u32, u32),
     /// Where in the stream its content begins.
     pub(crate) offset: u64,
@@ -417,6 +416,11 @@ fn id(field: &[u8]) -> u32 {
     id.unwrap_or(0)
 }
 
+/// Reads a number of a pax record.
+fn pax_number(value: &[u8]) -> Option<u32> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 fn until_zero(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     &bytes[..end]
@@ -430,6 +434,8 @@ struct Extensions {
     pax_path: Option<Vec<u8>>,
     pax_link: Option<Vec<u8>>,
     pax_size: Option<u64>,
+    pax_uid: Option<u32>,
+    pax_gid: Option<u32>,
     is_sparse: bool,
 }
 
@@ -463,6 +469,9 @@ impl Extensions {
                     let size = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
                     self.pax_size = Some(size.ok_or("a pax size is not a number")?);
                 }
+                // Go's archive/tar has those of over 2,097,151 here alone.
+                b"uid" => self.pax_uid = pax_number(value),
+                b"gid" => self.pax_gid = pax_number(value),
                 _ if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
                 _ => {}
             }
@@ -490,7 +499,10 @@ impl Extensions {
             size: if has_content(header.flag) { size } else { 0 },
             mode: header.mode,
             is_executable: header.mode & 0o100 != 0,
-            owner: header.owner,
+            owner: (
+                self.pax_uid.unwrap_or(header.owner.0),
+                self.pax_gid.unwrap_or(header.owner.1),
+            ),
             offset,
         }
     }
@@ -515,6 +527,25 @@ mod tests {
         header.set_size(size);
         header.set_mode(0o644);
         header
+    }
+
+    #[test]
+    fn a_pax_header_tells_large_owners() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for records in [
+            vec![("uid", &b"3000000"[..]), ("gid", b"4294967294")],
+            vec![("gid", &b"2999999"[..])],
+            vec![("uid", &b"many"[..])],
+        ] {
+            builder.append_pax_extensions(records).unwrap();
+            let mut file = header(tar::EntryType::Regular, 0);
+            file.set_uid(7);
+            file.set_gid(8);
+            builder.append_data(&mut file, "x", &b""[..]).unwrap();
+        }
+        let bytes = builder.into_inner().unwrap();
+        let owners: Vec<_> = members(&bytes).unwrap().0.iter().map(|m| m.owner).collect();
+        assert_eq!(owners, [(3_000_000, 4_294_967_294), (7, 2_999_999), (7, 8)]);
     }
 
     #[test]
