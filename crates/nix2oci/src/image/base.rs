@@ -315,11 +315,12 @@ fn oci_layer(image: &str, layer: &StoredLayer) -> Result<Descriptor> {
 }
 
 /// Returns what others call an image. How a file is called on this machine is
-/// nobody's business.
+/// nobody's business, and a lock is a file whose blobs may be in a registry.
 fn reference(reader: &ImageReader, image: &StoredImage) -> Option<String> {
-    if reader.registry_repository().is_some() {
-        let name = reader.name();
-        return Some(name.strip_prefix("docker://").unwrap_or(name).to_owned());
+    let in_registry = reader.registry_repository().is_some();
+    let name = reader.name().strip_prefix("docker://");
+    if let Some(name) = name.filter(|_| in_registry) {
+        return Some(name.to_owned());
     }
     image.names.iter().find(|name| !is_tag(name)).cloned()
 }

@@ -296,6 +296,8 @@ fn entry(image: &super::LockedImage, documents: &BTreeMap<Digest, Vec<u8>>) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Context;
+    use crate::image::BaseImage;
 
     #[test]
     fn files_are_found_by_name_and_by_content() {
@@ -332,5 +334,62 @@ mod tests {
         }
         assert!(files.find(digest("gone"), 5).unwrap().is_none());
         assert!(BlobFiles::new(&[dir.path().join("gone")]).is_err());
+    }
+
+    /// A registry that nobody asks.
+    struct Silent;
+
+    impl RemoteBlobs for Silent {
+        fn open(&self, blob: &LockedBlob) -> Result<FoundFile> {
+            Err(Error::image(&blob.digest, "nobody asks for it"))
+        }
+    }
+
+    #[test]
+    fn a_base_is_not_called_after_the_file_of_its_lock() {
+        let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
+        let layer = digest("layer");
+        let config = json!({
+            "os": "linux", "architecture": "amd64",
+            "rootfs": {"type": "layers", "diff_ids": [layer]},
+        })
+        .to_string();
+        let manifest = json!({
+            "schemaVersion": 2,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest(&config), "size": config.len(),
+            },
+            "layers": [{
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": layer, "size": 5,
+            }],
+        })
+        .to_string();
+        let lock = json!({
+            "version": 1,
+            "images": [{
+                "name": "h.io/base:1", "resolved": digest(&manifest),
+                "digest": digest(&manifest),
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            }],
+            "documents": [
+                {"digest": digest(&config), "text": config},
+                {"digest": digest(&manifest), "text": manifest},
+            ],
+            "blobs": [{
+                "digest": layer, "size": 5, "from": ["h.io/base"],
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            }],
+        });
+        let lock = ImageLock::parse(lock.to_string().as_bytes(), "lock.json").unwrap();
+        let remotes = [None, Some(Box::new(Silent) as Box<dyn RemoteBlobs>)];
+        for remote in remotes {
+            let (name, files) = ("lock:/home/me/lock.json", BlobFiles::default());
+            let reader = ImageReader::open_lock_with(&lock, name, None, files, remote).unwrap();
+            let cx = Context::default();
+            let base = BaseImage::open(&cx, std::sync::Arc::new(reader), None).unwrap();
+            assert_eq!(base.reference(), Some("h.io/base:1"));
+        }
     }
 }
