@@ -65,13 +65,15 @@ CREATE INDEX IndexDerivationOutputs ON DerivationOutputs(path);
 
 /// What shapes the file and has other defaults in some builds of SQLite. What
 /// pages hold beside their contents is zeros. Only a transaction checks foreign
-/// keys, and what a closure holds was checked.
+/// keys, and what a closure holds was checked. `VACUUM` would write what is over
+/// 2 MB to a directory that the environment names.
 const FORM: &str = "
 PRAGMA page_size = 4096;
 PRAGMA encoding = 'UTF-8';
 PRAGMA auto_vacuum = NONE;
 PRAGMA secure_delete = ON;
 PRAGMA foreign_keys = OFF;
+PRAGMA temp_store = MEMORY;
 ";
 
 /// The fields of SQLite's header that tell who wrote the file last and how
@@ -182,14 +184,20 @@ fn rows(closure: &Closure) -> Result<Vec<ValidPath>> {
 /// Writes the rows in order, so that the pages are filled one after the other;
 /// the second writing of `VACUUM` does the same for the indexes.
 fn write(rows: &[ValidPath], time: i64) -> rusqlite::Result<Vec<u8>> {
-    let mut connection = Connection::open_in_memory()?;
-    connection.execute_batch(FORM)?;
+    let mut connection = empty()?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
     insert(&transaction, rows, time)?;
     transaction.commit()?;
     connection.execute_batch("VACUUM")?;
     Ok(connection.serialize("main")?.to_vec())
+}
+
+/// Opens a database in memory that makes no files.
+fn empty() -> rusqlite::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    connection.execute_batch(FORM)?;
+    Ok(connection)
 }
 
 fn insert(transaction: &Transaction<'_>, rows: &[ValidPath], time: i64) -> rusqlite::Result<()> {

@@ -191,3 +191,11 @@ fn the_root_tree_gets_the_database_and_a_root_for_each_root() {
     ];
     assert_eq!(nodes, expected);
 }
+
+#[test]
+fn nothing_is_written_to_a_directory_of_the_environment() {
+    let connection = empty().unwrap();
+    let place = connection.pragma_query_value(None, "temp_store", |row| row.get::<_, i64>(0));
+    // 2 is memory; 0 is a file where SQLITE_TMPDIR or TMPDIR says.
+    assert_eq!(place.unwrap(), 2);
+}
