@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -287,13 +288,19 @@ impl Reading {
 }
 
 fn read_document(path: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(path).map_err(Error::reading(path))?.len();
-    if size > MAX_BYTES {
-        let problem = format!("it has {size} bytes, {MAX_BYTES} are allowed");
-        let name = path.display().to_string();
-        return Err(Error::document(name, Location::Whole, problem));
+    let refuse =
+        |problem: String| Error::document(path.display().to_string(), Location::Whole, problem);
+    let metadata = fs::metadata(path).map_err(Error::reading(path))?;
+    if !metadata.is_file() {
+        return Err(refuse("it is no regular file".to_owned()));
     }
-    fs::read(path).map_err(Error::reading(path))
+    let file = fs::File::open(path).map_err(Error::reading(path))?;
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    if read.map_err(Error::reading(path))? as u64 > MAX_BYTES {
+        return Err(refuse(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Makes the layers of a spec that are not among those that it uses, and returns

@@ -159,3 +159,18 @@ fn a_document_that_changed_or_is_none_is_refused() {
         value["layers"][0] = right;
     }
 }
+
+#[test]
+fn what_has_no_end_is_not_read() {
+    let layers = Layers::new();
+    fs::create_dir(layers.dir("a")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", layers.dir("a").join(LAYER_FILE)).unwrap();
+    let message = layers.read(&["a"]).unwrap_err().to_string();
+    assert!(message.contains("it is no regular file"), "{message}");
+
+    layers.write("b", &[]);
+    let mut layer = layers.read(&["b"]).unwrap().layers.remove(0);
+    layer.blob = Some("/dev/zero".into());
+    let error = layer.blob().unwrap().reader().err().unwrap();
+    assert!(error.to_string().contains("it is no regular file"));
+}

@@ -1,10 +1,10 @@
 //! A layer that was made before.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Location, Result};
 use crate::oci::Descriptor;
 
 use super::{Blob, LayerRecord, LayerSpec, Packing};
@@ -67,7 +67,15 @@ pub(crate) struct FileBlob {
 impl FileBlob {
     /// Returns a reader that needs the blob no more.
     pub(crate) fn reader(&self) -> Result<Box<dyn Read + Send>> {
-        let file = File::open(&self.path).map_err(Error::reading(&self.path))?;
+        let path = &self.path;
+        // To open a pipe may take for ever.
+        let metadata = fs::metadata(path).map_err(Error::reading(path))?;
+        if !metadata.is_file() {
+            let problem = "it is no regular file, expected a layer's blob";
+            let name = path.display().to_string();
+            return Err(Error::document(name, Location::Whole, problem));
+        }
+        let file = File::open(path).map_err(Error::reading(path))?;
         Ok(Box::new(file))
     }
 }
