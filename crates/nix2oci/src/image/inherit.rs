@@ -9,7 +9,7 @@
 //! specification says counts as one that is not there, and members that nobody
 //! knows are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -53,7 +53,7 @@ const FIELDS: [&str; 10] = [
 
 /// Returns what `own` says on top of what the document of a base says.
 ///
-/// - `Env`: all variables; one of the same name keeps the base's place
+/// - `Env`: all variables; one of the same name keeps the base's first place
 /// - `Labels`, `ExposedPorts`, `Volumes`: all of them
 /// - `Entrypoint`: one of its own takes the base's `Cmd` away; an empty list
 ///   stands for none, and so does one of `Cmd`
@@ -130,25 +130,26 @@ fn run_config(base: &Map<String, Value>, own: &Map<String, Value>) -> Map<String
     joined
 }
 
-/// Joins two lists of variables.
+/// Joins two lists of variables. Of a variable that the base has more than once
+/// runtimes take the last, so its others go where it is given anew.
 fn env(base: Vec<Value>, own: &Value) -> Value {
-    let mut joined = base;
     let name = |value: &Value| {
         let name = value.as_str().and_then(|text| env_name(text).ok());
         name.map(str::to_owned)
     };
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for (at, value) in joined.iter().enumerate() {
-        if let Some(name) = name(value) {
-            places.entry(name).or_insert(at);
+    let own = || own.as_array().into_iter().flatten();
+    let anew: BTreeMap<String, &Value> = own().filter_map(|v| Some((name(v)?, v))).collect();
+    let mut placed = BTreeSet::new();
+    let mut joined = Vec::new();
+    for value in base {
+        match name(&value).and_then(|name| anew.get_key_value(&name)) {
+            None => joined.push(value),
+            Some((name, value)) if placed.insert(name) => joined.push((*value).clone()),
+            Some(_) => {}
         }
     }
-    for value in own.as_array().into_iter().flatten() {
-        match name(value).and_then(|name| places.get(&name)) {
-            Some(at) => joined[*at] = value.clone(),
-            None => joined.push(value.clone()),
-        }
-    }
+    let is_placed = |value: &&Value| name(value).is_some_and(|name| placed.contains(&name));
+    joined.extend(own().filter(|value| !is_placed(value)).cloned());
     Value::Array(joined)
 }
 
@@ -207,7 +208,7 @@ mod tests {
                 "variables keep their place",
                 json!({"Env": ["PATH=/bin", "A=1", "odd", 7, "A=2"]}),
                 json!({"Env": ["A=3", "B=4", "PATH=/x"]}),
-                json!({"Env": ["PATH=/x", "A=3", "odd", 7, "A=2", "B=4"]}),
+                json!({"Env": ["PATH=/x", "A=3", "odd", 7, "B=4"]}),
             ),
             (
                 "null is nothing",
