@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nix2oci::image::{BaseImage, ImageReader};
+use nix2oci::image::BaseImage;
 use nix2oci::{Context, ErrorKind};
 
 use crate::args::{ImageArgs, RegistryArgs};
@@ -10,8 +10,9 @@ use crate::exit::Outcome;
 use crate::host;
 
 use super::claim_stdin;
+use super::images::{OpenedImage, open};
 use super::network::Network;
-use super::push::{AnyImage, any_image};
+use super::push::any_image;
 
 /// The base of an image, and how its registry is reached.
 #[derive(Default)]
@@ -40,31 +41,26 @@ pub(crate) fn base(
     let Some(text) = &args.base.from else {
         return Ok(Base::default());
     };
+    let image = any_image(text)?;
     let mut own = None;
-    let reader = match any_image(text)? {
-        AnyImage::Stored(source) => ImageReader::open(cx, &source)?,
-        AnyImage::Remote(reference) => {
-            let network = match network {
-                Some(network) => network,
-                None => {
-                    let stdin_taken = claim_stdin(args)?;
-                    let host = reference.registry();
-                    let stdin_taken = stdin_taken.as_deref();
-                    own.insert(Network::new(cx, registry, None, false, host, stdin_taken)?)
-                }
-            };
-            network.registries.open(&reference)?
+    let network = match (network, image.host()) {
+        (Some(network), _) => Some(network),
+        (None, Some(host)) => {
+            let stdin_taken = claim_stdin(args)?;
+            let network = Network::new(cx, registry, None, false, &host, stdin_taken.as_deref())?;
+            Some(&*own.insert(network))
         }
+        (None, None) => None,
     };
-    let reader = Arc::new(reader);
-    let open = |platform: Option<&_>| BaseImage::open(cx, Arc::clone(&reader), platform);
+    let OpenedImage { reader, .. } = open(cx, network, image)?;
+    let base = |platform: Option<&_>| BaseImage::open(cx, Arc::clone(&reader), platform);
     let platform = args.base.from_platform.as_ref();
     let image = match platform.or(args.config.platform.as_ref()) {
-        Some(platform) => open(Some(platform))?,
+        Some(platform) => base(Some(platform))?,
         // The one that there is, else the one for this machine.
-        None => match (open(None), host::platform()) {
+        None => match (base(None), host::platform()) {
             (Err(error), Ok(platform)) if matches!(error.kind(), ErrorKind::Image { .. }) => {
-                open(Some(&platform)).map_err(|_| error)?
+                base(Some(&platform)).map_err(|_| error)?
             }
             (opened, _) => opened?,
         },

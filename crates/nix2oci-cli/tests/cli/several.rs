@@ -1,6 +1,6 @@
 //! `copy`, `index` and `--next`: what is refused, and what is told.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Fixture, run};
 
@@ -202,4 +202,34 @@ fn an_index_and_its_images_are_told_as_one_document() {
     assert!(copied.get("digest").is_none());
     assert_eq!(copied["images"][0]["digest"], built["digest"]);
     assert_eq!(copied["images"][1]["digest"], platforms[0]["digest"]);
+}
+
+#[test]
+fn a_base_that_a_lock_pins_has_its_layers_from_files() {
+    let fixture = Fixture::new();
+    let dir = fixture.0.path();
+    build(&fixture, "linux/amd64", "oci:base", "app:1");
+    let text = |name: &str| std::fs::read_to_string(dir.join("base").join(name)).unwrap();
+    let blob = |digest: &Value| text(&digest.as_str().unwrap().replace("sha256:", "blobs/sha256/"));
+    let index: Value = serde_json::from_str(&text("index.json")).unwrap();
+    let entry = &index["manifests"][0];
+    let manifest: Value = serde_json::from_str(&blob(&entry["digest"])).unwrap();
+    let documents = [&entry["digest"], &manifest["config"]["digest"]];
+    let mut layers = manifest["layers"].clone();
+    for layer in layers.as_array_mut().unwrap() {
+        layer["from"] = json!(["h.invalid/app"]);
+    }
+    let lock = json!({
+        "version": 1,
+        "images": [{
+            "name": "h.invalid/app:1", "resolved": entry["digest"], "digest": entry["digest"],
+            "mediaType": entry["mediaType"],
+        }],
+        "documents": documents.map(|digest| json!({"digest": digest, "text": blob(digest)})),
+        "blobs": layers,
+    });
+    std::fs::write(dir.join("lock.json"), lock.to_string()).unwrap();
+    let options = ["result", "-q", "-o", "oci:out", "--from", "lock.json"];
+    let (code, _, told) = fixture.run("build", &[&options[..], &["--blob", "base"]].concat());
+    assert_eq!(code, 0, "{told}");
 }
