@@ -27,11 +27,11 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let network = network.transpose()?.flatten();
     let base = select::base(&cx, &args.image, &args.registry, network.as_ref())?;
     let mut spec = select::image(&cx, &args.image, &base, talk)?;
-    let for_layers = base.network(network.as_ref());
-    select::keep_layers(&cx, &mut spec, layers, &args.registry, for_layers)?;
+    let network = base.network(network.as_ref());
+    select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
     let forecast = against
         .as_ref()
-        .map(|against| against.forecast(&cx, &spec, args, network.as_ref()))
+        .map(|against| against.forecast(&cx, &spec, args, network))
         .transpose()?;
     let plan = match &forecast {
         Some(forecast) => forecast.plan.clone(),
@@ -138,7 +138,7 @@ impl Against {
                 Ok(network.forecast(cx, spec, std::slice::from_ref(name))?)
             }
             Self::Other(text) => {
-                let known = select::known_image(cx, spec, text, &args.registry)?;
+                let known = select::known_image(cx, spec, text, &args.registry, network)?;
                 let keep = select::is_kept_by_itself(&args.image.layers);
                 Ok(nix2oci::build::forecast_over(cx, spec, &known, keep)?)
             }

@@ -239,11 +239,14 @@ pub(super) fn run(parts: &Parts<'_>, output: Output, talk: &Talk) -> Outcome {
     let (_, first) = parts.sources.first().expect("there are two parts or more");
     let stdin_taken = select::claim_stdin_once(parts.sources.iter().map(|(_, args)| *args))?;
     let cx = select::context(first.run.threads, talk)?;
-    let images = parts.sources.iter().filter_map(|(source, _)| match source {
-        Pushed::Image(image) => Some(image.clone()),
-        Pushed::Roots(_) | Pushed::Recipe(_) => None,
-    });
-    let images: Vec<_> = images.collect();
+    let mut images = Vec::new();
+    for (source, args) in &parts.sources {
+        if let Pushed::Image(image) = source {
+            images.push(image.clone());
+        }
+        // All parts are asked for here: --creds are for one registry.
+        images.extend(select::named_images(args)?);
+    }
     let network = select::network_of(
         &cx,
         &images,

@@ -61,6 +61,18 @@ pub(crate) fn keep_layers(
     Ok(())
 }
 
+/// Returns the images that are asked for their layers, of whatever kind.
+pub(super) fn earlier_images(args: &LayerArgs) -> Outcome<Vec<AnyImage>> {
+    let named = args.keep_layers.iter().filter(|text| *text != NONE);
+    let mut images = Vec::new();
+    for text in named.chain(&args.share_layers) {
+        if let Listed::Image(image) = listed(text)? {
+            images.push(image);
+        }
+    }
+    Ok(images)
+}
+
 /// Finds out how registries are reached if images are of one; none are if no
 /// image is.
 fn network_of<'a>(
@@ -105,15 +117,20 @@ fn earlier_image(
     Ok(known.map(|known| known.layers().clone()))
 }
 
-/// Reads `--against` an image that is not pushed over.
+/// Reads `--against` an image that is not pushed over. `network` is as in
+/// [`keep_layers`].
 pub(crate) fn known_image(
     cx: &Context,
     spec: &ImageSpec,
     text: &str,
     registry: &RegistryArgs,
+    network: Option<&Network>,
 ) -> Outcome<KnownImage> {
-    let network = network_of(cx, [text].into_iter(), registry)?;
-    let known = read(cx, spec, "--against", text, network.as_ref())?;
+    let own = match network {
+        Some(_) => None,
+        None => network_of(cx, [text].into_iter(), registry)?,
+    };
+    let known = read(cx, spec, "--against", text, network.or(own.as_ref()))?;
     known.ok_or_else(|| Failure::input(format!("--against {text} is not there")))
 }
 

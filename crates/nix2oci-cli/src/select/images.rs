@@ -7,10 +7,11 @@ use nix2oci::Context;
 use nix2oci::image::{ImageReader, ImageTree};
 use nix2oci::oci::{self, Reference, is_tag};
 
-use crate::args::{RegistryArgs, ReuseArgs};
+use crate::args::{ImageArgs, RegistryArgs, ReuseArgs};
 use crate::exit::{Failure, Outcome};
 
 use super::config;
+use super::earlier::earlier_images;
 use super::network::Network;
 use super::push::{AnyImage, any_image};
 
@@ -63,6 +64,15 @@ pub(crate) fn network_of(
         Some(host) => Network::new(cx, registry, reuse, true, host, stdin_taken).map(Some),
         None => Ok(None),
     }
+}
+
+/// Returns the images that options of an image name: its base, and those whose
+/// layers it keeps or shares.
+pub(crate) fn named_images(args: &ImageArgs) -> Outcome<Vec<AnyImage>> {
+    let base = args.base.from.as_deref().map(any_image).transpose()?;
+    let mut images = earlier_images(&args.layers)?;
+    images.extend(base);
+    Ok(images)
 }
 
 /// Opens an image; one of a registry needs the `network`.

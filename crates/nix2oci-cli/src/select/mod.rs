@@ -73,7 +73,8 @@ pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
 pub(crate) use images::{
-    OpenedImage, assignments, given_names, network_of, open, open_images, refuse_name, tagged,
+    OpenedImage, assignments, given_names, named_images, network_of, open, open_images,
+    refuse_name, tagged,
 };
 pub(crate) use listing::listings;
 pub(crate) use lock::read_lock;

@@ -205,6 +205,27 @@ fn an_index_and_its_images_are_told_as_one_document() {
 }
 
 #[test]
+fn credentials_are_for_the_registry_of_one_part() {
+    let fixture = Fixture::new();
+    let dir = fixture.0.path();
+    // Nothing listens there, and nobody asks.
+    let (one, other) = ("docker://127.0.0.1:1/one", "docker://localhost:1/two");
+    let part = |option, image| {
+        let closure = ["--closure", "path-info:graph.json", "--store-root", "root"];
+        [&["result", option, image][..], &closure].concat()
+    };
+    let end = ["-o", "x", "--creds", "me:secret", "--retry", "0"];
+    for option in ["--from", "--keep-layers", "--share-layers"] {
+        let (first, second) = (part(option, one), part(option, other));
+        let args = [&["build"][..], &end, &first, &["--next"], &second].concat();
+        let (code, _, told) = run(dir, &args);
+        assert_eq!(code, 2, "{option}: {told}");
+        let problem = "--creds are for one registry, and the images are of 127.0.0.1:1 and";
+        assert!(told.contains(problem), "{option}: {told}");
+    }
+}
+
+#[test]
 fn a_base_that_a_lock_pins_has_its_layers_from_files() {
     let fixture = Fixture::new();
     let dir = fixture.0.path();
