@@ -6,8 +6,11 @@
   # A registry on this machine with the image base:v1, and the image's digest.
   registry ? "localhost:0",
   digest ? "",
-  # Its manifest, as get-manifest writes it.
+  # The hash of what nix2container pulls of it.
+  hash ? "",
+  # Its manifest, as get-manifest writes it, and a lock: files.
   manifest ? null,
+  lock ? null,
 }:
 let
   tools = import ./tools.nix {
@@ -98,14 +101,23 @@ rec {
   base = pullImage {
     imageName = "${registry}/base";
     imageDigest = digest;
-    sha256 = "0000000000000000000000000000000000000000000000000000";
+    sha256 = hash;
     arch = "amd64";
   };
+  from-image = from-image-manifest.override {
+    name = "from-image";
+    fromImage = base;
+  };
+  from-lock = from-image-manifest.override {
+    name = "from-lock";
+    fromImage = base-from-lock;
+  };
+  base-from-lock = tools.pullImageFromLock { lock = /. + lock; };
   base-from-manifest = pullImageFromManifest {
     imageName = "base";
     imageTag = "v1";
     registryUrl = registry;
-    imageManifest = manifest;
+    imageManifest = if manifest == null then null else /. + manifest;
     arch = "amd64";
   };
   get-manifest = base-from-manifest.getManifest;

@@ -102,6 +102,11 @@ in
     patchelf --set-interpreter ${final.glibc}/lib/$(basename "$(patchelf --print-interpreter /bin/bash)") $out/bin/hello
   '';
 
+  jq = runCommand "jq" { } ''
+    mkdir -p $out/bin
+    ln -s /usr/bin/jq $out/bin
+  '';
+
   # By its name for this session; /usr/bin/fakeroot is a link over /etc.
   fakeroot = runCommand "fakeroot" { } ''
     mkdir -p $out/bin

@@ -36,6 +36,7 @@ layers() { podman inspect --type image --format '{{range .RootFS.Layers}}{{print
 pub(super) struct Examples {
     store: FixtureStore,
     file: &'static str,
+    arguments: Vec<String>,
 }
 
 impl Examples {
@@ -44,7 +45,16 @@ impl Examples {
         Self {
             store: FixtureStore::new(),
             file,
+            arguments: Vec::new(),
         }
+    }
+
+    /// Gives the expression one more argument, a string.
+    #[must_use]
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        let argument = ["--argstr", name, value].map(str::to_owned);
+        self.arguments.extend(argument);
+        self
     }
 
     pub(super) fn store(&self) -> &FixtureStore {
@@ -57,6 +67,7 @@ impl Examples {
         command
             .args(["--argstr", "bin"])
             .arg(nix2oci())
+            .args(&self.arguments)
             .arg(self.file)
             .args(attributes.iter().flat_map(|name| ["--attr", *name]))
             .args(["--no-out-link", "--option", "sandbox-paths", WITH_SHELL]);
@@ -89,6 +100,7 @@ impl Examples {
         command
             .args(["--argstr", "bin"])
             .arg(nix2oci())
+            .args(&self.arguments)
             .arg(self.file)
             .args(["--attr", attribute, "--eval", "--strict", "--json"]);
         serde_json::from_str(&run(&mut command)).expect("Nix writes JSON")

@@ -42,17 +42,16 @@ fn with_images(images: &[&str], script: &str) -> Option<String> {
     examples().podman(&programs, &format!("{NAMED}{loads}{script}"))
 }
 
-/// An image without a tag has one that is a hash.
+/// An image without a tag has one that is a hash, and what is one image may
+/// have two names.
 const NAMED: &str = r#"
+named() { podman images --format '{{.Repository}}:{{.Tag}}' | grep "/$1:"; }
 start() {
     name=$1
     shift
-    run "$(podman images --filter reference="$name" --format '{{.Repository}}:{{.Tag}}')" "$@"
+    run "$(named "$name")" "$@"
 }
-tell() {
-    podman inspect --type image --format "$2" \
-        "$(podman images --filter reference="$1" --format '{{.Repository}}:{{.Tag}}')"
-}
+tell() { podman inspect --type image --format "$2" "$(named "$1")"; }
 "#;
 
 #[track_caller]
