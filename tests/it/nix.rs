@@ -236,10 +236,22 @@ fn an_image_without_a_tag_has_a_hash_for_one() {
 }
 
 #[test]
-fn a_base_image_is_refused_in_plain_words() {
+fn an_image_is_built_on_another_one_and_joined_in_an_index() {
     let store = Store::new();
-    let error = store.build("with-base", "").unwrap_err();
-    assert!(error.contains("fromImage is not supported yet"), "{error}");
+    let base = store.image("image").unwrap();
+    let on_base = store.image("with-base").unwrap();
+    let layers = |image: &Path| manifest(image)["layers"].as_array().unwrap().clone();
+    let (below, all) = (layers(&base), layers(&on_base));
+    // Every store path is in the base, and so are the links at the root.
+    assert_eq!(all[..below.len()], below[..]);
+
+    let index = store.image("index").unwrap();
+    let index = read_json(&index, "index.json");
+    let names: Vec<_> = index["manifests"].as_array().unwrap().iter().collect();
+    let is_index = |descriptor: &&&Value| {
+        text(&descriptor["mediaType"]) == "application/vnd.oci.image.index.v1+json"
+    };
+    assert!(names.iter().any(|d| is_index(&d)), "{index}");
 }
 
 #[test]

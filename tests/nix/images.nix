@@ -42,7 +42,14 @@ rec {
   layout = image.override { format = "oci"; };
   untagged = image.override { tag = null; };
   recipe = tools.resolveImage arguments;
-  with-base = image.override { fromImage = "anything"; };
+  with-base = image.override { fromImage = image; };
+  index = tools.buildIndex {
+    name = "index";
+    images = [
+      image
+      (image.override { architecture = "arm64"; })
+    ];
+  };
 
   # The same image from the text form of the reference graph.
   graph = derivation {
