@@ -32,7 +32,7 @@
         default = pkgs.nix2oci;
       });
 
-      # buildImage and resolveImage.
+      # The functions of README.md, "In Nix".
       legacyPackages = forEach (pkgs: pkgs.nix2ociTools);
 
       checks = forEach (
