@@ -123,7 +123,7 @@ impl Observer for Silent {
 }
 
 /// Something that happened on the way. `layer` counts from 0 in image order,
-/// bottom first; all sizes are bytes.
+/// bottom first, and those of a base after all others; all sizes are bytes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -137,10 +137,11 @@ pub enum Event<'a> {
     /// The layers are decided; packing begins. Of an index it comes once for
     /// each of its images, whose layers are numbered on from those before.
     Planned {
-        /// For each layer its expected tar size (an estimate from NAR sizes).
+        /// For each layer its expected tar size (an estimate from NAR sizes), or
+        /// the size of its blob if it is only sent.
         layers: &'a [u64],
         /// For each layer what is in it, for people: the name of its largest
-        /// store path.
+        /// store path, or the beginning of its digest.
         labels: &'a [String],
     },
     /// A layer's packing began.

@@ -3,6 +3,7 @@
 mod command;
 mod config;
 mod push;
+mod remote;
 mod store_paths;
 
 use std::path::Path;

@@ -13,7 +13,7 @@ use super::{on, open};
 use crate::push::{names, push_to, registries, release};
 
 /// Puts the handmade image into a repository.
-fn put(registry: &FakeRegistry, name: &str) -> usize {
+pub(super) fn put(registry: &FakeRegistry, name: &str) -> usize {
     let image = in_dir(&HandmadeImage::default().layout());
     let cx = Context::default();
     let source = nix2oci::image::ImageSource::Path(image.path.clone());
@@ -28,13 +28,13 @@ fn put(registry: &FakeRegistry, name: &str) -> usize {
     HandmadeImage::default().layers.len()
 }
 
-fn remote(registry: &FakeRegistry, name: &str) -> BaseImage {
+pub(super) fn remote(registry: &FakeRegistry, name: &str) -> BaseImage {
     let reference = parse_name(&format!("{}/{name}", registry.host())).unwrap();
     let reader = registries().open(&reference).unwrap();
     BaseImage::open(&Context::default(), Arc::new(reader), None).unwrap()
 }
 
-fn pushed(registry: &FakeRegistry, spec: &ImageSpec, to: &str) -> Result<PushReport> {
+pub(super) fn pushed(registry: &FakeRegistry, spec: &ImageSpec, to: &str) -> Result<PushReport> {
     push_to(registry, spec, &[to], &PushOptions::default())
 }
 
@@ -45,7 +45,7 @@ fn states(report: &PushReport, is_base: bool) -> Vec<LayerState> {
 }
 
 /// Returns how many layers of the base were fetched.
-fn fetched(registry: &FakeRegistry) -> usize {
+pub(super) fn fetched(registry: &FakeRegistry) -> usize {
     let base = HandmadeImage::default();
     let digests = base.layers.iter();
     let digests = digests.map(|layer| nix2oci_tests::handmade_image::digest(&layer.blob));

@@ -154,7 +154,10 @@ impl<W: Write + Send> Observer for Lines<W> {
             Event::LayerReused { layer, size, .. } => self.reuse(layer, size),
             Event::LayerSent { layer, bytes } => self.sent(layer, bytes),
             Event::LayerResent { layer } => self.of(layer, LayerTally::lose),
-            Event::LayerWritten { layer } => self.finish(layer, sent),
+            Event::LayerWritten { layer } if self.tally.sends() => self.finish(layer, sent),
+            Event::LayerWritten { layer } => self.finish(layer, |layer| {
+                format!("{} copied", measure::bytes(layer.sent()))
+            }),
             _ => {
                 if let Some(warning) = warning(event) {
                     self.line(&warning);
@@ -198,6 +201,23 @@ impl<W: Write + Send> Display for Lines<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_that_was_there_is_copied() {
+        let lines = Lines::new(Vec::new(), false);
+        lines.event(&Event::Planned {
+            layers: &[2_000_000, 1_000_000],
+            labels: &["hello-2.12".to_owned(), "base 012345".to_owned()],
+        });
+        lines.event(&Event::LayerStarted { layer: 0 });
+        for bytes in [400_000, 600_000] {
+            lines.event(&Event::LayerSent { layer: 1, bytes });
+        }
+        lines.event(&Event::LayerWritten { layer: 1 });
+        assert!(!lines.tally.is_sending());
+        let text = String::from_utf8(lines.out.into_inner().unwrap()).unwrap();
+        assert_eq!(text, "[1/2] base 012345: 1.0 MB copied\n");
+    }
 
     #[test]
     fn a_log_gets_a_line_for_each_layer_however_many_events_there_are() {

@@ -159,9 +159,11 @@ impl Tally {
         self.reused_bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns whether layers are sent, or are only copied.
+    /// Returns whether layers are sent, or are only copied: none is packed.
     pub(super) fn is_sending(&self) -> bool {
-        self.sends || self.sent_bytes.load(Ordering::Relaxed) > 0
+        let is_copied = || self.sent_bytes.load(Ordering::Relaxed) > 0;
+        let is_packed = || self.images().flatten().any(LayerTally::is_packed_here);
+        self.sends || (is_copied() && !is_packed())
     }
 
     /// Returns what was sent so far and what need not be; nothing if layers are

@@ -1,20 +1,22 @@
 //! From a spec to an image in a sink.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::iter;
 
 use crate::content::{ContentSource, ForeignPrograms};
 use crate::context::{Context, Event};
 use crate::error::Result;
-use crate::image::{AssembledImage, ImageLayer, RawManifest, assemble, assemble_on};
+use crate::image::{AssembledImage, BaseImage, ImageLayer, RawManifest, assemble, assemble_on};
 use crate::layer::{
     Blob, LayerKey, LayerRecord, LayerSpec, PackRequest, PackedLayer, Packing, SpoolPlace,
     SpooledBlob, pack,
 };
+use crate::parallel::Ahead;
 use crate::sink::{BlobOrder, ImageSink};
 use crate::store::StorePath;
 
+use super::base::{BaseBlobs, told};
 use super::mismatch::Remade;
 use super::programs::{checked_content, tell};
 use super::report::LayerReport;
@@ -25,7 +27,8 @@ pub(super) type Packed = PackedLayer<Option<SpooledBlob>>;
 
 /// Builds an image and gives it to a sink.
 ///
-/// Reads the content of every store path once, and the base's layers first.
+/// Reads the content of every store path once. What the base has in a registry
+/// is downloaded once, while layers are packed.
 /// What is in the sink after an error is the sink's matter: nothing with a final
 /// name.
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
@@ -47,7 +50,6 @@ pub(super) fn put_blobs(
     packed: &mut PackedLayers,
 ) -> Result<(BuildReport, RawManifest)> {
     let plan = plan(cx, spec)?;
-    put_base(cx, spec, &plan, sink)?;
     let content = checked_content(spec)?;
     let work = Work {
         layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
@@ -60,6 +62,7 @@ pub(super) fn put_blobs(
         known: packed.records(spec.packing, &plan),
         packing: spec.packing,
         content: &content,
+        base: spec.base.as_ref().map(|base| (base, &plan)),
     };
     let records = put_layers(cx, &work, sink, |_, _| Ok(()))?;
     packed.add(spec.packing, &plan, &records);
@@ -67,25 +70,6 @@ pub(super) fn put_blobs(
     sink.put_blob(cx, &mut image.config)?;
     let foreign = tell(cx, &content);
     Ok((report(plan, records, &image, foreign), image.manifest))
-}
-
-/// Gives the base's layers to a sink, each once and in the image's order.
-fn put_base(
-    cx: &Context,
-    spec: &ImageSpec,
-    plan: &ImagePlan,
-    sink: &mut dyn ImageSink,
-) -> Result<()> {
-    let Some(base) = &spec.base else {
-        return Ok(());
-    };
-    let mut put = BTreeSet::new();
-    for layer in &plan.base {
-        if put.insert(layer.digest()) {
-            sink.put_blob(cx, &mut base.reader().blob(layer.descriptor.clone()))?;
-        }
-    }
-    Ok(())
 }
 
 /// The layers of images that were packed before for the same sink, by their
@@ -122,10 +106,16 @@ pub(super) struct Work<'a> {
     pub(super) known: Vec<Option<LayerRecord>>,
     pub(super) packing: Packing,
     pub(super) content: &'a dyn ContentSource,
+    /// The base whose layers are put below them, and what the image has of it.
+    pub(super) base: Option<(&'a BaseImage, &'a ImagePlan)>,
 }
 
-/// Packs layers into a sink and returns the records of all of them. `check` sees
-/// each that was packed before the sink does.
+/// Packs layers into a sink, with those of the base below them, and returns the
+/// records of all that are not the base's. `check` sees each that was packed
+/// before the sink does.
+///
+/// The base's layers are downloaded, if they are not on this machine, and put
+/// while others are packed.
 pub(super) fn put_layers(
     cx: &Context,
     work: &Work<'_>,
@@ -144,6 +134,7 @@ pub(super) fn put_layers(
         sink,
         order,
         next: 0,
+        is_on_base: work.base.is_none(),
         known: work.known.iter().map(Option::is_some).collect(),
         waiting: BTreeMap::new(),
     };
@@ -158,16 +149,22 @@ pub(super) fn put_layers(
         }
     }
     tell_planned(cx, work, &known);
-    for (layer, blob) in files {
-        delivery.take(layer, Box::new(blob))?;
-    }
-    pack_others(cx, work, known, order, spool, |layer, packed| {
-        check_used(cx, work, layer, &packed.record)?;
-        check(layer, &packed.record)?;
-        let blob = packed
-            .kept
-            .expect("a layer packed with a spool directory has its bytes");
-        delivery.take(layer, Box::new(blob))
+    let base = BaseBlobs::new(cx, work.base, work.layers.len())?;
+    base.while_downloading(cx, &spool.clone(), |base, downloads| {
+        for (layer, blob) in files {
+            delivery.take(layer, Box::new(blob))?;
+        }
+        let records = pack_others(cx, work, known, order, spool, |layer, packed| {
+            check_used(cx, work, layer, &packed.record)?;
+            check(layer, &packed.record)?;
+            let blob = packed
+                .kept
+                .expect("a layer packed with a spool directory has its bytes");
+            delivery.take(layer, Box::new(blob))?;
+            delivery.take_base(base, downloads, false)
+        })?;
+        delivery.take_base(base, downloads, true)?;
+        Ok(records)
     })
 }
 
@@ -205,6 +202,7 @@ pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
         known: plan.layers.iter().map(used_record).collect(),
         packing: spec.packing,
         content: &content,
+        base: None,
     };
     tell_planned(cx, &work, &work.known);
     let records = pack_others(
@@ -228,9 +226,11 @@ pub(super) fn used_record(layer: &LayerOutline) -> Option<LayerRecord> {
 
 /// Tells the observer which layers there are and which of them are known.
 pub(super) fn tell_planned(cx: &Context, work: &Work<'_>, known: &[Option<LayerRecord>]) {
+    let base = work.base.iter().flat_map(|(_, plan)| told(&plan.base));
+    let (base_sizes, base_labels): (Vec<u64>, Vec<String>) = base.unzip();
     cx.observer.event(&Event::Planned {
-        layers: &work.sizes,
-        labels: &work.labels,
+        layers: &[&work.sizes[..], &base_sizes].concat(),
+        labels: &[&work.labels[..], &base_labels].concat(),
     });
     for (layer, known) in known.iter().enumerate() {
         if let Some(record) = known {
@@ -297,6 +297,8 @@ struct Delivery<'a> {
     order: BlobOrder,
     /// The layer that is due.
     next: usize,
+    /// Whether the base's layers, if there are some, were put.
+    is_on_base: bool,
     /// Which layers do not come: the sink has them.
     known: Vec<bool>,
     /// Layers whose turn has not come; their bytes are on disk.
@@ -309,6 +311,36 @@ impl Delivery<'_> {
             return self.put(layer, blob);
         }
         self.waiting.insert(layer, blob);
+        if self.is_on_base {
+            self.put_due()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the base's layers that can be had, or with `waits` all of them.
+    fn take_base(
+        &mut self,
+        base: &mut BaseBlobs<'_>,
+        downloads: &mut Ahead<'_, SpooledBlob>,
+        waits: bool,
+    ) -> Result<()> {
+        if self.is_on_base {
+            return Ok(());
+        }
+        let (cx, sink) = (self.cx, &mut *self.sink);
+        self.is_on_base = base.put(cx, downloads, waits, |layer, blob| {
+            sink.put_blob(cx, blob)?;
+            cx.observer.event(&Event::LayerWritten { layer });
+            Ok(())
+        })?;
+        if self.is_on_base {
+            self.put_due()?;
+        }
+        Ok(())
+    }
+
+    /// Puts the layers whose turn it is.
+    fn put_due(&mut self) -> Result<()> {
         loop {
             while self.known.get(self.next) == Some(&true) {
                 self.next += 1;

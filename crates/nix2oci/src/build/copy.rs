@@ -1,16 +1,22 @@
 //! Stored images into a sink.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::context::{Context, Event};
 use crate::error::Result;
 use crate::image::{
-    ImageReader, ImageTree, RawManifest, StoredBlob, StoredImage, TreeDocument, config_platform,
+    DOWNLOADS, ImageReader, ImageTree, RawManifest, StoredImage, TreeDocument, config_platform,
 };
-use crate::layer::{Blob, BytesBlob};
+use crate::layer::{BytesBlob, SpoolPlace, SpooledBlob};
 use crate::oci::{Descriptor, Reference, descriptor_digest};
+use crate::parallel::{Lead, ahead};
 use crate::sink::ImageSink;
+
+use super::watched::{WatchedBlob, WatchedReader};
+
+/// Bytes of a blob above which it is not downloaded into a file ahead of its
+/// turn.
+const LARGEST_AHEAD: u64 = 512 << 20;
 
 /// Copies an image of a layout or an archive into a sink under these names, and
 /// keeps every digest.
@@ -32,9 +38,9 @@ pub fn copy(
 ) -> Result<()> {
     let layers: Vec<Descriptor> = image.layers.iter().map(|l| l.descriptor.clone()).collect();
     tell_planned(cx, &layers);
-    for (layer, descriptor) in layers.iter().enumerate() {
-        put_layer(cx, from, layer, descriptor, sink)?;
-    }
+    let numbered = layers.into_iter().enumerate();
+    let blobs: Vec<_> = numbered.map(|(layer, blob)| (Some(layer), blob)).collect();
+    put_all(cx, from, &blobs, sink)?;
     sink.put_blob(cx, &mut image.raw_config.clone())?;
     // An index tells the platform without a look at the config.
     let manifest = RawManifest {
@@ -131,23 +137,80 @@ fn put_blobs(
     blobs: &Blobs,
     sink: &mut dyn ImageSink,
 ) -> Result<()> {
+    let missing = sink.missing(cx, &tree.blobs)?;
+    let missing: BTreeSet<String> = missing.iter().map(|b| b.digest().to_string()).collect();
+    let mut to_put = Vec::new();
     for blob in &tree.blobs {
-        let layer = blobs.numbers.get(&blob.digest().to_string()).copied();
-        let is_there = sink.missing(cx, std::slice::from_ref(blob))?.is_empty();
-        match (layer, descriptor_digest(blob)) {
-            (Some(layer), Some(digest)) if is_there => {
-                cx.observer.event(&Event::LayerReused {
-                    layer,
-                    digest,
-                    size: blob.size(),
-                });
-            }
-            _ if is_there => {}
-            (Some(layer), _) => put_layer(cx, from, layer, blob, sink)?,
-            (None, _) => sink.put_blob(cx, &mut from.blob(blob.clone()))?,
+        let digest = blob.digest().to_string();
+        let layer = blobs.numbers.get(&digest).copied();
+        if missing.contains(&digest) {
+            to_put.push((layer, blob.clone()));
+        } else if let (Some(layer), Some(digest)) = (layer, descriptor_digest(blob)) {
+            cx.observer.event(&Event::LayerReused {
+                layer,
+                digest,
+                size: blob.size(),
+            });
         }
     }
-    Ok(())
+    put_all(cx, from, &to_put, sink)
+}
+
+/// Gives a sink blobs in their order; those with a number are the layers that
+/// the observer hears of.
+///
+/// Blobs of a registry are downloaded ahead into files, so that a few are on
+/// their way at once. Large ones are not, unless the sink takes such a file
+/// for its own: the room that the files need has a bound, as memory has.
+fn put_all(
+    cx: &Context,
+    from: &ImageReader,
+    blobs: &[(Option<usize>, Descriptor)],
+    sink: &mut dyn ImageSink,
+) -> Result<()> {
+    let dir = sink.spool_dir().unwrap_or(&cx.spool_dir).to_owned();
+    let (place, most) = if sink.moves_blobs() {
+        (SpoolPlace::Named(dir), u64::MAX)
+    } else {
+        (SpoolPlace::Unnamed(dir), LARGEST_AHEAD)
+    };
+    let mut remote = Vec::new();
+    let mut is_ahead = Vec::with_capacity(blobs.len());
+    for (layer, blob) in blobs {
+        let is_remote = blob.size() <= most && !from.is_local(blob)?;
+        is_ahead.push(is_remote);
+        if is_remote {
+            remote.push((*layer, blob));
+        }
+    }
+    let download = |cx: &Context, (layer, blob): &(Option<usize>, &Descriptor)| {
+        let mut reader = from.open_blob(blob)?;
+        if let Some(layer) = *layer {
+            reader = Box::new(WatchedReader::new(reader, layer, cx));
+        }
+        SpooledBlob::read_from(cx, &place, (*blob).clone(), reader)
+    };
+    let lead = Lead {
+        threads: DOWNLOADS,
+        items: DOWNLOADS,
+    };
+    ahead(cx, &remote, lead, download, |downloads| {
+        for ((layer, blob), is_ahead) in blobs.iter().zip(is_ahead) {
+            let downloaded = is_ahead.then(|| downloads.next()).flatten().transpose()?;
+            match (downloaded, layer) {
+                (Some(mut blob), _) => sink.put_blob(cx, &mut blob)?,
+                (None, Some(layer)) => {
+                    let blob = Box::new(from.blob(blob.clone()));
+                    sink.put_blob(cx, &mut WatchedBlob::new(blob, *layer, cx))?;
+                }
+                (None, None) => sink.put_blob(cx, &mut from.blob(blob.clone()))?,
+            }
+            if let Some(layer) = *layer {
+                cx.observer.event(&Event::LayerWritten { layer });
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Gives a sink the manifests and indexes of an image, whose blobs it has.
@@ -185,65 +248,8 @@ fn tell_planned(cx: &Context, layers: &[Descriptor]) {
     });
 }
 
-fn put_layer(
-    cx: &Context,
-    from: &ImageReader,
-    layer: usize,
-    descriptor: &Descriptor,
-    sink: &mut dyn ImageSink,
-) -> Result<()> {
-    let mut blob = WatchedBlob {
-        blob: from.blob(descriptor.clone()),
-        layer,
-        cx,
-    };
-    sink.put_blob(cx, &mut blob)?;
-    cx.observer.event(&Event::LayerWritten { layer });
-    Ok(())
-}
-
 /// Returns as much of a layer's digest as tells it from others: nothing else is
 /// known of every stored layer.
 fn label(layer: &Descriptor) -> String {
     layer.digest().digest().chars().take(12).collect()
-}
-
-/// A layer's blob of which the observer hears how far it was read.
-struct WatchedBlob<'a> {
-    blob: StoredBlob<'a>,
-    layer: usize,
-    cx: &'a Context,
-}
-
-impl Blob for WatchedBlob<'_> {
-    fn descriptor(&self) -> &Descriptor {
-        self.blob.descriptor()
-    }
-
-    fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(WatchedReader {
-            inner: self.blob.open()?,
-            layer: self.layer,
-            cx: self.cx,
-        }))
-    }
-}
-
-struct WatchedReader<'a> {
-    inner: Box<dyn Read + Send + 'a>,
-    layer: usize,
-    cx: &'a Context,
-}
-
-impl Read for WatchedReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        if n > 0 {
-            self.cx.observer.event(&Event::LayerSent {
-                layer: self.layer,
-                bytes: n as u64,
-            });
-        }
-        Ok(n)
-    }
 }

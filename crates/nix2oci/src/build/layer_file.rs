@@ -335,6 +335,7 @@ pub fn make_layers(
         known: vec![None; plan.layers.len()],
         packing: spec.packing,
         content: &content,
+        base: None,
     };
     let place = match blobs {
         Some(dir) => {

@@ -9,6 +9,7 @@
 //! - [`ForeignImage`]: an image that the build of another tool describes
 //! - [`resolve()`]: every digest, no bytes: a [`Recipe`]
 
+mod base;
 mod below;
 #[expect(
     clippy::module_inception,
@@ -32,6 +33,7 @@ mod recipe_rule;
 mod report;
 mod spec;
 mod used;
+mod watched;
 
 pub use build::{build, resolve};
 pub use compat::{

@@ -1,6 +1,7 @@
 //! An image that another one is built on.
 
 use std::fmt;
+use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::layer::{Codec, LayerKeyPrefix, LayerRecord};
+use crate::layer::{Blob, Codec, LayerKeyPrefix, LayerRecord};
 use crate::oci::{
     Descriptor, MediaType, Platform, annotation, descriptor, descriptor_digest, display_platform,
     is_tag,
@@ -16,6 +17,7 @@ use crate::oci::{
 use crate::store::StoreDir;
 
 use super::assemble::is_made_here;
+use super::base_blobs::BaseBlobs;
 use super::base_contents::{BaseContents, base_contents};
 use super::document::parse;
 use super::inherit::{history, inherit, on_build};
@@ -31,7 +33,7 @@ use super::{ImageConfig, ImageReader, ImageTable, StoredImage, StoredLayer, Tabl
 pub struct BaseImage(Arc<Inner>);
 
 struct Inner {
-    reader: Arc<ImageReader>,
+    blobs: BaseBlobs,
     /// What an annotation calls it.
     reference: Option<String>,
     digest: Digest,
@@ -152,13 +154,13 @@ impl BaseImage {
             layers,
             has_table,
             contents: Mutex::default(),
-            reader,
+            blobs: BaseBlobs::new(reader),
         })))
     }
 
     /// Returns how the user named it.
     pub fn name(&self) -> &str {
-        self.0.reader.name()
+        self.reader().name()
     }
 
     /// Returns what others call it: its name in a registry, or the one that an
@@ -187,7 +189,24 @@ impl BaseImage {
     /// Returns what its blobs are read with: descriptors of [`BaseLayer`]s are
     /// known there.
     pub fn reader(&self) -> &Arc<ImageReader> {
-        &self.0.reader
+        self.0.blobs.reader()
+    }
+
+    /// Returns whether a layer's blob is on this machine.
+    pub(crate) fn is_local(&self, layer: &BaseLayer) -> Result<bool> {
+        self.0.blobs.is_local(&layer.descriptor)
+    }
+
+    /// Returns a layer's blob; what was downloaded already is not asked for
+    /// again.
+    pub(crate) fn blob(&self, layer: &BaseLayer) -> Box<dyn Blob + '_> {
+        self.0.blobs.blob(&layer.descriptor)
+    }
+
+    /// Returns a reader of a layer's blob that needs the image no more, and fails
+    /// unless the bytes are those of its descriptor.
+    pub(crate) fn open_layer(&self, layer: &BaseLayer) -> Result<Box<dyn Read + Send>> {
+        self.0.blobs.open(&layer.descriptor)
     }
 
     /// Returns the config of an image on it, of which `own` is said: see the
@@ -195,7 +214,7 @@ impl BaseImage {
     /// none. Annotations name the base, unless `own` has them.
     pub fn config(&self, own: &ImageConfig) -> ImageConfig {
         let mut config = inherit(&self.0.config, own);
-        let digest = self.0.reader.has_oci_index();
+        let digest = self.reader().has_oci_index();
         let digest = digest.then(|| self.0.digest.to_string());
         for (key, value) in [
             (annotation::BASE_NAME, self.0.reference.clone()),
@@ -246,7 +265,8 @@ impl BaseImage {
     /// directory or of this library: other programs keep the history of an image
     /// and drop its annotations, as `podman save` does. A base that does neither
     /// hardly has store paths, and to read all of it only to find none would be
-    /// a download. Whatever is read is read once.
+    /// a download. Whatever is read is read once, and downloaded once: blobs of a
+    /// registry are kept in `cx.spool_dir` for who wants their bytes.
     pub(crate) fn contents(
         &self,
         cx: &Context,
@@ -274,7 +294,7 @@ impl BaseImage {
         if let Some((_, contents)) = known.as_ref().filter(|(dir, _)| dir == store_dir) {
             return Ok(Arc::clone(contents));
         }
-        let mut contents = base_contents(cx, &self.0.reader, &self.0.stored, store_dir)?;
+        let mut contents = base_contents(cx, &self.0.blobs, &self.0.stored, store_dir)?;
         if self.0.has_table {
             contents.paths = told();
         }

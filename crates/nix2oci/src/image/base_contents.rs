@@ -18,8 +18,9 @@ use crate::oci::Owner;
 use crate::plan::{Ground, Metadata};
 use crate::store::{StoreDir, StorePath, StorePathPrefix};
 
+use super::base_blobs::BaseBlobs;
 use super::listing::{StorePrefix, TarPaths};
-use super::{ImageReader, StoredLayer, TablePath};
+use super::{StoredLayer, TablePath};
 
 /// How the name of an entry begins that deletes the rest of the name.
 const WHITEOUT: &[u8] = b".wh.";
@@ -51,7 +52,7 @@ pub(crate) struct BaseContents {
 /// A layer that is not what its descriptor says, or no tar; more names.
 pub(super) fn base_contents(
     cx: &Context,
-    reader: &ImageReader,
+    blobs: &BaseBlobs,
     layers: &[StoredLayer],
     store_dir: &StoreDir,
 ) -> Result<BaseContents> {
@@ -61,15 +62,17 @@ pub(super) fn base_contents(
         ground: Ground::default(),
         room: MAX_BYTES,
     };
-    for (number, layer) in layers.iter().enumerate() {
-        let place = format!("{}: layer {}", reader.name(), layer.descriptor.digest());
+    let descriptors: Vec<_> = layers.iter().map(|l| l.descriptor.clone()).collect();
+    blobs.look_at(cx, &descriptors, |number, blob| {
+        let (image, digest) = (blobs.reader().name(), descriptors[number].digest());
+        let place = format!("{image}: layer {digest}");
         let mut visit = Visit {
             prefix: StorePrefix::new(store_dir),
             below: &mut below,
             paths: TarPaths::new(store_dir),
             ground: Ground::default(),
         };
-        read_entries(cx, &place, reader.open_blob(&layer.descriptor)?, &mut visit)?;
+        read_entries(cx, &place, blob, &mut visit)?;
         let Visit { paths, ground, .. } = visit;
         if below.room == 0 {
             let problem = format!(
@@ -83,7 +86,8 @@ pub(super) fn base_contents(
         }
         below.ground.links.extend(ground.links);
         below.ground.directories.extend(ground.directories);
-    }
+        Ok(())
+    })?;
     let mut paths = vec![Vec::new(); layers.len()];
     for (path, (layer, nar_size)) in below.paths {
         paths[layer].push(TablePath {

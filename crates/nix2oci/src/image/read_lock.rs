@@ -141,6 +141,12 @@ pub(crate) trait RemoteBlobs: Send + Sync {
     fn open(&self, blob: &LockedBlob) -> Result<FoundFile>;
 }
 
+/// Returns the digest that the name of a blob in a layout says.
+fn digest_of_blob(name: &str) -> Option<Digest> {
+    let hex = name.strip_prefix("blobs/sha256/")?;
+    format!("sha256:{hex}").parse().ok()
+}
+
 /// What a lock pins.
 struct LockFiles {
     name: String,
@@ -154,10 +160,7 @@ struct LockFiles {
 
 impl Files for LockFiles {
     fn find(&self, name: &str) -> Result<Found> {
-        let digest = name
-            .strip_prefix("blobs/sha256/")
-            .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-        let Some(digest) = digest else {
+        let Some(digest) = digest_of_blob(name) else {
             return Ok(Found::Nothing);
         };
         if let Some(bytes) = self.documents.get(&digest) {
@@ -178,6 +181,17 @@ impl Files for LockFiles {
                 format!("{}: blob {digest}", self.name),
                 "is in none of the files and directories that were given for it",
             ))),
+        }
+    }
+
+    fn is_local(&self, name: &str) -> Result<bool> {
+        let digest = digest_of_blob(name);
+        let found = digest.and_then(|digest| self.blobs.get_key_value(&digest));
+        match found {
+            Some((digest, blob)) if self.remote.is_some() => {
+                Ok(self.files.find(*digest, blob.size)?.is_some())
+            }
+            _ => Ok(true),
         }
     }
 

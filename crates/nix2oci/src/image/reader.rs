@@ -63,6 +63,12 @@ pub(crate) trait Files: Send + Sync {
     /// Returns names that more than one file has, in order.
     fn duplicates(&self) -> Vec<String>;
 
+    /// Returns whether a file that is there is read from this machine.
+    fn is_local(&self, name: &str) -> Result<bool> {
+        let _ = name;
+        Ok(true)
+    }
+
     /// Returns the registry's host and the repository that all of it is in, if
     /// it is in one.
     fn repository(&self) -> Option<(&str, &str)> {
@@ -405,6 +411,20 @@ impl ImageReader {
         StoredBlob {
             reader: self,
             descriptor,
+        }
+    }
+
+    /// Returns whether a blob is on this machine, if it is anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ReadInput`] if a file that may hold it cannot be read.
+    pub(crate) fn is_local(&self, descriptor: &Descriptor) -> Result<bool> {
+        match descriptor_digest(descriptor) {
+            Some(digest) if self.docker_blobs.is_none() => self
+                .files
+                .is_local(&format!("blobs/sha256/{}", digest.hex())),
+            _ => Ok(true),
         }
     }
 

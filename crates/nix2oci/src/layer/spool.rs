@@ -4,15 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-#[cfg(feature = "registry")]
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
+use crate::context::Context;
 use crate::error::{Error, Result, without_temporary};
 use crate::oci::Descriptor;
 
 use super::Blob;
+use super::survey::below;
+
+/// Bytes that are copied at once.
+const BUFFER: usize = 128 << 10;
 
 /// Where spooled bytes go.
 #[derive(Debug, Clone)]
@@ -136,8 +140,32 @@ impl Blob for SpooledBlob {
 }
 
 impl SpooledBlob {
+    /// Copies what a reader has into a file; the reader fails unless it is what
+    /// the descriptor says.
+    pub(crate) fn read_from(
+        cx: &Context,
+        place: &SpoolPlace,
+        descriptor: Descriptor,
+        mut verified: impl Read,
+    ) -> Result<Self> {
+        let mut spool = Spool::begin(place)?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            cx.cancel.check()?;
+            match verified.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => spool.write(&buffer[..n])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(below(error)),
+            }
+        }
+        Ok(Self {
+            file: spool.0,
+            descriptor,
+        })
+    }
+
     /// Returns a reader of all bytes that keeps them while it lives.
-    #[cfg(feature = "registry")]
     pub(crate) fn reader(self: &Arc<Self>) -> impl Read + Send + use<> {
         ReadAt {
             file: SharedFile(Arc::clone(self)),
@@ -147,10 +175,8 @@ impl SpooledBlob {
 }
 
 /// The file of a blob that was not moved away.
-#[cfg(feature = "registry")]
 struct SharedFile(Arc<SpooledBlob>);
 
-#[cfg(feature = "registry")]
 impl std::ops::Deref for SharedFile {
     type Target = File;
 

@@ -56,7 +56,7 @@ where
 }
 
 /// Calls `f`; a panic becomes an error.
-fn call<T, R>(f: &impl Fn(&T) -> Result<R>, item: &T) -> Result<R> {
+pub(super) fn call<T, R>(f: &impl Fn(&T) -> Result<R>, item: &T) -> Result<R> {
     catch_unwind(AssertUnwindSafe(|| f(item))).unwrap_or_else(|payload| Err(panicked(&*payload)))
 }
 

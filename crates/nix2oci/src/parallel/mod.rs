@@ -3,14 +3,17 @@
 //! - [`pipeline`]: jobs that make streams of blocks, worked on side by side,
 //!   out in order
 //! - [`for_each`]: one call for each of many independent things
+//! - [`ahead`]: the same ahead of who needs the results, in order
 
 use std::any::Any;
 
 use crate::error::{Error, ErrorKind};
 
+mod ahead;
 mod for_each;
 pub(crate) mod pipeline;
 
+pub(crate) use ahead::{Ahead, Lead, ahead};
 pub(crate) use for_each::for_each;
 
 /// Makes an error of a panic's payload.

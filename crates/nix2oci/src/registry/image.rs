@@ -161,6 +161,11 @@ impl Files for RegistryFiles {
         }))
     }
 
+    fn is_local(&self, name: &str) -> Result<bool> {
+        let _ = name;
+        Ok(false)
+    }
+
     fn duplicates(&self) -> Vec<String> {
         Vec::new()
     }

@@ -213,6 +213,7 @@ fn put_recipe(
         known: vec![None; parts.layers.len()],
         packing: parts.packing,
         content,
+        base: None,
     };
     let records = put_layers(cx, &work, sink, |layer, record: &LayerRecord| {
         let (spec, expected) = &parts.layers[layer];

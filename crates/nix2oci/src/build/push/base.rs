@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::context::{Context, Event};
 use crate::error::{Error, Result};
-use crate::image::{BaseImage, BaseLayer, ImageReader};
+use crate::image::{BaseImage, BaseLayer};
 use crate::layer::LayerRecord;
 use crate::oci::{Descriptor, parse_reference};
 use crate::registry::{Mounted, Replayable};
@@ -13,6 +13,7 @@ use crate::registry::{Mounted, Replayable};
 use super::earlier::Earlier;
 use super::outlook::LayerForecast;
 use super::{LayerState, PushOptions, Target};
+use crate::build::base::told;
 use crate::build::{ImagePlan, ImageSpec, Recipe};
 
 /// The layers of a base, and where they can be had.
@@ -22,7 +23,7 @@ pub(super) struct BaseLayers {
     /// How errors name the base.
     name: String,
     /// What they are read with, if they can be read.
-    reader: Option<Arc<ImageReader>>,
+    image: Option<BaseImage>,
     /// The registry's host and the repository that has them, if one has.
     repository: Option<(String, String)>,
 }
@@ -37,7 +38,7 @@ impl BaseLayers {
         Self {
             layers: plan.base.clone(),
             name: base.name().to_owned(),
-            reader: Some(Arc::clone(base.reader())),
+            image: Some(base.clone()),
             repository: repository.map(|(host, name)| (host.to_owned(), name.to_owned())),
         }
     }
@@ -61,7 +62,7 @@ impl BaseLayers {
                 Some(name) => name.clone(),
                 None => from.digest.clone(),
             }),
-            reader: None,
+            image: None,
             repository: None,
         };
         let reference = named.and_then(|from| parse_reference(from.name.as_ref()?).ok());
@@ -85,7 +86,7 @@ impl BaseLayers {
             ));
         }
         layers.name = base.name().to_owned();
-        layers.reader = Some(Arc::clone(base.reader()));
+        layers.image = Some(base.clone());
         let found = base.reader().registry_repository();
         let found = found.map(|(host, name)| (host.to_owned(), name.to_owned()));
         layers.repository = found.or(layers.repository);
@@ -95,11 +96,7 @@ impl BaseLayers {
     /// Returns bytes of each layer, and what it is called, for who is told of
     /// progress.
     pub(super) fn told(&self) -> impl Iterator<Item = (u64, String)> {
-        self.layers.iter().map(|layer| {
-            let hex = layer.digest().hex();
-            let label = format!("base {}", &hex[..12]);
-            (layer.descriptor.size(), label)
-        })
+        told(&self.layers)
     }
 
     /// Finds out what the registry has, without writing to it.
@@ -191,7 +188,7 @@ impl BaseLayers {
         for (places, session) in to_send {
             let layer = first + places[0];
             cx.observer.event(&Event::LayerStarted { layer });
-            let blob = self.replayable(&self.layers[places[0]].descriptor)?;
+            let blob = self.replayable(&self.layers[places[0]])?;
             if uploads.send(layer, blob, session, false).is_err() {
                 // Said below.
                 break;
@@ -244,18 +241,18 @@ impl BaseLayers {
             .collect()
     }
 
-    fn replayable(&self, blob: &Descriptor) -> Result<Replayable> {
-        let Some(reader) = self.reader.clone() else {
+    fn replayable(&self, layer: &BaseLayer) -> Result<Replayable> {
+        let Some(image) = self.image.clone() else {
             let problem = format!(
                 "it is of the base image {}, which is not given, and the registry does not have it",
                 self.name
             );
-            return Err(Error::invalid(format!("layer {}", blob.digest()), problem));
+            return Err(Error::invalid(format!("layer {}", layer.digest()), problem));
         };
-        let descriptor = blob.clone();
+        let layer = layer.clone();
         Ok(Replayable {
-            descriptor: blob.clone(),
-            open: Arc::new(move || reader.open_blob(&descriptor)),
+            descriptor: layer.descriptor.clone(),
+            open: Arc::new(move || image.open_layer(&layer)),
         })
     }
 }
