@@ -167,7 +167,7 @@ fn nix_knows_the_paths_of_all_layers() {
     ) else {
         return;
     };
-    let mut requisites = vec![examples.build("pkgs.hello"), examples.build("pkgs.glibc")];
+    let mut requisites = [examples.build("pkgs.hello"), examples.build("pkgs.glibc")];
     requisites.sort();
     assert_eq!(printed, format!("known\n{}\n", requisites.join("\n")));
 }

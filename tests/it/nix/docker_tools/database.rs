@@ -16,7 +16,7 @@ fn nix_knows_the_closure_in_the_container() {
         return;
     };
     let nix = examples.build("pkgs.nix");
-    let mut requisites = vec![nix, examples.build("pkgs.glibc")];
+    let mut requisites = [nix, examples.build("pkgs.glibc")];
     requisites.sort();
     let expected = format!("{}\nnix\n", requisites.join("\n"));
     assert_eq!(printed, expected.repeat(2));
