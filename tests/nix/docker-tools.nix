@@ -3,6 +3,11 @@
 {
   # The binary under test.
   bin,
+  # A registry on this machine with the image base:v1, the image's digest, and the
+  # hash of what pullImage makes of it.
+  registry ? "localhost:0",
+  digest ? "",
+  hash ? "",
 }:
 let
   tools = import ./tools.nix {
@@ -540,6 +545,22 @@ rec {
         dockerTools.fakeNss
       ];
     };
+  };
+
+  pulled = dockerTools.pullImage {
+    imageName = "${registry}/base";
+    imageDigest = digest;
+    sha256 = hash;
+    finalImageName = "base";
+    finalImageTag = "2.2.1";
+    arch = "amd64";
+  };
+  on-top-of-pulled = dockerTools.buildImage {
+    name = "onTopOfPulledImage";
+    tag = "latest";
+    fromImage = pulled;
+    architecture = "amd64";
+    copyToRoot = binOf [ pkgs.hello ];
   };
 
   # What cannot be.

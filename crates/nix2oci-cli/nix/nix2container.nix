@@ -104,45 +104,50 @@ in
       # arguments of our resolveImage.
       ...
     }@args:
-    resolveImage (
-      removeAttrs args [
-        "arch"
-        "contents"
-        "initializeNixDatabase"
-        "nixGid"
-        "nixUid"
-        "perms"
-      ]
-      // {
-        inherit created layers;
-        maxLayers = arguments.mostLayers;
-        maxStoreLayers = maxLayers;
-        architecture = arch;
-        config = spelled config;
-        copyToRoot = copied "buildImage" args;
-        fromImage = if fromImage == "" then null else fromImage;
-        withNixDb = initializeNixDatabase;
-        rules =
-          args.rules or [ ]
-          ++ map rule perms
-          ++ (
-            if initializeNixDatabase then
-              [
-                {
-                  regex = "^/nix(/store|/var(/.*)?)?$";
-                  owner = "${toString nixUid}:${toString nixGid}";
-                  mode = "0755";
-                }
-              ]
-            else
-              [ ]
-          );
-        passthru = {
-          inherit fromImage;
+    let
+      built = resolveImage (
+        removeAttrs args [
+          "arch"
+          "contents"
+          "initializeNixDatabase"
+          "nixGid"
+          "nixUid"
+          "perms"
+        ]
+        // {
+          inherit created layers;
+          maxLayers = arguments.mostLayers;
+          maxStoreLayers = maxLayers;
+          architecture = arch;
+          config = spelled config;
+          copyToRoot = copied "buildImage" args;
+          fromImage = if fromImage == "" then null else fromImage;
+          withNixDb = initializeNixDatabase;
+          rules =
+            args.rules or [ ]
+            ++ map rule perms
+            ++ (
+              if initializeNixDatabase then
+                [
+                  {
+                    regex = "^/nix(/store|/var(/.*)?)?$";
+                    owner = "${toString nixUid}:${toString nixGid}";
+                    mode = "0755";
+                  }
+                ]
+              else
+                [ ]
+            );
+          passthru = {
+            inherit fromImage;
+            # A name that builds nothing.
+            imageRefUnsafe = builtins.unsafeDiscardStringContext "${built.imageName}:${built.imageTag}";
+          }
+          // args.passthru or { };
         }
-        // args.passthru or { };
-      }
-    )
+      );
+    in
+    built
   );
 
   buildLayer = makeOverridable (

@@ -24,6 +24,7 @@
 //! | the nix binary symlinks are intact, also when layered | [`database::nix_knows_the_closure_in_the_container`] |
 //! | does not change store path contents | [`database::nix_finds_every_store_path_as_it_was`] |
 //! | (layered) nix store has correct permissions | [`root::the_store_can_be_read_by_everybody`] |
+//! | the pullImage tool works; a pulled image can be used as base image | [`pulled`] |
 //! | merged images: all are loaded, also without tags | [`merge`] |
 //! | mergeImages preserves owners | [`merge::merged_images_keep_owners_and_codecs`] |
 //! | runAsRoot and entry point work (nginx, which has no runAsRoot now) | [`root::a_server_runs_that_commands_made_folders_for`] |
@@ -40,6 +41,7 @@
 mod base;
 mod database;
 mod merge;
+mod pulled;
 mod refused;
 mod root;
 mod shells;

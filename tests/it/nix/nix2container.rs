@@ -15,7 +15,7 @@
 //! | nix-user | [`the_store_can_belong_to_a_user`] |
 //! | fromImage, fromImageManifest, getManifest | [`pulled`] |
 
-mod pulled;
+pub(super) mod pulled;
 
 use super::examples::Examples;
 

@@ -11,7 +11,7 @@ use super::super::examples::Examples;
 use super::{NAMED, assert_prints};
 
 /// Pushes an image with a file /etc/release; returns its digest.
-fn push_base(registry: &DockerRegistry) -> String {
+pub(in super::super) fn push_base(registry: &DockerRegistry) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("root/etc")).unwrap();
     fs::write(dir.path().join("root/etc/release"), "a base\n").unwrap();
