@@ -1,11 +1,13 @@
 //! What the base has is not added again, and its symlinks stay.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use nix2oci::Context;
 use nix2oci::build::{ImagePlan, LayerOutline, plan};
 use nix2oci::image::ImageTable;
+use nix2oci::layer::TarFile;
 use nix2oci::plan::{Metadata, RootNode, RootTree};
+use nix2oci::{Context, Event, Observer};
 use nix2oci_tests::handmade_image::{
     Codec, Edit, Entry, HandmadeImage, HandmadeLayer, OnDisk, in_dir, tar,
 };
@@ -184,7 +186,7 @@ fn layers_of_an_earlier_image_on_a_base_are_kept() {
     let earlier = ImageTable::read(&manifest).unwrap().earlier_image();
     assert_eq!(earlier.layers.len(), 3);
     let mut spec = on(open(&base.path, None).unwrap());
-    spec.strategy = std::sync::Arc::new(nix2oci::plan::Cost);
+    spec.strategy = Arc::new(nix2oci::plan::Cost);
     spec.keep_layers = Some(earlier);
     let plan = plan(&Context::default(), &spec).unwrap();
     let origins: Vec<&str> = plan
@@ -310,4 +312,48 @@ fn what_lies_in_a_linked_directory_goes_to_where_the_link_leads() {
         error.ends_with("/nix is a symlink in it, where the store /nix/store would be"),
         "{error}"
     );
+}
+
+/// A tar is a layer as it is, so a link that it replaces is told of.
+#[test]
+fn a_tar_that_replaces_a_link_of_the_base_is_told() {
+    let merged = [dir("usr"), dir("usr/bin"), link("bin", "usr/bin")];
+    let base = in_dir(&handmade(&[&merged], Codec::Gzip).layout());
+    let heard = Arc::new(Warnings::default());
+    let mut cx = Context::default();
+    cx.observer = Arc::<Warnings>::clone(&heard);
+    for (entries, is_told) in [
+        (&[dir("bin"), file("bin/app")][..], true),
+        (&[file("bin/app")], false),
+        (&[dir("usr"), dir("usr/bin"), file("usr/bin/app")], false),
+        (&[link("bin", "opt")], false),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("custom.tar");
+        std::fs::write(&path, tar(entries)).unwrap();
+        let mut spec = on(open(&base.path, None).unwrap());
+        let tar = TarFile::open(&cx, &path, spec.closure.store_dir()).unwrap();
+        spec.layer_tars = vec![tar];
+        plan(&cx, &spec).unwrap();
+        let told = std::mem::take(&mut *heard.0.lock().unwrap());
+        let expected = format!(
+            "{}: its directory bin/ replaces the symlink /bin -> usr/bin of the base image {}: \
+             what is found through it there is not found in the new image",
+            path.display(),
+            base.path.display()
+        );
+        assert_eq!(told, Vec::from_iter(is_told.then_some(expected)));
+    }
+}
+
+/// Keeps what the observer is warned of.
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Observer for Warnings {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Warning { message } = event {
+            self.0.lock().unwrap().push((*message).to_owned());
+        }
+    }
 }

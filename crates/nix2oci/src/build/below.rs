@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::image::{BaseImage, BaseLayer, TablePath};
 use crate::plan::{Ground, RootTree};
 
+use super::replaced::{may_replace, warn_of_replaced};
 use super::{ImageSpec, used};
 
 /// What is below the layers that are planned.
@@ -42,8 +43,10 @@ impl<'a> Below<'a> {
         };
         base.check_platform(&spec.config.platform)?;
         let store_dir = closure.store_dir();
-        let contents = base.contents(cx, store_dir, !spec.root_tree.is_empty())?;
+        let for_links = !spec.root_tree.is_empty() || may_replace(spec);
+        let contents = base.contents(cx, store_dir, for_links)?;
         check_store_dir(base, store_dir.as_str(), &contents.ground)?;
+        warn_of_replaced(cx, spec, base, &contents.ground)?;
         let mut layers = base.layers().to_vec();
         let found = Found::new(closure);
         for (layer, listed) in layers.iter_mut().zip(&contents.paths) {

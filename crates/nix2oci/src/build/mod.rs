@@ -30,6 +30,7 @@ mod recipe;
 mod recipe_node;
 mod recipe_parts;
 mod recipe_rule;
+mod replaced;
 mod report;
 mod spec;
 mod used;

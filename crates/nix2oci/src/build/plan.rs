@@ -102,8 +102,8 @@ impl LayerOutline {
 ///
 /// Reads no file contents; where the closure lacks NAR sizes, the paths'
 /// directories and the sizes of their files are read. Of a base the layers are
-/// read if there is a root tree, whose files must not replace a link, or if its
-/// config speaks of the store and no table of it tells its store paths.
+/// read if there is a root tree or a tar, whose files must not replace a link, of
+/// which the observer is warned, or if its config speaks of the store and no table of it tells its store paths.
 ///
 /// # Errors
 ///
