@@ -11,6 +11,10 @@ use super::reader::{ImageReader, MAX_MANIFEST};
 use super::walk::{Limit, Parent, Visitor, Walk};
 use super::{StoredManifest, select};
 
+/// Bytes that all manifests of a tree may have, which is in memory as a whole: 32
+/// of the largest, or some ten thousand usual ones.
+const MAX_MANIFESTS: u64 = 32 * MAX_MANIFEST;
+
 /// All that an image consists of: one image, or an index with the images of
 /// several platforms and what is stored beside them.
 #[derive(Debug, Clone)]
@@ -68,8 +72,8 @@ impl ImageReader {
     ///
     /// As [`ImageReader::image`] and [`ImageReader::manifests`];
     /// [`ErrorKind::Image`](crate::ErrorKind::Image) as well if there are
-    /// several images and no tag chooses one, or if an index names what is not
-    /// there.
+    /// several images and no tag chooses one, if an index names what is not
+    /// there, or if the manifests have more than 128 MiB.
     pub fn tree(&self, cx: &Context, platform: Option<&Platform>) -> Result<ImageTree> {
         let entry = match platform {
             Some(_) => self.chosen(cx, platform)?.descriptor,
@@ -81,6 +85,7 @@ impl ImageReader {
             manifests: Vec::new(),
             indexes: Vec::new(),
             blobs: Vec::new(),
+            room: MAX_MANIFESTS,
         };
         Walk::new(cx).entry(&entry, &mut collect)?;
         let Collect {
@@ -148,6 +153,8 @@ struct Collect<'a> {
     manifests: Vec<TreeDocument>,
     indexes: Vec<TreeDocument>,
     blobs: Vec<Descriptor>,
+    /// Bytes that the manifests still to come may have.
+    room: u64,
 }
 
 impl Collect<'_> {
@@ -162,6 +169,10 @@ impl Visitor for Collect<'_> {
         if !self.is_new(descriptor) {
             return Ok(());
         }
+        self.room = self.room.checked_sub(descriptor.size()).ok_or_else(|| {
+            let problem = format!("holds manifests of more than {MAX_MANIFESTS} bytes");
+            Error::image(self.image.name(), problem)
+        })?;
         let bytes = self.image.read_blob(descriptor, "manifest", MAX_MANIFEST)?;
         let manifest: ImageManifest = parse(&self.image.place("manifest", descriptor), &bytes)?;
         for blob in manifest.layers().iter().chain([manifest.config()]) {
@@ -205,4 +216,38 @@ pub(crate) fn is_elsewhere(blob: &Descriptor) -> bool {
     let media_type = blob.media_type().to_string();
     blob.urls().as_ref().is_some_and(|urls| !urls.is_empty())
         && (media_type.contains("nondistributable") || media_type.contains("foreign"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::image::{BlobFiles, ImageLock};
+    use crate::oci::{MediaType, descriptor};
+
+    #[test]
+    fn manifests_are_read_only_while_there_is_room() {
+        let lock = br#"{"version": 1, "images": [], "documents": [], "blobs": []}"#;
+        let lock = ImageLock::parse(lock, "lock.json").unwrap();
+        let image = ImageReader::open_lock(&lock, "it", None, BlobFiles::default()).unwrap();
+        let mut collect = Collect {
+            image: &image,
+            seen: BTreeSet::new(),
+            manifests: Vec::new(),
+            indexes: Vec::new(),
+            blobs: Vec::new(),
+            room: 100,
+        };
+        let mut meet = |text: &str, size| {
+            let digest = Digest::of(text.as_bytes());
+            let manifest = descriptor(MediaType::ImageManifest, digest, size);
+            let met = collect.manifest(&manifest, None);
+            met.unwrap_err().to_string()
+        };
+        // It is asked for, and not there.
+        assert!(meet("one", 60).ends_with("is not there"));
+        assert!(meet("two", 60).contains("holds manifests of more than"));
+        assert!(meet("three", 40).ends_with("is not there"));
+        assert!(meet("four", u64::MAX).contains("holds manifests of more than"));
+    }
 }
