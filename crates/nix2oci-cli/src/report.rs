@@ -323,7 +323,7 @@ impl Report {
 
     /// Returns the bytes of the blobs of all layers, as far as they are known.
     pub(crate) fn size(&self) -> u64 {
-        self.layers.iter().filter_map(|layer| layer.size).sum()
+        sum(self.layers.iter().filter_map(|layer| layer.size))
     }
 
     fn new(image: Option<Image>, platform: Option<&Platform>, layers: Vec<Layer>) -> Self {
@@ -332,11 +332,11 @@ impl Report {
             .partition(|layer| layer.state == LayerState::New.name());
         let totals = Totals {
             paths: layers.iter().map(|layer| layer.paths.len()).sum(),
-            nar_size: layers.iter().map(|layer| layer.nar_size).sum(),
+            nar_size: sum(layers.iter().map(|layer| layer.nar_size)),
             layers: layers.len(),
-            upload_bytes: new.iter().map(|layer| layer.size).sum(),
-            upload_nar_size: new.iter().map(|layer| layer.nar_size).sum(),
-            reused_bytes: there.iter().filter_map(|layer| layer.size).sum(),
+            upload_bytes: total(new.iter().map(|layer| layer.size)),
+            upload_nar_size: sum(new.iter().map(|layer| layer.nar_size)),
+            reused_bytes: sum(there.iter().filter_map(|layer| layer.size)),
         };
         Self {
             version: VERSION,
@@ -347,6 +347,18 @@ impl Report {
             images: Vec::new(),
         }
     }
+}
+
+/// Adds up sizes. Those of layers that are there may be any.
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// Adds up sizes if all of them are known.
+fn total(sizes: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    sizes
+        .collect::<Option<Vec<u64>>>()
+        .map(|sizes| sum(sizes.into_iter()))
 }
 
 /// Returns the layers of a base, which are copied.

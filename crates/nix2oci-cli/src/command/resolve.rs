@@ -47,7 +47,11 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
             .collect(),
         digest: recipe.manifest_digest,
         layers: recipe.layers.len(),
-        size: recipe.layers.iter().map(|layer| layer.size).sum(),
+        // A base may claim any sizes.
+        size: recipe
+            .layers
+            .iter()
+            .fold(0, |size: u64, layer| size.saturating_add(layer.size)),
         elapsed: start.elapsed(),
         peak_memory: host::peak_memory(),
     });

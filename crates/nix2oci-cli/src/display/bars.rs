@@ -98,11 +98,13 @@ impl Bars {
     fn plan(&self, sizes: &[u64], labels: &[String]) {
         let is_first = self.tally.len() == 0;
         self.tally.plan(sizes, labels);
+        // A stored image may claim any sizes.
+        let size = sizes.iter().copied().fold(0, u64::saturating_add);
         if !is_first {
-            self.total.inc_length(sizes.iter().sum());
+            self.total.inc_length(size);
             return self.tell_finished();
         }
-        self.total.set_length(sizes.iter().sum());
+        self.total.set_length(size);
         self.tell_finished();
         self.all.add(self.total.clone());
         self.total.reset();

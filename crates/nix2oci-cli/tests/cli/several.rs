@@ -1,5 +1,6 @@
 //! `copy`, `index` and `--next`: what is refused, and what is told.
 
+use nix2oci::Digest;
 use serde_json::{Value, json};
 
 use super::{Fixture, run};
@@ -253,4 +254,41 @@ fn a_base_that_a_lock_pins_has_its_layers_from_files() {
     let options = ["result", "-q", "-o", "oci:out", "--from", "lock.json"];
     let (code, _, told) = fixture.run("build", &[&options[..], &["--blob", "base"]].concat());
     assert_eq!(code, 0, "{told}");
+}
+
+#[test]
+fn a_base_may_claim_layers_of_any_size() {
+    let fixture = Fixture::new();
+    let dir = fixture.0.path();
+    build(&fixture, "linux/amd64", "oci:base", "app:1");
+    let path = |digest: &str| dir.join(digest.replace("sha256:", "base/blobs/sha256/"));
+    let index = std::fs::read(dir.join("base/index.json")).unwrap();
+    let mut index: Value = serde_json::from_slice(&index).unwrap();
+    let entry = &mut index["manifests"][0];
+    let manifest = std::fs::read(path(entry["digest"].as_str().unwrap())).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    for layer in manifest["layers"].as_array_mut().unwrap() {
+        layer["size"] = json!(u64::MAX);
+    }
+    assert!(manifest["layers"].as_array().unwrap().len() > 1);
+    let manifest = manifest.to_string();
+    let digest = Digest::of(manifest.as_bytes()).to_string();
+    std::fs::write(path(&digest), &manifest).unwrap();
+    entry["digest"] = json!(digest);
+    entry["size"] = json!(manifest.len());
+    std::fs::write(dir.join("base/index.json"), index.to_string()).unwrap();
+    for verb in ["resolve", "plan"] {
+        let out: &[&str] = if verb == "plan" {
+            &["--json"]
+        } else {
+            &["-o", "out"]
+        };
+        let args = [&["result", "--from", "oci:base"], out].concat();
+        let (code, _, told) = fixture.run(verb, &args);
+        assert_eq!(code, 0, "{verb}: {told}");
+    }
+    let args = ["copy", "oci:base", "-o", "x"];
+    let (code, _, told) = run(dir, &args);
+    assert_eq!(code, 5, "{told}");
+    assert!(!told.contains("panicked"), "{told}");
 }
