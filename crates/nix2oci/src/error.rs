@@ -223,7 +223,7 @@ pub enum ErrorKind {
         problem: String,
     },
     /// Two sources give one path of the root tree, with different contents.
-    #[error("{path} comes from both {first} and {second}, which differ")]
+    #[error("{path} {}", origins(first, second))]
     RootTreeConflict {
         /// The path in the image.
         path: String,
@@ -359,6 +359,14 @@ pub enum ErrorKind {
         /// The panic's message.
         message: String,
     },
+}
+
+fn origins(first: &str, second: &str) -> String {
+    if first == second {
+        format!("is twice in {first}, and not the same")
+    } else {
+        format!("comes from both {first} and {second}, which differ")
+    }
 }
 
 fn display_also(also: &[String]) -> String {

@@ -86,3 +86,15 @@ fn a_stored_image_has_its_root() {
         assert!(stderr.contains(&format!("{option} changes what is in an image")));
     }
 }
+
+#[test]
+fn one_document_that_contradicts_itself_is_named_once() {
+    let fixture = Fixture::new();
+    let files = [
+        json!({"path": "/x", "text": "1"}),
+        json!({"path": "/x", "text": "2"}),
+    ];
+    let (code, stderr) = plan(&fixture, &json!({"version": 1, "files": files}), &[]);
+    let expected = "error: /x is twice in root.json, and not the same";
+    assert!(code == 3 && stderr.contains(expected), "{stderr}");
+}

@@ -345,6 +345,11 @@ mod tests {
             "/bin comes from both bash and dash, which differ"
         );
         assert_eq!(list(&tree), ["bin/ 755", "bin/sh -> bash"]);
+        let again = tree.insert(b"bin/sh", link("dash"), Metadata::default(), "bash");
+        assert_eq!(
+            again.unwrap_err().to_string(),
+            "/bin/sh is twice in bash, and not the same"
+        );
     }
 
     fn inline(text: &str, executable: bool) -> RootNode {
