@@ -224,7 +224,10 @@ fn what_is_no_image_is_refused() {
     let cx = Context::default();
     let text = |name: &str| Entry::File(name.to_owned(), b"content".to_vec());
     for (bytes, problem) in [
-        (&b"{\"version\": 1}"[..], "is a recipe"),
+        (
+            &b"{\"version\": 1}"[..],
+            "is JSON, and a recipe has no layers",
+        ),
         (b"#!/bin/sh", "neither a tar"),
         (
             &tar(&[text("README")]),

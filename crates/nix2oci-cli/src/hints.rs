@@ -68,6 +68,9 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
             "--platform says what the programs of a ROOT are for; without it, it is this machine"
                 .to_owned()
         }
+        ErrorKind::Image { problem, .. } if problem.contains("and one must be chosen: linux/") => {
+            "--platform says which one".to_owned()
+        }
         ErrorKind::RootTreeConflict { .. } => {
             "say it in one place only, or join store paths in Nix with buildEnv, which lets you \
              choose by priority; ROOT-TREE.md says what may be said twice"

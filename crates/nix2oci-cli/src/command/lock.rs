@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nix2oci::Context;
-use nix2oci::image::ImageLock;
+use nix2oci::image::{ImageLock, ImageSource};
 use nix2oci::oci::{MediaType, Reference, descriptor};
 use nix2oci::registry::LockRequest;
 
@@ -109,10 +109,14 @@ fn one_lock(args: &LockArgs) -> Outcome<(&str, ImageLock)> {
 fn reference(text: &str) -> Outcome<Reference> {
     match select::any_image(text)? {
         AnyImage::Remote(reference) => Ok(reference),
-        AnyImage::Stored(_) => Err(Failure::usage(format!(
-            "{text} is not in a registry, and so needs no lock"
-        ))
-        .hint(format!("is docker://{text} meant?"))),
+        AnyImage::Stored(source) => {
+            let failure =
+                Failure::usage(format!("{text} is not in a registry, and so needs no lock"));
+            Err(match source {
+                ImageSource::Path(_) => failure.hint(format!("is docker://{text} meant?")),
+                _ => failure,
+            })
+        }
     }
 }
 

@@ -111,8 +111,9 @@ impl ImageLock {
                 return Err(refuse("version".to_owned(), problem));
             }
         }
-        let lock: Self = serde_json::from_value(value)
-            .map_err(|e| Error::document(name, Location::Whole, e.to_string()))?;
+        let lock: Self = serde_json::from_value(value).map_err(|e| {
+            Error::document(name, Location::Whole, format!("this is not a lock: {e}"))
+        })?;
         for (at, document) in lock.documents.iter().enumerate() {
             let found = Digest::of(document.text.as_bytes()).to_string();
             if found != document.digest {

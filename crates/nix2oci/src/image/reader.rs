@@ -179,7 +179,7 @@ impl ImageReader {
                 ImageForm::Recipe => {
                     return Err(Error::image(
                         source.to_string(),
-                        "is a recipe, which has no layers in it: expected a layout or an archive",
+                        "is JSON, and a recipe has no layers in it: expected a layout, an archive or a lock",
                     ));
                 }
             },
