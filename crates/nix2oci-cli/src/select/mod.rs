@@ -245,7 +245,9 @@ pub(crate) fn image_of(
     let wanted = Wanted {
         roots: &roots,
         needs: &needs,
-        may_be_empty: !layer_tars.is_empty(),
+        may_be_empty: !layer_tars.is_empty()
+            || !args.root.root_tree.is_empty()
+            || base.image.is_some(),
     };
     let mut closure = read(cx, &args.closure, &store, &wanted, talk)?;
     // A derivation makes its config a store path, so that Nix finds what it
@@ -273,8 +275,11 @@ pub(crate) fn image_of(
             talk.note(|| format!("left out {}, a layer", store.dir().join(&path)));
         }
     }
-    let default_names = match closure.roots() {
-        [root] => config::default_names(closure.path(*root), &args.config.tag),
+    // What is at the root is in the closure for the sake of the one ROOT.
+    let mut ids = closure.roots().iter();
+    let default_names = match (&roots[..], ids.next(), ids.next()) {
+        ([root], ..) => config::default_names(root, &args.config.tag),
+        ([], Some(root), None) => config::default_names(closure.path(*root), &args.config.tag),
         _ => Vec::new(),
     };
     let (mut root_tree, rules) = root_of_image.make(cx, &closure, &*content)?;

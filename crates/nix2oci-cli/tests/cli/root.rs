@@ -98,3 +98,44 @@ fn one_document_that_contradicts_itself_is_named_once() {
     let expected = "error: /x is twice in root.json, and not the same";
     assert!(code == 3 && stderr.contains(expected), "{stderr}");
 }
+
+#[test]
+fn a_root_that_needs_more_store_paths_leaves_the_name_of_the_one_root() {
+    let fixture = Fixture::new();
+    let (code, _, stderr) = fixture.run("build", &["result", "--contents", LIB, "-o", "a.tar"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("a.tar: localhost/app:"), "{stderr}");
+    let two = ["result", LIB, "-o", "b.tar"];
+    let (code, _, stderr) = fixture.run("build", &two);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(!stderr.contains("localhost/"), "{stderr}");
+}
+
+#[test]
+fn files_alone_and_a_base_alone_make_an_image() {
+    let fixture = Fixture::new();
+    let document = json!({"version": 1, "files": [{"path": "/etc/x", "text": "x"}]});
+    fs::write(fixture.file("root.json"), document.to_string()).unwrap();
+    let alone = [
+        "build",
+        "--root-tree",
+        "root.json",
+        "--name",
+        "x",
+        "-o",
+        "a.tar",
+    ];
+    let (code, _, stderr) = run(fixture.path(), &alone);
+    assert_eq!(code, 0, "{stderr}");
+    let base = [
+        "build", "--from", "a.tar", "--env", "A=1", "--name", "y", "-o", "b.tar",
+    ];
+    let (code, _, stderr) = run(fixture.path(), &base);
+    assert_eq!(code, 0, "{stderr}");
+    let (code, stdout, stderr) = run(fixture.path(), &["inspect", "b.tar", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(told["layers"].as_array().unwrap().len(), 1, "{stdout}");
+    let (code, _, stderr) = run(fixture.path(), &["build", "--name", "x", "-o", "c.tar"]);
+    assert!(code == 2 && stderr.contains("no ROOT is given"), "{stderr}");
+}
