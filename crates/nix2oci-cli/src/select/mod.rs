@@ -20,6 +20,7 @@
 //! - `roots`: which store path a file name means
 //! - `start`: whether the image can start
 //! - `stored`: whether an image that is there is meant, and what it is called
+//! - `user`: whether the image knows who its program runs as
 //! - `warnings`: what is no error and still not what people mean
 
 mod base;
@@ -38,6 +39,7 @@ mod root;
 mod roots;
 mod start;
 mod stored;
+mod user;
 mod warnings;
 
 use std::fs::File;

@@ -11,7 +11,7 @@ use nix2oci::{Compression, Context, Event, ImageSpec};
 use crate::args::Runtime;
 use crate::exit::{Failure, Outcome};
 
-use super::start;
+use super::{start, user};
 
 /// Architectures that Go builds for; images have no others.
 ///
@@ -58,12 +58,14 @@ pub(crate) fn warn(
     let mut warnings = Vec::new();
     unknown_keys(&spec.config, &mut warnings);
     platform(&spec.config, &mut warnings);
-    match start::problem(spec, store_root.unwrap_or(Path::new("/"))) {
-        Some(problem) if spec.strict => {
+    let problem = start::problem(spec, store_root.unwrap_or(Path::new("/")));
+    for problem in problem.into_iter().chain(user::problem(spec)) {
+        if spec.strict {
             return Err(Failure::input(problem).hint("without --strict this is a warning"));
         }
-        problem => warnings.extend(problem),
+        warnings.push(problem);
     }
+    idle_rules(spec, &mut warnings);
     layer_tars(&spec.layer_tars, &mut warnings);
     tell(cx, &warnings);
     let has_zstd = matches!(spec.packing.compression, Compression::Zstd { .. });
@@ -107,6 +109,18 @@ pub(crate) fn warn_of_loaders(cx: &Context, loaders: Loaders<'_>, has_zstd: bool
 fn tell(cx: &Context, warnings: &[String]) {
     for message in warnings {
         cx.observer.event(&Event::Warning { message });
+    }
+}
+
+/// Warns of rules that are about nothing, such as a package's that is spelled
+/// otherwise: what should be setuid would not be.
+fn idle_rules(spec: &ImageSpec, warnings: &mut Vec<String>) {
+    for rule in spec.idle_rules() {
+        let pattern = rule.pattern.text();
+        warnings.push(format!(
+            "the rule for {pattern:?} is about nothing in the image: neither a store path nor a \
+             file at the root has such a name"
+        ));
     }
 }
 

@@ -11,6 +11,14 @@ fn plan(fixture: &Fixture, document: &Value, args: &[&str]) -> (i32, String) {
     (code, stderr)
 }
 
+/// The same with `build`, into `a.tar`.
+fn build(fixture: &Fixture, document: &Value, args: &[&str]) -> (i32, String) {
+    fs::write(fixture.file("root.json"), document.to_string()).unwrap();
+    let all = [&["result", "--root-tree", "root.json", "-o", "a.tar"], args].concat();
+    let (code, _, stderr) = fixture.run("build", &all);
+    (code, stderr)
+}
+
 #[test]
 fn what_a_document_says_wrong_is_told_with_its_key() {
     let fixture = Fixture::new();
@@ -138,4 +146,63 @@ fn files_alone_and_a_base_alone_make_an_image() {
     assert_eq!(told["layers"].as_array().unwrap().len(), 1, "{stdout}");
     let (code, _, stderr) = run(fixture.path(), &["build", "--name", "x", "-o", "c.tar"]);
     assert!(code == 2 && stderr.contains("no ROOT is given"), "{stderr}");
+}
+
+#[test]
+fn a_rule_about_nothing_is_warned_of() {
+    let fixture = Fixture::new();
+    let warning = |glob: &str| {
+        let rules = [json!({"glob": glob, "mode": "4755"})];
+        let (code, stderr) = build(&fixture, &json!({"version": 1, "rules": rules}), &[]);
+        assert_eq!(code, 0, "{stderr}");
+        stderr.contains(&format!(
+            "the rule for {glob:?} is about nothing in the image"
+        ))
+    };
+    assert!(warning("/nix/store/*-sudo-*/bin/sudo"));
+    assert!(warning("/etc/shadow"));
+    for glob in [&format!("{LIB}/bin/*"), "/nix", "/", "**/bin/su"] {
+        assert!(!warning(glob), "{glob}");
+    }
+}
+
+#[test]
+fn a_user_whom_the_image_does_not_know_is_warned_of() {
+    let fixture = Fixture::new();
+    let none = json!({"version": 1, "tmp": true});
+    let app = json!({"version": 1, "users": [{"name": "app", "uid": 1000}]});
+    for (document, user, told) in [
+        (&none, "app", Some("the user app is not in /etc/passwd")),
+        (&none, "root", Some("the user root is not in /etc/passwd")),
+        (
+            &none,
+            "1000:video",
+            Some("the group video is not in /etc/group"),
+        ),
+        (&none, "1000:100", None),
+        (&app, "app", None),
+        (&app, "app:app", None),
+        (&app, "root", None),
+        (&app, "ap", Some("the user ap is not in /etc/passwd")),
+    ] {
+        let args = ["--user", user, "--cmd", "x"];
+        let (code, stderr) = build(&fixture, document, &args);
+        assert_eq!(code, 0, "{stderr}");
+        let is_told = stderr.contains("of the image, so nothing can start");
+        assert_eq!(is_told, told.is_some(), "{user}: {stderr}");
+        assert!(
+            stderr.contains(told.unwrap_or_default()),
+            "{user}: {stderr}"
+        );
+    }
+    fs::remove_file(fixture.file("a.tar")).unwrap();
+    let strict = [
+        "result", "-o", "a.tar", "--cmd", "x", "--user", "app", "--strict",
+    ];
+    let (code, _, stderr) = fixture.run("build", &strict);
+    assert!(
+        code == 3 && stderr.contains("error: the user app"),
+        "{stderr}"
+    );
+    assert!(!fixture.file("a.tar").exists());
 }

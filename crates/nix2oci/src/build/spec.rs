@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use crate::closure::Closure;
@@ -111,5 +112,20 @@ impl ImageSpec {
             Some(base) if self.inherits_config => Cow::Owned(base.config(&self.config)),
             _ => Cow::Borrowed(&self.config),
         }
+    }
+
+    /// Returns the rules that are about nothing in the image: no store path, no
+    /// file of the root tree and no directory above the store has a name that
+    /// they fit. What is inside of store paths is not looked at, so a rule that is
+    /// not among them may still match nothing.
+    pub fn idle_rules(&self) -> impl Iterator<Item = &Rule> {
+        let store_dir = self.closure.store_dir();
+        self.rules.iter().filter(move |rule| {
+            let mut above = store_dir.as_path().ancestors();
+            let mut infos = self.closure.infos().iter();
+            !above.any(|dir| rule.matches_path(dir.as_os_str().as_bytes()))
+                && !infos.any(|info| rule.may_match_in(&info.path, &store_dir.join(&info.path)))
+                && !self.root_tree.is_matched_by(rule, store_dir)
+        })
     }
 }

@@ -180,17 +180,20 @@ impl RootTree {
                 RootNode::File(_) => FileKind::File,
             };
             for rule in rules {
-                let mut sources = placed.sources.iter();
-                let is_copy = sources.any(|(from, inside)| {
-                    let full = full_path(store_dir, from, inside);
-                    rule.matches_copy(&at, from, &full)
-                });
-                if is_copy || rule.matches_path(&at) {
+                if placed.is_matched_by(rule, &at, store_dir) {
                     rule.apply(kind, &mut placed.metadata);
                 }
             }
         }
         tree
+    }
+
+    /// Returns whether a rule matches something in the tree.
+    pub(crate) fn is_matched_by(&self, rule: &Rule, store_dir: &StoreDir) -> bool {
+        self.nodes.iter().any(|(path, placed)| {
+            let at = [b"/", path.as_slice()].concat();
+            placed.is_matched_by(rule, &at, store_dir)
+        })
     }
 
     /// Returns all nodes, a directory before what is in it, names in the order
@@ -205,6 +208,19 @@ impl RootTree {
             a.split(|c| *c == b'/').cmp(b.split(|c| *c == b'/'))
         });
         nodes.into_iter()
+    }
+}
+
+impl Added {
+    /// Returns whether a rule matches it, by its path in the image or by one that
+    /// it was copied from.
+    fn is_matched_by(&self, rule: &Rule, at: &[u8], store_dir: &StoreDir) -> bool {
+        let mut sources = self.sources.iter();
+        let is_copy = sources.any(|(from, inside)| {
+            let full = full_path(store_dir, from, inside);
+            rule.matches_copy(at, from, &full)
+        });
+        is_copy || rule.matches_path(at)
     }
 }
 
@@ -329,6 +345,11 @@ mod tests {
             .unwrap();
         tree.insert(b"bin/sh", link("bash"), Metadata::default(), "bash again")
             .unwrap();
+        let again = tree.insert(b"bin/sh", link("dash"), Metadata::default(), "bash");
+        assert_eq!(
+            again.unwrap_err().to_string(),
+            "/bin/sh is twice in bash, and not the same"
+        );
         let mut conflict = |path: &[u8], node| {
             let error = tree
                 .insert(path, node, Metadata::default(), "dash")
@@ -345,11 +366,6 @@ mod tests {
             "/bin comes from both bash and dash, which differ"
         );
         assert_eq!(list(&tree), ["bin/ 755", "bin/sh -> bash"]);
-        let again = tree.insert(b"bin/sh", link("dash"), Metadata::default(), "bash");
-        assert_eq!(
-            again.unwrap_err().to_string(),
-            "/bin/sh is twice in bash, and not the same"
-        );
     }
 
     fn inline(text: &str, executable: bool) -> RootNode {
