@@ -41,8 +41,9 @@ pub(crate) struct RunArgs {
     ///
     /// Without it there is a warning. Looked at are executable files in bin,
     /// sbin and libexec of each store path while it is packed, and what the
-    /// image starts: whether that is there, and the interpreter of a script. A
-    /// layer that the registry has already is not packed, so not looked at.
+    /// image starts: whether that is there, the interpreter of a script, and
+    /// whether the image knows --user. A layer that the registry has already is
+    /// not packed, so not looked at.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Worker threads [default: as many as the machine offers]
