@@ -13,6 +13,8 @@
 //! `Store::makeValidityRegistration` and `decodeValidPathInfo` in NixOS/nix,
 //! `src/libstore/store-api.cc` (2.8).
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Location, Result};
 use crate::store::{Quoted, StoreDir, StorePath};
 
@@ -37,6 +39,7 @@ pub(super) fn parse(
         rest: bytes,
         document,
         number: 0,
+        known: HashMap::new(),
     };
     let mut entries = Vec::new();
     while !lines.rest.is_empty() {
@@ -70,7 +73,7 @@ fn record(
     hashes: Hashes,
 ) -> Result<Entry<RecordLines>> {
     let text = lines.next(|| "a store path".to_owned())?;
-    let path = lines.path(text, store_dir, "store path")?;
+    let path = lines.path(text, store_dir, || "store path".to_owned())?;
     let line = lines.number;
     let of = |what: &str| format!("{what} of {}", store_dir.join(&path));
 
@@ -90,7 +93,7 @@ fn record(
     let text = lines.next(|| of("the deriver"))?;
     let deriver = match text {
         "" => None,
-        _ => Some(lines.path(text, store_dir, &of("deriver"))?),
+        _ => Some(lines.path(text, store_dir, || of("deriver"))?),
     };
 
     let text = lines.next(|| of("the number of references"))?;
@@ -101,7 +104,7 @@ fn record(
     let mut references = Vec::new();
     for n in 1..=count {
         let text = lines.next(|| of(&format!("reference {n} of {count}")))?;
-        references.push(lines.path(text, store_dir, &of("reference"))?);
+        references.push(lines.path(text, store_dir, || of("reference"))?);
     }
 
     Ok(Entry {
@@ -122,6 +125,9 @@ struct Lines<'a> {
     document: &'a str,
     /// The last line that was read, from 1.
     number: u64,
+    /// The store paths so far: each is named as often as it is referred to, and
+    /// kept once.
+    known: HashMap<&'a str, StorePath>,
 }
 
 impl<'a> Lines<'a> {
@@ -143,10 +149,20 @@ impl<'a> Lines<'a> {
         })
     }
 
-    fn path(&self, text: &str, store_dir: &StoreDir, what: &str) -> Result<StorePath> {
-        store_dir
+    fn path(
+        &mut self,
+        text: &'a str,
+        store_dir: &StoreDir,
+        what: impl FnOnce() -> String,
+    ) -> Result<StorePath> {
+        if let Some(path) = self.known.get(text) {
+            return Ok(path.clone());
+        }
+        let path = store_dir
             .parse_path(text)
-            .map_err(|error| self.error(format!("{what}: {error}")))
+            .map_err(|error| self.error(format!("{}: {error}", what())))?;
+        self.known.insert(text, path.clone());
+        Ok(path)
     }
 
     /// Refuses a store path where no record has one.
