@@ -6,6 +6,7 @@ mod closure;
 mod compat;
 mod copy;
 mod credentials;
+mod documents;
 mod faults;
 mod floors;
 mod html;
