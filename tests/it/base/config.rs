@@ -1,15 +1,16 @@
 //! What the new image says of itself.
 
-use nix2oci::image::ImageConfig;
+use nix2oci::Context;
+use nix2oci::image::{ImageConfig, ImageReader, ImageSource, Severity, check};
 use nix2oci::oci::parse_platform;
-use nix2oci_tests::handmade_image::{HandmadeImage, in_dir};
+use nix2oci_tests::handmade_image::{Codec, Edit, HandmadeImage, HandmadeLayer, in_dir, tar};
 use nix2oci_tests::image_files::{config, manifest};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{built, on, open};
+use super::{built, file, on, open};
 
 /// Builds on a base with an edited config and returns the new config.
-fn built_on(edit: nix2oci_tests::handmade_image::Edit, own: ImageConfig) -> serde_json::Value {
+fn built_on(edit: Edit, own: ImageConfig) -> Value {
     let image = HandmadeImage {
         config: edit,
         ..HandmadeImage::default()
@@ -93,5 +94,77 @@ fn annotations_name_the_base_unless_others_are_given() {
         let annotations = manifest(to.path())["annotations"].clone();
         assert_eq!(annotations["org.opencontainers.image.base.name"], name);
         assert_eq!(annotations["org.opencontainers.image.base.digest"], digest);
+    }
+}
+
+/// What a config need not have or has as `null`, as old programs write it, and
+/// a base whose docker manifest names layers of zstd.
+#[test]
+fn bases_of_other_programs_are_taken() {
+    let edits: [(&str, Edit); 7] = [
+        ("no config", |config| {
+            config.as_object_mut().unwrap().remove("config");
+        }),
+        ("config: null", |config| config["config"] = Value::Null),
+        ("lists that are null", |config| {
+            config["config"] = json!({
+                "Env": null, "Cmd": null, "Entrypoint": null, "Labels": null, "Volumes": null,
+                "ExposedPorts": null, "OnBuild": null, "Healthcheck": null, "Shell": null
+            });
+        }),
+        ("no history", |config| {
+            config.as_object_mut().unwrap().remove("history");
+        }),
+        ("history: null", |config| config["history"] = Value::Null),
+        ("a short history", |config| {
+            config["history"].as_array_mut().unwrap().pop();
+        }),
+        ("not created", |config| {
+            config.as_object_mut().unwrap().remove("created");
+        }),
+    ];
+    for (what, edit) in edits {
+        let docker: Edit = |manifest| {
+            manifest["mediaType"] = json!("application/vnd.docker.distribution.manifest.v2+json");
+            manifest["config"]["mediaType"] =
+                json!("application/vnd.docker.container.image.v1+json");
+        };
+        for manifest_of in [|_: &mut Value| (), docker] {
+            let mut image = HandmadeImage {
+                config: edit,
+                manifest: manifest_of,
+                ..HandmadeImage::default()
+            };
+            let media_type = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+            image.layers[1] = HandmadeLayer {
+                media_type,
+                ..HandmadeLayer::new(&tar(&[file("x")]), Codec::Zstd)
+            };
+            let base = in_dir(&image.layout());
+            let to = tempfile::tempdir().unwrap();
+            let report = built(&on(open(&base.path, None).unwrap()), to.path());
+            let report = report.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let layers = report.base.len() + report.layers.len();
+            let config = config(to.path());
+            let history = config["history"].as_array().unwrap();
+            let of_layers = |entry: &&Value| entry["empty_layer"] != json!(true);
+            assert_eq!(history.iter().filter(of_layers).count(), layers, "{what}");
+            let mut members = config["config"].as_object().unwrap().values();
+            assert!(members.all(|value| !value.is_null()), "{what}: {config}");
+            let types: Vec<Value> = manifest(to.path())["layers"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|layer| layer["mediaType"].clone())
+                .collect();
+            assert_eq!(types[1], "application/vnd.oci.image.layer.v1.tar+zstd");
+            let cx = Context::default();
+            let source = ImageSource::Path(to.path().to_owned());
+            let problems = check(&cx, &ImageReader::open(&cx, &source).unwrap()).unwrap();
+            assert!(
+                problems.iter().all(|p| p.severity() != Severity::Error),
+                "{what}: {problems:?}"
+            );
+        }
     }
 }
