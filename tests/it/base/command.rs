@@ -22,7 +22,7 @@ use crate::push_command::{Push, Workload, docker};
 const GREETING: &str = "/usr/share/the-greeting-of-the-base-image/hi.txt";
 
 /// A distribution whose `/bin` is `usr/bin`, with a program of its own.
-fn distribution(codec: Codec) -> HandmadeImage {
+pub(super) fn distribution(codec: Codec) -> HandmadeImage {
     let store = repository().join("fixtures/closure/root/nix/store");
     let hello = "faihssnrlainyricrls9m9pzlbpxgvik-hello-1.0/bin/hello";
     let greeting = "/nix/store/7an6g0h61d983jshla9kdqp0wmyjga6g-greeting.txt";
@@ -58,7 +58,7 @@ fn distribution(codec: Codec) -> HandmadeImage {
     image
 }
 
-fn build(arguments: &[String], more: &[&str], output: &Path) -> PathBuf {
+pub(super) fn build(arguments: &[String], more: &[&str], output: &Path) -> PathBuf {
     let to = format!("archive:{}", output.display());
     run(Command::new(nix2oci())
         .args(arguments)
@@ -68,7 +68,7 @@ fn build(arguments: &[String], more: &[&str], output: &Path) -> PathBuf {
 }
 
 /// The arguments that build the fixture's image, without what is started.
-fn without_entrypoint() -> Vec<String> {
+pub(super) fn without_entrypoint() -> Vec<String> {
     let mut arguments = arguments("gzip:6");
     let at = arguments.iter().position(|a| a == "--entrypoint").unwrap();
     arguments.drain(at..at + 2);

@@ -2,6 +2,7 @@
 
 mod command;
 mod config;
+mod marks;
 mod push;
 mod remote;
 mod store_paths;

@@ -220,7 +220,12 @@ fn layer(layer: &LayerChange, changed: &BTreeSet<&StorePathPrefix>) -> String {
         Some([]) => "no store paths".to_owned(),
         Some(paths) => names_of(paths, changed),
     };
-    format!("{state} {number:>3}  {size:>9}  {names}")
+    let base = match (layer.is_base, names.as_str()) {
+        (Some(true), "") => "of the base",
+        (Some(true), _) => "of the base, ",
+        _ => "",
+    };
+    format!("{state} {number:>3}  {size:>9}  {base}{names}")
 }
 
 /// Returns the names of the store paths that changed or else are the largest,

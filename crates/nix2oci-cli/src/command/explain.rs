@@ -31,6 +31,8 @@ struct Explanation {
     path: Sized,
     /// `null` if it is no root; else `given`, or a [`RootReason`].
     root: Option<&'static str>,
+    /// Whether a base has it; `null` if that is not known.
+    base: Option<bool>,
     /// Chains from roots to the path, 2^64-1 if there are more.
     chains: u64,
     /// The shortest, from a root to the path.
@@ -183,6 +185,7 @@ impl<'a> Answer<'a> {
             version: 1,
             path: self.sized(self.path),
             root: is_root.then(|| reason.map_or("given", |reason| reason.name())),
+            base: self.explained.is_of_base(self.path),
             chains: self.chains,
             shortest_chain: sized(&self.chain),
             tree: all.then(tree),
@@ -210,6 +213,9 @@ impl<'a> Answer<'a> {
             measure::count(self.removed.len(), "store path"),
             measure::bytes(self.removed_size())
         );
+        if self.explained.is_of_base(self.path) == Some(true) {
+            text.push_str("the base has it: it is not added to the image\n");
+        }
         self.chains_to_text(all, all_lines, &mut text);
         let referrers = self.largest_first(closure.referrers(self.path));
         let mut section = |heading: &str, ids: &[PathId]| {

@@ -125,9 +125,13 @@ fn plain(value: &Value) -> String {
 fn layer_to_text(number: usize, layer: &LayerSummary, text: &mut String) {
     let _ = write!(
         text,
-        "\nlayer {number}  {}  {}",
+        "\nlayer {number}  {}  {}{}",
         measure::bytes(layer.size),
-        layer.digest
+        layer.digest,
+        match layer.is_base {
+            Some(true) => "  of the base",
+            _ => "",
+        }
     );
     let Some(contents) = &layer.contents else {
         text.push('\n');

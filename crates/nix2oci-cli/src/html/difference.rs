@@ -11,6 +11,7 @@ use nix2oci::store::StorePathPrefix;
 
 use crate::display::measure;
 
+use super::words::of_base;
 use super::{Change, Kind, Layer, Package, Page, Path, State};
 
 /// Names of store paths that stand for a layer.
@@ -97,7 +98,7 @@ fn layer(change: &LayerChange, is_packed: bool, changed: &BTreeSet<&StorePathPre
         } else {
             change.nar_size
         },
-        why: names(paths.clone().collect()),
+        why: of_base(change.is_base, names(paths.clone().collect())),
         state: Some(state),
         paths: paths.map(path).collect(),
     }

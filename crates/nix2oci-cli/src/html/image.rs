@@ -6,7 +6,7 @@ use nix2oci::image::{ImageSummary, LayerSummary};
 
 use crate::display::measure;
 
-use super::words::parts;
+use super::words::{of_base, parts};
 use super::{Kind, Layer, Page, Path};
 
 /// Makes the page of an image.
@@ -45,12 +45,10 @@ fn layer((at, layer): (usize, &LayerSummary)) -> Layer {
     Layer {
         label: (at + 1).to_string(),
         size: Some(layer.size),
-        why: layer
-            .comment
-            .as_ref()
-            .or(layer.created_by.as_ref())
-            .cloned()
-            .unwrap_or_default(),
+        why: {
+            let told = layer.comment.as_ref().or(layer.created_by.as_ref());
+            of_base(layer.is_base, told.cloned().unwrap_or_default())
+        },
         state: None,
         paths: paths(layer),
     }

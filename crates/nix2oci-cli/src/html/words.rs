@@ -63,6 +63,15 @@ pub(super) fn parts(path: &str) -> Parts<'_> {
     }
 }
 
+/// Returns what is told of a layer, and that it is of the base if it is.
+pub(super) fn of_base(is_base: Option<bool>, told: String) -> String {
+    match (is_base, told.is_empty()) {
+        (Some(true), true) => "of the base".to_owned(),
+        (Some(true), false) => format!("of the base: {told}"),
+        _ => told,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use nix2oci::build::plan;
 use nix2oci::closure::{PathId, read_closure};
 use nix2oci::content::nar_size;
-use nix2oci::image::{ImageClosure, RootReason, image_closure};
+use nix2oci::image::{ImageClosure, ImageTable, RootReason, image_closure};
+use nix2oci::store::StorePathPrefix;
 use nix2oci::{Closure, ClosureSource, Context, Error, Recipe, StorePath};
 
 use crate::args::ExplainArgs;
 use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
 
-use super::Base;
 use super::push::{AnyImage, Pushed, source};
 use super::{image_of, network, refuse_options, refuse_options_but, sources};
 
@@ -21,6 +22,25 @@ use super::{image_of, network, refuse_options, refuse_options_but, sources};
 pub(crate) struct Explained {
     pub(crate) closure: Closure,
     pub(crate) reasons: BTreeMap<PathId, RootReason>,
+    /// The store paths that a base has; none if that is not known.
+    pub(crate) base: Option<Vec<StorePathPrefix>>,
+}
+
+impl Explained {
+    /// Returns whether a path is of a base, if that is known.
+    pub(crate) fn is_of_base(&self, path: PathId) -> Option<bool> {
+        let path = self.closure.path(path);
+        let listed = self.base.as_ref()?;
+        Some(listed.iter().any(|listed| listed.matches(path)))
+    }
+
+    fn of_image(image: ImageClosure, base: Option<Vec<StorePathPrefix>>) -> Self {
+        Self {
+            closure: image.closure,
+            reasons: image.roots,
+            base,
+        }
+    }
 }
 
 /// Finds out which closure is meant, and all that is known of it.
@@ -28,12 +48,20 @@ pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcom
     let config = args.image.config.config.as_deref();
     match source(&args.image.roots, config)? {
         Pushed::Roots(roots) => {
-            let spec = image_of(cx, &args.image, &roots, &Base::default(), talk)?;
+            let base = super::base(cx, &args.image, &args.registry, None)?;
+            let spec = image_of(cx, &args.image, &roots, &base, talk)?;
+            let below = match &spec.base {
+                Some(_) => plan(cx, &spec)?.base,
+                None => Vec::new(),
+            };
+            let below = below.into_iter().flat_map(|layer| layer.paths);
+            let below = below.map(|listed| listed.path).collect();
             let mut closure = spec.closure;
             closure.set_nar_sizes(|path| nar_size(cx, spec.content.as_ref(), path))?;
             Ok(Explained {
                 closure,
                 reasons: BTreeMap::new(),
+                base: Some(below),
             })
         }
         Pushed::Recipe(file) => {
@@ -55,7 +83,14 @@ pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcom
             let reader = network::open_image(cx, &image, &args.registry)?;
             let store_dir = &args.image.closure.store_dir;
             let platform = args.image.config.platform.as_ref();
-            Ok(image_closure(cx, &reader, platform, store_dir)?.into())
+            let table = ImageTable::read(&reader.image(cx, platform)?.manifest);
+            let below = table.map(|table| {
+                let layers = table.layers.into_iter().take(table.base_layers);
+                let paths = layers.flat_map(|layer| layer.paths);
+                paths.map(|listed| listed.path).collect()
+            });
+            let closure = image_closure(cx, &reader, platform, store_dir)?;
+            Ok(Explained::of_image(closure, below))
         }
     }
 }
@@ -70,6 +105,9 @@ fn recipe(cx: &Context, args: &ExplainArgs, file: &Path, talk: &Talk) -> Outcome
         .paths()
         .filter_map(|listed| listed.path.whole())
         .collect();
+    let below = listing.layers.iter().filter(|l| l.is_base == Some(true));
+    let below = below.flat_map(|layer| layer.paths.iter().flatten());
+    let below = below.map(|listed| listed.path.clone()).collect();
     let store_dir = &args.image.closure.store_dir;
     if recipe.store_dir != store_dir.as_str() {
         return Err(Failure::input(format!(
@@ -83,14 +121,6 @@ fn recipe(cx: &Context, args: &ExplainArgs, file: &Path, talk: &Talk) -> Outcome
     let closure = read_closure(cx, store_dir, &sources, &paths)?;
     let config = listing.config.unwrap_or_default();
     let infos = closure.infos().to_vec();
-    Ok(ImageClosure::of_known(&name, store_dir, infos, &config)?.into())
-}
-
-impl From<ImageClosure> for Explained {
-    fn from(image: ImageClosure) -> Self {
-        Self {
-            closure: image.closure,
-            reasons: image.roots,
-        }
-    }
+    let closure = ImageClosure::of_known(&name, store_dir, infos, &config)?;
+    Ok(Explained::of_image(closure, Some(below)))
 }

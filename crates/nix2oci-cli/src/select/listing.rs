@@ -52,6 +52,8 @@ struct Plan {
 struct PlannedLayer {
     paths: Vec<String>,
     nar_size: Option<u64>,
+    #[serde(default)]
+    base: bool,
     digest: Option<String>,
     diff_id: Option<String>,
     size: Option<u64>,
@@ -172,6 +174,7 @@ fn plan(bytes: &[u8], name: &str, store_dir: &StoreDir) -> Outcome<ImageListing>
             diff_id: diff_id.transpose().map_err(|error| refuse(&error))?,
             nar_size: layer.nar_size,
             paths: Some(paths.collect::<Outcome<_>>()?),
+            is_base: Some(layer.base),
         });
     }
     let digest = plan.digest.as_deref().map(str::parse);

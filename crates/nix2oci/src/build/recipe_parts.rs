@@ -144,13 +144,14 @@ impl Recipe {
         let part = |key: &str| config.get(key).and_then(serde_json::Value::as_str);
         let platform = [part("os"), part("architecture"), part("variant")];
         let platform: Vec<&str> = platform.into_iter().flatten().collect();
-        let listed = |record: &LayerRecord, paths: Vec<TablePath>| ListedLayer {
+        let listed = |record: &LayerRecord, paths: Vec<TablePath>, is_base: bool| ListedLayer {
             digest: Some(record.digest),
             size: Some(record.size),
             media_type: Some(record.media_type.to_string()),
             diff_id: Some(record.diff_id),
             nar_size: None,
             paths: Some(paths),
+            is_base: Some(is_base),
         };
         // Of a base's layers only the image itself tells.
         let manifest: ImageManifest = serde_json::from_slice(parts.manifest.blob.bytes())
@@ -158,9 +159,9 @@ impl Recipe {
         let told = ImageTable::read(&manifest).unwrap_or_default().layers;
         let told = told.into_iter().map(|layer| layer.paths);
         let below = parts.base.iter().zip(told.chain(iter::repeat(Vec::new())));
-        let below = below.map(|(record, paths)| listed(record, paths));
+        let below = below.map(|(record, paths)| listed(record, paths, true));
         let layers = parts.layers.iter();
-        let layers = layers.map(|(spec, record)| listed(record, listed_paths(spec)));
+        let layers = layers.map(|(spec, record)| listed(record, listed_paths(spec), false));
         let layers = below.chain(layers);
         Ok(ImageListing {
             name: name.to_owned(),

@@ -115,6 +115,10 @@ pub struct LayerChange {
     pub nar_size: Option<u64>,
     /// The store paths in it.
     pub store_paths: Option<Vec<SizedPath>>,
+    /// Whether it is of the base that the image is on, the second one if both
+    /// have the layer; none if the image does not tell it.
+    #[serde(rename = "base")]
+    pub is_base: Option<bool>,
 }
 
 /// Which of two images has a layer.
@@ -318,7 +322,9 @@ fn layer_changes(from: &ImageListing, to: &ImageListing) -> Vec<LayerChange> {
             Some(earlier) if layer.digest.is_none() => earlier,
             _ => layer,
         };
-        changes.push(change(state, earlier, Some(at), told));
+        let mut change = change(state, earlier, Some(at), told);
+        change.is_base = layer.is_base.or(told.is_base);
+        changes.push(change);
     }
     for (at, layer) in from.layers.iter().enumerate() {
         let is_in_both = layer
@@ -349,6 +355,7 @@ fn change(
             .and_then(|paths| sum(paths.iter().map(|path| path.nar_size)))
             .or(layer.nar_size),
         store_paths: paths.map(|paths| paths.iter().map(SizedPath::from).collect()),
+        is_base: layer.is_base,
     }
 }
 

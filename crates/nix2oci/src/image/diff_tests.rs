@@ -61,6 +61,7 @@ fn layer(n: u8, paths: &[TablePath]) -> ListedLayer {
         diff_id: Some(DiffId::new(digest)),
         nar_size: None,
         paths: Some(paths.to_vec()),
+        is_base: None,
     }
 }
 

@@ -104,6 +104,10 @@ pub struct LayerSummary {
     /// The digest of the tar.
     #[serde(serialize_with = "text")]
     pub diff_id: DiffId,
+    /// Whether it is of the base that the image was built on, if the image
+    /// tells it.
+    #[serde(rename = "base")]
+    pub is_base: Option<bool>,
     /// The beginning of the layer's key, if the image tells it:
     /// `sha256:<40 digits>…`.
     pub key: Option<String>,
@@ -251,6 +255,7 @@ fn layers(
                 size: layer.descriptor.size(),
                 media_type: layer.descriptor.media_type().to_string(),
                 diff_id: layer.diff_id,
+                is_base: told.map(|_| at < table.base_layers),
                 key: told.and_then(|told| told.key).map(|key| key.to_string()),
                 paths: paths.map(|paths| paths.iter().map(full).collect()),
                 nar_sizes: paths.map(|paths| paths.iter().map(|path| path.nar_size).collect()),

@@ -2,6 +2,7 @@
 //! from.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use serde_json::Value;
 
@@ -53,6 +54,8 @@ pub struct ListedLayer {
     pub nar_size: Option<u64>,
     /// The store paths in it; none if nobody tells and it was not read.
     pub paths: Option<Vec<TablePath>>,
+    /// Whether it is of the base that the image is on, if that is known.
+    pub is_base: Option<bool>,
 }
 
 /// How an image is listed.
@@ -119,9 +122,14 @@ impl ImageListing {
     ) -> Result<Self> {
         let image = reader.image(cx, platform)?;
         let config: Value = parse(reader.name(), image.raw_config.bytes())?;
-        let told = told_paths(&image);
-        let layers: Vec<_> = image.layers.iter().zip(told).collect();
-        let layers = parallel::for_each(cx, &layers, |(layer, told)| {
+        let table = ImageTable::read(&image.manifest);
+        let base_layers = table.as_ref().map(|table| table.base_layers);
+        let told = table.into_iter().flat_map(|table| table.layers);
+        let told = told
+            .map(|layer| Some(layer.paths))
+            .chain(iter::repeat(None));
+        let layers: Vec<_> = image.layers.iter().zip(told).enumerate().collect();
+        let layers = parallel::for_each(cx, &layers, |(at, (layer, told))| {
             let paths = match told {
                 Some(paths) => Some(paths.clone()),
                 None if options.read_layers => {
@@ -136,6 +144,7 @@ impl ImageListing {
                 diff_id: Some(layer.diff_id),
                 nar_size: None,
                 paths,
+                is_base: base_layers.map(|layers| *at < layers),
             })
         })?;
         Ok(Self {
@@ -156,14 +165,6 @@ fn platform_of(image: &StoredImage) -> String {
         .set_architecture(image.config.architecture().clone())
         .set_variant(image.config.variant().clone());
     platform_text(&platform)
-}
-
-/// Returns the store paths of each layer, as the manifest tells them.
-fn told_paths(image: &StoredImage) -> Vec<Option<Vec<TablePath>>> {
-    match ImageTable::read(&image.manifest) {
-        Some(table) => table.layers.into_iter().map(|l| Some(l.paths)).collect(),
-        None => vec![None; image.layers.len()],
-    }
 }
 
 /// Finds the store paths in a layer's tar, with their NAR sizes.

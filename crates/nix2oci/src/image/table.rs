@@ -19,6 +19,9 @@ use super::table_bytes::{self, Cut};
 /// layer's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageTable {
+    /// How many of the layers, from the bottom, are those of the base that the
+    /// image was built on; 0 if it was built on none.
+    pub base_layers: usize,
     /// The layers, bottom first.
     pub layers: Vec<TableLayer>,
 }
@@ -89,6 +92,7 @@ impl ImageTable {
                 .collect(),
         };
         Self {
+            base_layers: below.len(),
             layers: below
                 .iter()
                 .map(base_layer)

@@ -4,11 +4,12 @@
 //! Numbers are LEB128: seven bits a byte, the lowest first, as few bytes as can
 //! be.
 //!
-//! 1. One byte, the version: 1.
+//! 1. One byte, the version: 2 if the image is on a base, else 1.
 //! 2. 16 bytes, the beginning of SHA-256 over the digests of the layers' blobs,
 //!    as the manifest's descriptors say them, bottom first, each with a newline
 //!    after it.
-//! 3. The number of layers, and for each: twice the number of its store paths,
+//! 3. The number of layers; in version 2 how many of them, from the bottom, are
+//!    the base's; and for each layer: twice the number of its store paths,
 //!    plus one if it has a key; the 20 bytes of that; its tar's size.
 //! 4. The NAR size of each store path, 0 if it is not known.
 //! 5. One byte, the digits of each hash: 8, 16, 24 or 32; then the digits of
@@ -36,6 +37,9 @@ use crate::store::{MAX_NAME_LEN, StorePathPrefix, nix32};
 use super::table::{ImageTable, TableLayer, TablePath};
 
 const VERSION: u8 = 1;
+
+/// The version that has the number of the base's layers, which is not 0.
+const VERSION_ON_BASE: u8 = 2;
 
 /// Bytes of the checksum over the layers' digests. It finds images that were
 /// changed by a program that knows nothing of the table; against one that does
@@ -104,9 +108,14 @@ pub(super) fn encode(table: &ImageTable, cut: Cut, layers: &[Descriptor]) -> Opt
     if paths().count() > MAX_PATHS {
         return None;
     }
-    let mut bytes = vec![VERSION];
+    let is_on_base = table.base_layers > 0;
+    let version = if is_on_base { VERSION_ON_BASE } else { VERSION };
+    let mut bytes = vec![version];
     bytes.extend(checksum(layers));
     put_number(&mut bytes, table.layers.len() as u64);
+    if is_on_base {
+        put_number(&mut bytes, table.base_layers as u64);
+    }
     for layer in &table.layers {
         put_number(
             &mut bytes,
@@ -139,13 +148,18 @@ pub(super) fn decode(text: &str, layers: &[Descriptor]) -> Option<ImageTable> {
     }
     let bytes = BASE64_NOPAD.decode(text.as_bytes()).ok()?;
     let mut rest = bytes.as_slice();
-    if take_array(&mut rest)? != &[VERSION]
+    let [version] = *take_array(&mut rest)?;
+    if !matches!(version, VERSION | VERSION_ON_BASE)
         || take_array(&mut rest)? != &checksum(layers)
         || take_number(&mut rest)? != layers.len() as u64
     {
         return None;
     }
     let mut table = ImageTable::default();
+    if version == VERSION_ON_BASE {
+        let below = usize::try_from(take_number(&mut rest)?).ok()?;
+        table.base_layers = (1..=layers.len()).contains(&below).then_some(below)?;
+    }
     let mut path_counts = Vec::with_capacity(layers.len());
     let mut paths = 0;
     for _ in layers {

@@ -29,6 +29,7 @@ fn table() -> ImageTable {
         paths,
     };
     ImageTable {
+        base_layers: 0,
         layers: vec![
             layer(
                 Some(0xab),
@@ -355,5 +356,33 @@ proptest! {
             let is_same = changed[..names] == whole[..names];
             prop_assert!(is_same || read != table());
         }
+    }
+}
+
+/// An image on a base says how many layers are the base's; others are as they
+/// were before there were bases.
+#[test]
+fn the_layers_of_the_base_are_counted() {
+    let layers = layers(3);
+    let on_none = encode(&table(), Cut::WHOLE, &layers).unwrap();
+    for base_layers in 1..=3 {
+        let table = ImageTable {
+            base_layers,
+            ..table()
+        };
+        let text = encode(&table, Cut::WHOLE, &layers).unwrap();
+        assert_eq!(decode(&text, &layers), Some(table));
+        let bytes = |text: &str| BASE64_NOPAD.decode(text.as_bytes()).unwrap();
+        let mut bytes_of_table = bytes(&text);
+        assert_eq!(bytes_of_table[0], 2);
+        // Behind version, checksum and the number of layers.
+        assert_eq!(usize::from(bytes_of_table[18]), base_layers);
+        for wrong in [0, 4] {
+            bytes_of_table[18] = wrong;
+            assert_eq!(decode(&BASE64_NOPAD.encode(&bytes_of_table), &layers), None);
+        }
+        bytes_of_table.remove(18);
+        bytes_of_table[0] = 1;
+        assert_eq!(bytes_of_table, bytes(&on_none));
     }
 }
