@@ -330,6 +330,13 @@ mod tests {
                 ..nodes[1].clone()
             },
             RecipeNode {
+                owner: Some(RecipeOwner {
+                    uid: u32::MAX,
+                    gid: 0,
+                }),
+                ..nodes[1].clone()
+            },
+            RecipeNode {
                 bytes: Some("?".to_owned()),
                 ..nodes[2].clone()
             },

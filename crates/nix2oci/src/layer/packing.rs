@@ -38,8 +38,8 @@ impl Packing {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::error::ErrorKind::InvalidInput) for a
-    /// level that the codec does not have, or a time after the year 2242, which
-    /// no tar header holds.
+    /// level that the codec does not have, a time after the year 2242, which no
+    /// tar header holds, or an owner that no file has.
     pub fn check(&self) -> Result<()> {
         let compression = self.compression;
         if !compression.is_valid() {
@@ -50,7 +50,8 @@ impl Packing {
             let problem = "it is after the year 2242, more than a tar header holds";
             return Err(Error::invalid("the modification time", problem));
         }
-        Ok(())
+        let owner = self.owner.check();
+        owner.map_err(|problem| Error::invalid("the owner of all files", problem))
     }
 }
 

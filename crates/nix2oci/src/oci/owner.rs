@@ -11,6 +11,20 @@ pub struct Owner {
     pub gid: u32,
 }
 
+impl Owner {
+    /// Finds out whose numbers a file cannot have: the largest one says "leave
+    /// it" to chown(2), so that the file would stay that of who unpacks it.
+    pub(crate) fn check(self) -> Result<(), String> {
+        if self.uid == u32::MAX || self.gid == u32::MAX {
+            let Self { uid, gid } = self;
+            return Err(format!(
+                "the owner {uid}:{gid} has a number over 4294967294"
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A text is not `UID:GID`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an owner: expected UID:GID in numbers, such as 1000:100")]
@@ -29,6 +43,7 @@ impl FromStr for Owner {
                     gid: parse_id(gid)?,
                 })
             })
+            .filter(|owner| owner.check().is_ok())
             .ok_or_else(|| ParseOwnerError {
                 text: text.to_owned(),
             })
@@ -50,6 +65,7 @@ mod tests {
     fn owners_are_two_numbers() {
         let owner = Owner { uid: 1000, gid: 0 };
         assert_eq!("1000:0".parse(), Ok(owner));
+        assert!("4294967294:4294967294".parse::<Owner>().is_ok());
         for text in [
             "",
             "1000",
@@ -58,6 +74,8 @@ mod tests {
             "1:01",
             "1:2:3",
             "4294967296:0",
+            "4294967295:0",
+            "0:4294967295",
         ] {
             assert!(text.parse::<Owner>().is_err(), "{text}");
         }

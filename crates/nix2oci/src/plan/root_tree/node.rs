@@ -155,6 +155,9 @@ impl Metadata {
         if let Some(mode) = self.mode.filter(|mode| *mode > 0o7777) {
             return Err(format!("mode {mode:o} is more than permission bits"));
         }
+        if let Some(owner) = self.owner {
+            owner.check()?;
+        }
         let mut size = 0;
         for (name, value) in &self.xattrs {
             let is_known = XATTR_NAMESPACES
