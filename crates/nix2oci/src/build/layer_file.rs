@@ -124,6 +124,12 @@ impl LayerFile {
             let refuse = |key: &str, problem: &dyn std::fmt::Display| {
                 refuse(&format!("layers[{at}].{key}"), problem)
             };
+            if made.layer.base {
+                return Err(refuse("base", &"a layer of a base is not made"));
+            }
+            if made.layer.packing.is_some() {
+                return Err(refuse("packing", &"the document says it for all layers"));
+            }
             let (spec, record) = made.layer.parts(&store_dir, refuse)?;
             let paths = spec.content.store_paths().len();
             if !matches!(made.nar_sizes.len(), 0) && made.nar_sizes.len() != paths {

@@ -147,6 +147,11 @@ fn a_document_that_changed_or_is_none_is_refused() {
         ("blob", serde_json::json!("/etc/passwd")),
         ("narSizes", serde_json::json!([1, 2])),
         ("digest", serde_json::json!("sha256:x")),
+        ("base", serde_json::json!(true)),
+        (
+            "packing",
+            serde_json::json!({"compression": "none", "mtime": 1, "uid": 0, "gid": 0}),
+        ),
     ] {
         let right = value["layers"][0].clone();
         value["layers"][0][key] = bad;

@@ -14,6 +14,9 @@ use super::Metadata;
 /// The attribute that only a regular file can have.
 const CAPABILITY: &str = "security.capability";
 
+/// Bytes that a compiled expression may have: a recipe may have many of them.
+pub(super) const MOST_COMPILED: usize = 1 << 20;
+
 /// What files get whose paths match a pattern.
 ///
 /// Of several rules that match a path each says what it says; where two say
@@ -188,6 +191,7 @@ impl Pattern {
         };
         let regex = RegexBuilder::new(&expression)
             .unicode(false)
+            .size_limit(MOST_COMPILED)
             .build()
             .map_err(|e| refuse(last_line(&e.to_string())))?;
         Ok(Self {
@@ -480,7 +484,7 @@ mod tests {
                 r"(a)\1",
                 "backreferences are not supported",
             ),
-            (PatternKind::Source, "a{1000}{1000}", "exceeds size limit"),
+            (PatternKind::Source, "a{1000}{100}", "exceeds size limit"),
         ] {
             let message = Pattern::new(kind, text).unwrap_err().to_string();
             let about = format!("the pattern {text:?}: ");

@@ -10,7 +10,9 @@
 mod dockertools;
 mod nix2container;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,9 @@ use crate::plan::{Copies, ExplicitLayer, MAX_LAYERS, Rule};
 use crate::store::{PathInfo, StoreDir, StorePath};
 
 use super::ImageSpec;
+
+/// Bytes of a file with a checksum that are read.
+const MOST_CHECKSUM: u64 = 1 << 10;
 
 /// Who wrote a description of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,10 +210,9 @@ impl ForeignImage {
         options: &ForeignOptions,
     ) -> Result<ImageSpec> {
         let closure = self.closure(&options.infos)?;
-        let nar_hash = |path: &StorePath| {
-            let known = options.infos.iter().find(|info| info.path == *path);
-            known.and_then(|info| info.nar_hash)
-        };
+        let infos = options.infos.iter();
+        let known: HashMap<_, _> = infos.map(|info| (&info.path, info.nar_hash)).collect();
+        let nar_hash = |path: &StorePath| known.get(path).copied().flatten();
         let mut config = self.config.clone();
         config.created = Some(self.created.or_now(options.now));
         let mut spec = ImageSpec::new(closure, Arc::clone(&content), config);
@@ -302,7 +306,10 @@ impl ForeignTar {
             TarDigest::Known(diff_id) => *diff_id,
             TarDigest::In(file) => {
                 let file = below(file, root);
-                let text = std::fs::read_to_string(&file).map_err(Error::reading(&file))?;
+                let mut text = String::new();
+                File::open(&file)
+                    .and_then(|opened| opened.take(MOST_CHECKSUM).read_to_string(&mut text))
+                    .map_err(Error::reading(&file))?;
                 let parsed = format!("sha256:{}", text.trim()).parse();
                 parsed.map_err(|_| {
                     let problem = "expected a SHA-256 in 64 hexadecimal digits";

@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::oci::Owner;
+use crate::plan::rule::MOST_COMPILED;
 use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::contents::is_bookkeeping;
@@ -106,7 +107,10 @@ impl Rewrite {
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an
     /// expression that is not well-formed or too large.
     pub fn new(regex: &str, replacement: &str) -> Result<Self> {
-        let compiled = RegexBuilder::new(regex).unicode(false).build();
+        let compiled = RegexBuilder::new(regex)
+            .unicode(false)
+            .size_limit(MOST_COMPILED)
+            .build();
         let regex = compiled.map_err(|e| {
             let problem = e.to_string();
             let line = problem.lines().last().unwrap_or_default();
