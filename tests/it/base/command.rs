@@ -10,9 +10,10 @@ use nix2oci_tests::handmade_image::{
     Codec, Entry, Files, HandmadeImage, compress, digest, in_dir, in_file, nested,
 };
 use nix2oci_tests::image_files::{config, manifest};
-use nix2oci_tests::{DockerRegistry, Isolated};
+use nix2oci_tests::{DockerRegistry, FakeRegistry, Isolated};
 use serde_json::{Value, json};
 
+use super::push::put;
 use super::{dir, file, handmade, link};
 use crate::loaders::{NAME, arguments, is_without};
 use crate::push_command::{Push, Workload, docker};
@@ -286,4 +287,30 @@ fn a_base_of_a_registry_that_asks_who_is_there() {
     push.args(&["--creds", &creds, "--store-root", &root])
         .succeed();
     registry.assert_whole("team/other", "1");
+}
+
+/// A lock names the registry that has the base's layers.
+#[test]
+fn a_lock_is_a_base() {
+    let registry = FakeRegistry::start();
+    put(&registry, "base:1");
+    let place = tempfile::tempdir().unwrap();
+    let name = format!("docker://{}/base:1", registry.host());
+    let lock = place.path().join("base.lock.json");
+    run(Command::new(nix2oci())
+        .args(["lock", &name, "--plain-http", "-o"])
+        .arg(&lock));
+    let arguments = without_entrypoint();
+    let mut layers = Vec::new();
+    for from in [&name, lock.to_str().unwrap()] {
+        let more = ["--from", from, "--plain-http"];
+        let layout = place.path().join(format!("{}", layers.len()));
+        let to = format!("oci:{}", layout.display());
+        run(Command::new(nix2oci())
+            .args(&arguments)
+            .args(more)
+            .args(["-o", &to]));
+        layers.push(manifest(&layout)["layers"].clone());
+    }
+    assert_eq!(layers[0], layers[1]);
 }
