@@ -3,6 +3,7 @@
 use std::fs;
 
 use nix2oci::build::{LAYER_FILE, LayerState, PushOptions, UsedLayers, make_layers};
+use nix2oci::layer::LayerHistory;
 use nix2oci::{Compression, Context, ErrorClass};
 use nix2oci_tests::fake_registry::FakeRegistry;
 
@@ -12,7 +13,14 @@ use super::push::{Release, assert_whole, push_to, release};
 fn made(with_blobs: bool) -> (tempfile::TempDir, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let blobs = with_blobs.then(|| dir.path());
-    let made = make_layers(&Context::default(), &release(1).spec, Vec::new(), blobs).unwrap();
+    let made = make_layers(
+        &Context::default(),
+        &release(1).spec,
+        Vec::new(),
+        &LayerHistory::default(),
+        blobs,
+    )
+    .unwrap();
     fs::write(dir.path().join(LAYER_FILE), made.to_json()).unwrap();
     let digests = made.layers.into_iter().map(|made| made.layer.digest);
     (dir, digests.collect())

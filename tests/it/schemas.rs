@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jsonschema::{Retrieve, Uri};
 use nix2oci::digest::{DiffId, Digest};
 use nix2oci::image::{ImageConfig, ImageLayer, assemble};
-use nix2oci::layer::{Compression, LayerRecord};
+use nix2oci::layer::{Compression, LayerHistory, LayerRecord};
 use nix2oci::oci::parse_platform;
 use nix2oci::sink::{Archive, OciLayout};
 use nix2oci_tests::image_files;
@@ -97,6 +97,7 @@ fn configs_and_manifests_are_valid() {
             Some(120),
         )],
         summary: "what it holds".into(),
+        history: LayerHistory::default(),
     });
     for config in [full, empty] {
         let image = assemble(&config, &layers).unwrap();

@@ -302,6 +302,19 @@ rec {
       "/bin/hello"
     ];
   };
+  metadata = basic.override {
+    name = "metadata";
+    layers = [
+      (buildLayer {
+        deps = [ pkgs.hello ];
+        metadata = {
+          created_by = "test created_by";
+          author = "test author";
+          comment = "test comment";
+        };
+      })
+    ];
+  };
   created = basic.override {
     name = "created";
     created = "2024-05-13T09:31:10Z";

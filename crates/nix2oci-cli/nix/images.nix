@@ -9,7 +9,7 @@
   ...
 }:
 let
-  inherit (builtins) concatMap;
+  inherit (builtins) attrNames concatMap replaceStrings;
   inherit (arguments)
     flag
     flags
@@ -18,6 +18,14 @@ let
     memberOf
     optional
     ;
+
+  # What the history says of a layer.
+  said =
+    metadata: key:
+    if builtins.elem key [ "author" "comment" "created_by" ] then
+      metadata.${key}
+    else
+      throw "nix2oci: metadata has ${key}, expected created_by, author or comment";
 
   formats = {
     archive = {
@@ -80,6 +88,8 @@ in
       # nothing else, and has what was built here even if it is never the same
       # again.
       withBlob ? false,
+      # What the history of images says of the layer: created_by, author, comment.
+      metadata ? { },
       meta ? { },
       passthru ? { },
     }:
@@ -116,6 +126,9 @@ in
         ++ optional strict [ "--strict" ]
         ++ flag "--compression" (compressionOf compressor compressionLevel)
         ++ optional withBlob [ "--with-blob" ]
+        ++ concatMap (
+          key: flag "--${replaceStrings [ "_" ] [ "-" ] key}" (said metadata key)
+        ) (attrNames metadata)
         ++ flag "-o" (placeholder "out");
       };
     in

@@ -160,15 +160,13 @@ in
       perms ? [ ],
       maxLayers ? 1,
       contents ? null,
-      metadata ? {
-        created_by = "nix2container";
-      },
+      # Without it the history says what is in the layer.
+      metadata ? { },
       ...
     }@args:
     buildLayer (
       removeAttrs args [
         "contents"
-        "metadata"
         "perms"
         "reproducible"
       ]

@@ -8,7 +8,7 @@
 //! | openbar, ownership, nonRegressionIssue45 | [`permissions_are_those_of_the_files_they_match`] |
 //! | nonRegressionIssue12 | [`the_store_s_folders_are_in_the_layer`] |
 //! | created | [`the_config_tells_when_it_was_made`] |
-//! | metadata | none: what a layer is called in the history is not given to it |
+//! | metadata | [`the_history_says_what_is_said_of_a_layer`] |
 //! | nonReproducible | [`a_layer_that_is_kept_has_what_was_built`] |
 //! | duplicated (#186), and chains of layers (#205) | [`a_layer_is_there_once_however_it_is_reached`] |
 //! | nix, nixNested | [`nix_knows_the_paths_of_all_layers`] |
@@ -130,6 +130,17 @@ fn the_config_tells_when_it_was_made() {
             "tell created '{{.Created}}'\ntell basic '{{.Created.Year}}'",
         ),
         "2024-05-13 09:31:10 +0000 UTC\n1\n",
+    );
+}
+
+#[test]
+fn the_history_says_what_is_said_of_a_layer() {
+    assert_prints(
+        with_images(
+            &["metadata"],
+            "tell metadata '{{with index .History 0}}{{.CreatedBy}}, {{.Author}}, {{.Comment}}{{end}}'",
+        ),
+        "test created_by, test author, test comment\n",
     );
 }
 

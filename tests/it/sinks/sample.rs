@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use nix2oci::digest::{DiffId, Digest};
 use nix2oci::image::{AssembledImage, ImageConfig, ImageLayer, assemble};
-use nix2oci::layer::{Blob, Compression, LayerRecord};
+use nix2oci::layer::{Blob, Compression, LayerHistory, LayerRecord};
 use nix2oci::oci::{self, Descriptor, Reference, parse_name, parse_platform};
 use nix2oci::sink::ImageSink;
 use nix2oci::{CancelFlag, Context, Result};
@@ -42,6 +42,7 @@ pub(crate) fn sample_for(platform: &str, contents: &[&str], compression: Compres
             key: None,
             paths: Vec::new(),
             summary: "a test".into(),
+            history: LayerHistory::default(),
         })
         .collect();
     let image = assemble(&config, &described).unwrap();

@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use super::{ImageArgs, RegistryArgs};
 
 /// Options of an image's config and its base, which a layer has no part in.
-const IMAGE_OPTIONS: [&str; 17] = [
+const IMAGE_OPTIONS: [&str; 16] = [
     "name",
     "tag",
     "config",
@@ -21,7 +21,6 @@ const IMAGE_OPTIONS: [&str; 17] = [
     "volume",
     "stop_signal",
     "annotation",
-    "author",
     "created",
     "from",
     "from_platform",
@@ -63,6 +62,12 @@ pub(crate) struct MakeLayerArgs {
     /// the same bytes.
     #[arg(long, help_heading = "Output")]
     pub(crate) with_blob: bool,
+    /// What made the layers, for the history of images [default: nix2oci and what is in them]
+    #[arg(long, value_name = "TEXT", help_heading = "History")]
+    pub(crate) created_by: Option<String>,
+    /// A comment for the history of images
+    #[arg(long, value_name = "TEXT", help_heading = "History")]
+    pub(crate) comment: Option<String>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 }

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use nix2oci::build::{LAYER_FILE, LayerFileReference, UsedLayers, make_layers};
+use nix2oci::layer::LayerHistory;
 use nix2oci::{Digest, Error, ErrorKind, StoreDir};
 
 use crate::args::{ConfigArgs, MakeLayerArgs};
@@ -40,7 +41,12 @@ pub(crate) fn layer(args: &MakeLayerArgs, talk: &Talk) -> Outcome {
         &args.image.closure.store_dir,
     );
     let document = PendingFile::new(&dir.path().join(LAYER_FILE))?;
-    let made = make_layers(&cx, &spec, uses, args.with_blob.then(|| dir.path()))?;
+    let mut history = LayerHistory::default();
+    history.created_by.clone_from(&args.created_by);
+    history.author.clone_from(&args.image.config.author);
+    history.comment.clone_from(&args.comment);
+    let blobs = args.with_blob.then(|| dir.path());
+    let made = make_layers(&cx, &spec, uses, &history, blobs)?;
     let json = made.to_json();
     document.finish(&json)?;
     let path = dir.keep();
@@ -75,7 +81,7 @@ fn refuse_config(args: &ConfigArgs) -> Outcome<()> {
         volume,
         stop_signal,
         annotation,
-        author,
+        author: _,
         created,
     } = args;
     let given = [
@@ -92,7 +98,6 @@ fn refuse_config(args: &ConfigArgs) -> Outcome<()> {
         ("--volume", !volume.is_empty()),
         ("--stop-signal", stop_signal.is_some()),
         ("--annotation", !annotation.is_empty()),
-        ("--author", author.is_some()),
         ("--created", created.is_some()),
     ];
     match given.iter().find(|(_, is_given)| *is_given) {

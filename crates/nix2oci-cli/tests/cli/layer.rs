@@ -205,3 +205,33 @@ fn a_layer_is_no_image_and_replaces_nothing() {
     fs::write(fixture.file("a.tar"), "").unwrap();
     assert_ne!(run(fixture.path(), &image).0, 0);
 }
+
+#[test]
+fn the_history_says_what_is_said_of_a_layer() {
+    let fixture = Fixture::new();
+    let history = ["--created-by", "us", "--author", "me", "--comment", "why"];
+    make_lib(&fixture, &history);
+    assert_eq!(
+        json(&fixture, "lib/layer.json")["layers"][0]["history"],
+        serde_json::json!({ "createdBy": "us", "author": "me", "comment": "why" })
+    );
+    build(&fixture, "oci:layout:1", &[]);
+    let (_, told, _) = run(fixture.path(), &["inspect", "oci:layout:1", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let config = told["configDigest"].as_str().unwrap();
+    let config = config.replace(':', "/");
+    let history = &json(&fixture, &format!("layout/blobs/{config}"))["history"];
+    for (key, value) in [("created_by", "us"), ("author", "me"), ("comment", "why")] {
+        assert_eq!(history[0][key], value, "{history}");
+    }
+    assert_eq!(history[1]["author"], Value::Null);
+    make_lib_again(&fixture);
+    let made = json(&fixture, "lib/layer.json");
+    assert_eq!(made["layers"][0]["history"], Value::Null);
+}
+
+/// Makes it anew, with nothing said.
+fn make_lib_again(fixture: &Fixture) {
+    fs::remove_dir_all(fixture.file("lib")).unwrap();
+    make_lib(fixture, &[]);
+}

@@ -374,6 +374,12 @@ pub(super) fn assemble_image(
             key: layer.key,
             paths: image_paths(layer),
             summary: layer.summary(),
+            history: layer
+                .spec
+                .content
+                .used()
+                .map(|used| used.history.clone())
+                .unwrap_or_default(),
         })
         .collect();
     match &spec.base {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, Location, Result};
-use crate::layer::{Blob as _, SpoolPlace, UsedLayer};
+use crate::layer::{Blob as _, LayerHistory, SpoolPlace, UsedLayer};
 use crate::oci::canonical_json;
 use crate::sink::BlobOrder;
 use crate::store::StoreDir;
@@ -69,6 +69,9 @@ pub struct MadeLayer {
     /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<String>,
+    /// What the history of an image says of it.
+    #[serde(default, skip_serializing_if = "LayerHistory::is_empty")]
+    pub history: LayerHistory,
 }
 
 /// Another document that a [`LayerFile`] is built on.
@@ -138,6 +141,7 @@ impl LayerFile {
             }
             let mut layer = UsedLayer::new(dir.display().to_string(), spec, packing, record);
             layer.nar_sizes.clone_from(&made.nar_sizes);
+            layer.history = made.history.clone();
             if let Some(blob) = &made.blob {
                 let is_below = Path::new(blob)
                     .components()
@@ -310,7 +314,8 @@ fn read_document(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Makes the layers of a spec that are not among those that it uses, and returns
-/// what they became; `uses` are the documents that it names as used. With
+/// what they became; `uses` are the documents that it names as used, and
+/// `history` is what is said of each of them. With
 /// `blobs`, a directory that is there, their blobs are kept in `blobs/sha256`
 /// of it, which is made; without, nothing is.
 ///
@@ -324,6 +329,7 @@ pub fn make_layers(
     cx: &Context,
     spec: &ImageSpec,
     uses: Vec<LayerFileReference>,
+    history: &LayerHistory,
     blobs: Option<&Path>,
 ) -> Result<LayerFile> {
     let mut plan = plan(cx, spec)?;
@@ -372,6 +378,7 @@ pub fn make_layers(
             layer: recipe_layer(&outline.spec, outline.key, spec.packing, record),
             nar_sizes: outline.nar_sizes.clone(),
             blob: blobs.map(|_| blob_name(record.digest)),
+            history: history.clone(),
         });
     Ok(LayerFile {
         version: LAYER_FILE_VERSION,

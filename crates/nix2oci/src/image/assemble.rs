@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
-use crate::layer::{Blob, BytesBlob, LayerKey, LayerRecord};
+use crate::layer::{Blob, BytesBlob, LayerHistory, LayerKey, LayerRecord};
 use crate::oci::{Descriptor, MediaType, Timestamp, annotation, canonical_json};
 use crate::store::StorePath;
 
@@ -36,6 +36,8 @@ pub struct ImageLayer<'a> {
     pub paths: Vec<(StorePath, Option<u64>)>,
     /// What it holds, for people: the history says so. May be empty.
     pub summary: String,
+    /// What the history says of it instead and besides.
+    pub history: LayerHistory,
 }
 
 /// The exact bytes of a manifest, or of an index: what was hashed is what is
@@ -135,6 +137,10 @@ struct Manifest<'a> {
 struct History {
     created: Timestamp,
     created_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
 }
 
 /// Returns the config document: what the user decided, then what follows from
@@ -149,11 +155,15 @@ fn config_document(
     let own = layers.iter().map(|layer| layer.record.diff_id);
     let diff_ids = below.iter().map(|layer| layer.diff_id).chain(own);
     history.extend(layers.iter().map(|layer| {
+        let summary = || format!("{CREATED_BY} {}", layer.summary);
+        let told = layer.history.clone();
         json!(History {
             created: config.created.unwrap_or_default(),
-            created_by: format!("{CREATED_BY} {}", layer.summary)
-                .trim_end()
-                .to_owned(),
+            created_by: told
+                .created_by
+                .unwrap_or_else(|| summary().trim_end().to_owned()),
+            author: told.author,
+            comment: told.comment,
         })
     }));
     let fields = [
@@ -252,12 +262,14 @@ mod tests {
                         (path('0', "app"), None),
                     ],
                     summary: "glibc-2.40 and 1 more".into(),
+                    history: LayerHistory::default(),
                 },
                 ImageLayer {
                     record: &top,
                     key: None,
                     paths: Vec::new(),
                     summary: String::new(),
+                    history: LayerHistory::default(),
                 },
             ],
         )
@@ -328,6 +340,7 @@ mod tests {
                 key: None,
                 paths: (0..count).map(path).collect(),
                 summary: String::new(),
+                history: LayerHistory::default(),
             }];
             let manifest = assemble(&config, &layers).unwrap().manifest;
             let mut manifest: Value = serde_json::from_slice(manifest.blob.bytes()).unwrap();

@@ -76,6 +76,7 @@ mod tests {
 
     use crate::digest::{DiffId, Digest};
     use crate::image::{ImageConfig, ImageLayer, assemble};
+    use crate::layer::LayerHistory;
     use crate::layer::{Codec, LayerKey};
     use crate::oci::{annotation, parse_platform};
     use crate::store::{StorePath, nix32};
@@ -137,12 +138,14 @@ mod tests {
                 key: Some(key(7)),
                 paths: paths(1, &["a", "b"]),
                 summary: String::new(),
+                history: LayerHistory::default(),
             },
             ImageLayer {
                 record: &above,
                 key: Some(key(8)),
                 paths: Vec::new(),
                 summary: String::new(),
+                history: LayerHistory::default(),
             },
         ])
     }
@@ -316,6 +319,7 @@ mod tests {
                     key: has_key.then(|| key(n)),
                     paths: paths(n, &["d", "b", "c", "a"][..*count]),
                     summary: String::new(),
+                    history: LayerHistory::default(),
                 })
                 .collect();
             let (manifest, config) = read(documents(&given));

@@ -49,4 +49,4 @@ pub use tar_rules::LayerProblem;
 pub(crate) use tar_rules::{normal, show};
 #[cfg(feature = "registry")]
 pub(crate) use used::FileBlob;
-pub use used::UsedLayer;
+pub use used::{LayerHistory, UsedLayer};

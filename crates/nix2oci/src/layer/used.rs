@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Location, Result};
 use crate::oci::Descriptor;
 
@@ -27,6 +29,31 @@ pub struct UsedLayer {
     pub nar_sizes: Vec<u64>,
     /// The file of its blob, if there is one.
     pub blob: Option<PathBuf>,
+    /// What the image's history says of it.
+    pub history: LayerHistory,
+}
+
+/// What an image's history says of a layer, as far as whoever made it said so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct LayerHistory {
+    /// What made it; `None`: the history says what is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// What else there is to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+impl LayerHistory {
+    /// Returns whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl UsedLayer {
@@ -44,6 +71,7 @@ impl UsedLayer {
             record,
             nar_sizes: Vec::new(),
             blob: None,
+            history: LayerHistory::default(),
         }
     }
 
