@@ -109,6 +109,73 @@ fn files_are_copied_with_the_modes_of_the_store() {
 }
 
 #[test]
+fn links_to_directories_become_them_if_that_is_asked_for_and_ends() {
+    let store = store([
+        ("tools", tools()),
+        ("again", Node::symlink(full("tools"))),
+        (
+            "env",
+            dir([
+                ("bin", Node::symlink(format!("{}/bin", full("again")))),
+                ("config", Node::symlink("deep/etc")),
+                ("conf", Node::symlink(format!("{}/etc/conf", full("tools")))),
+                ("deep", Node::symlink(full("tools"))),
+                ("host", Node::symlink("/etc")),
+                ("loop", Node::symlink(".")),
+                ("nothing", Node::symlink("nowhere")),
+            ]),
+        ),
+    ]);
+    let mut copies = Copies::new(path("env"));
+    copies.follow_directory_links = true;
+    let mut tree = RootTree::default();
+    add(&mut tree, &store, &copies).unwrap();
+    let conf = format!("conf -> {}/etc/conf", full("tools"));
+    let expected = [
+        "bin/ 755",
+        "bin/dir -> ls",
+        "bin/ls 555 @tools/bin/ls",
+        &conf,
+        "config/ 755",
+        "config/conf 444 @tools/etc/conf",
+        "config/empty/ 755",
+        "deep/ 755",
+        "deep/bin/ 755",
+        "deep/bin/dir -> ls",
+        "deep/bin/ls 555 @tools/bin/ls",
+        "deep/etc/ 755",
+        "deep/etc/conf 444 @tools/etc/conf",
+        "deep/etc/empty/ 755",
+        "host -> /etc",
+        "loop -> .",
+        "nothing -> nowhere",
+    ];
+    assert_eq!(list(&tree), expected);
+    // Two packages that join in one directory.
+    let mut other = Copies::new(path("tools"));
+    other.target = "deep".into();
+    add(&mut tree, &store, &other).unwrap();
+    assert_eq!(list(&tree), expected);
+}
+
+#[test]
+fn a_link_to_a_store_path_that_is_not_there_stays_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let store_dir = StoreDir::default();
+    let store = nix2oci::LocalStore::below(folder.path(), &store_dir);
+    let env = folder.path().join(&full("env")[1..]);
+    std::fs::create_dir_all(&env).unwrap();
+    std::os::unix::fs::symlink(full("gone"), env.join("bin")).unwrap();
+    let mut copies = Copies::new(path("env"));
+    copies.follow_directory_links = true;
+    let mut tree = RootTree::default();
+    let cx = Context::default();
+    tree.add_copies(&cx, &store_dir, &store, &|_| None, &copies)
+        .unwrap();
+    assert_eq!(list(&tree), [format!("bin -> {}", full("gone"))]);
+}
+
+#[test]
 fn a_part_goes_where_it_is_told_with_modes_and_an_owner() {
     let store = store([
         ("tools", tools()),

@@ -81,6 +81,8 @@ let
           args.fromImage or null
         else
           "docker-archive:${args.fromImage}:${args.fromImageName}:${args.fromImageTag}";
+      copied = if args.copyToRoot or null == null then args.contents or null else args.copyToRoot;
+      keepsLinks = args.keepContentsDirlinks or false;
       built = buildImage (
         removeAttrs asked [
           "includeNixDB"
@@ -93,7 +95,19 @@ let
           "buildVMMemorySize"
         ]
         // {
-          copyToRoot = if args.copyToRoot or null == null then args.contents or null else args.copyToRoot;
+          # A link to a directory becomes that directory, unless it is to be kept:
+          # it would take the place of the base's.
+          copyToRoot = if keepsLinks then copied else null;
+          rootTree =
+            arguments.listOf (args.rootTree or null)
+            ++ arguments.optional (!keepsLinks && copied != null) [
+              {
+                copies = map (path: {
+                  source = "${path}";
+                  followDirectoryLinks = true;
+                }) (arguments.listOf copied);
+              }
+            ];
           fromImage = fromName;
           withNixDb = args.includeNixDB or false;
         }

@@ -249,6 +249,7 @@ impl Reader<'_> {
             "source",
             "path",
             "rewrites",
+            "followDirectoryLinks",
             "mode",
             "fileMode",
             "directoryMode",
@@ -270,6 +271,7 @@ impl Reader<'_> {
                     .rewrites
                     .push(parsed.map_err(|e| rewrite.wrong("regex", e.to_string()))?);
             }
+            copies.follow_directory_links = object.flag("followDirectoryLinks")?.unwrap_or(false);
             let mode = object.mode("mode")?;
             copies.file_mode = object.mode("fileMode")?.or(mode);
             copies.directory_mode = object.mode("directoryMode")?.or(mode);

@@ -23,6 +23,7 @@ use crate::plan::rule::MOST_COMPILED;
 use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::contents::is_bookkeeping;
+use super::directory_links::DirectoryLinks;
 use super::place::{self, Found, Place, follow, join, shown};
 use super::{Added, Metadata, RootFile, RootNode, RootTree, full_path};
 
@@ -42,6 +43,10 @@ pub struct Copies {
     /// Where each file goes instead, if one of these matches: of the full path
     /// in the store.
     pub rewrites: Vec<Rewrite>,
+    /// Whether a link to a directory in the store becomes a copy of that
+    /// directory, as with rsync's `--copy-dirlinks`. Otherwise, and where that
+    /// would have no end, it stays a link.
+    pub follow_directory_links: bool,
     /// The permission bits of files, if not those of the store.
     pub file_mode: Option<u32>,
     /// The permission bits of directories, if not 0755.
@@ -58,6 +63,7 @@ impl Copies {
             inside: Vec::new(),
             target: Vec::new(),
             rewrites: Vec::new(),
+            follow_directory_links: false,
             file_mode: None,
             directory_mode: None,
             owner: None,
@@ -161,7 +167,15 @@ impl RootTree {
         copies: &Copies,
     ) -> Result<()> {
         let metadata = |node: &RootNode| copies.metadata(node);
-        self.add_all(cx, store_dir, content, nar_hash, copies, &metadata)
+        let source = Source {
+            cx,
+            store_dir,
+            content,
+            nar_hash,
+            metadata: &metadata,
+        };
+        let mut behind = DirectoryLinks::new(cx, store_dir, content);
+        self.add_all(&source, copies, &mut behind)
     }
 
     /// Adds the copy of one file, with metadata of its own.
@@ -176,7 +190,15 @@ impl RootTree {
     ) -> Result<()> {
         let mut file = Self::default();
         let own = |_: &RootNode| metadata.clone();
-        file.add_all(cx, store_dir, content, nar_hash, copies, &own)?;
+        let source = Source {
+            cx,
+            store_dir,
+            content,
+            nar_hash,
+            metadata: &own,
+        };
+        let mut behind = DirectoryLinks::new(cx, store_dir, content);
+        file.add_all(&source, copies, &mut behind)?;
         let Some(added) = file.nodes.remove(&copies.target) else {
             return Ok(());
         };
@@ -200,13 +222,18 @@ impl RootTree {
 
     fn add_all(
         &mut self,
-        cx: &Context,
-        store_dir: &StoreDir,
-        content: &dyn ContentSource,
-        nar_hash: &dyn Fn(&StorePath) -> Option<NarHash>,
+        source: &Source<'_>,
         copies: &Copies,
-        metadata: &dyn Fn(&RootNode) -> Metadata,
+        behind: &mut DirectoryLinks<'_>,
     ) -> Result<()> {
+        let &Source {
+            cx,
+            store_dir,
+            content,
+            nar_hash,
+            metadata,
+        } = source;
+        let mut links = Vec::new();
         let start = Place {
             path: copies.path.clone(),
             inside: copies.inside.clone(),
@@ -234,6 +261,12 @@ impl RootTree {
                     return Ok(());
                 }
                 let path = &place.path;
+                if copies.follow_directory_links && matches!(entry, Entry::Symlink { .. }) {
+                    let path = path.clone();
+                    let node = copy(&path, inside.clone(), None, &entry);
+                    links.push((Place { path, inside }, target, node));
+                    return Ok(());
+                }
                 let sources = BTreeSet::from([(path.clone(), inside.clone())]);
                 let node = copy(path, inside, nar_hash(path), &entry);
                 let added = Added {
@@ -255,14 +288,46 @@ impl RootTree {
                 let added = Added {
                     metadata: metadata(&RootNode::Directory),
                     node: RootNode::Directory,
-                    origin,
-                    sources: BTreeSet::from([(place.path, place.inside)]),
+                    origin: origin.clone(),
+                    sources: BTreeSet::from([(place.path.clone(), place.inside.clone())]),
                 };
                 self.add(&target, added, &mut |_, _| Ok(false))?;
             }
         }
+        behind.enter(place);
+        for (link, target, node) in links {
+            cx.cancel.check()?;
+            if let Some(directory) = behind.of(&link)? {
+                let copies = Copies {
+                    path: directory.path,
+                    inside: directory.inside,
+                    target,
+                    rewrites: Vec::new(),
+                    ..copies.clone()
+                };
+                self.add_all(source, &copies, behind)?;
+                continue;
+            }
+            let added = Added {
+                metadata: metadata(&node),
+                node,
+                origin: origin.clone(),
+                sources: BTreeSet::from([(link.path, link.inside)]),
+            };
+            self.add(&target, added, &mut |_, _| Ok(false))?;
+        }
+        behind.leave();
         Ok(())
     }
+}
+
+/// Where copies come from, and what they get.
+struct Source<'a> {
+    cx: &'a Context,
+    store_dir: &'a StoreDir,
+    content: &'a dyn ContentSource,
+    nar_hash: &'a dyn Fn(&StorePath) -> Option<NarHash>,
+    metadata: &'a dyn Fn(&RootNode) -> Metadata,
 }
 
 /// Returns the copy of something in a store path.

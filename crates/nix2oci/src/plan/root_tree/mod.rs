@@ -8,6 +8,7 @@
 
 mod contents;
 mod copies;
+mod directory_links;
 mod ground;
 mod node;
 mod place;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::store::{StoreDir, StorePath};
 
 /// How many links in a row are followed: Linux's own limit.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// A place in a store path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,12 @@ pub(super) fn visit(
 
 /// Returns where in the store a link leads to that is in a store path. Takes
 /// `..` for the directory above by name.
-fn resolve(store_dir: &StoreDir, path: &StorePath, at: &[u8], target: &[u8]) -> Option<Place> {
+pub(super) fn resolve(
+    store_dir: &StoreDir,
+    path: &StorePath,
+    at: &[u8],
+    target: &[u8],
+) -> Option<Place> {
     let mut names: Vec<&[u8]> = Vec::new();
     let full = join(store_dir.join(path).as_bytes(), at);
     if !target.starts_with(b"/") {
@@ -136,7 +141,7 @@ pub(super) fn shown(store_dir: &StoreDir, place: &Place) -> String {
 }
 
 /// Returns `path` seen from `dir` if it is the same or below.
-fn below<'a>(path: &'a [u8], dir: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn below<'a>(path: &'a [u8], dir: &[u8]) -> Option<&'a [u8]> {
     if dir.is_empty() {
         return Some(path);
     }
