@@ -107,7 +107,8 @@ in
     ln -s /usr/bin/jq $out/bin
   '';
 
-  # By its name for this session; /usr/bin/fakeroot is a link over /etc.
+  # The program itself: /usr/bin/fakeroot is a link over /etc, which the sandbox
+  # does not have.
   fakeroot = runCommand "fakeroot" { } ''
     mkdir -p $out/bin
     ln -s /usr/bin/fakeroot-sysv $out/bin/fakeroot

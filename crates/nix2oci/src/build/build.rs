@@ -28,9 +28,8 @@ pub(super) type Packed = PackedLayer<Option<SpooledBlob>>;
 /// Builds an image and gives it to a sink.
 ///
 /// Reads the content of every store path once. What the base has in a registry
-/// is downloaded once, while layers are packed.
-/// What is in the sink after an error is the sink's matter: nothing with a final
-/// name.
+/// is downloaded once, while layers are packed. What is in the sink after an
+/// error is the sink's matter: nothing with a final name.
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
     let (report, manifest) = put_blobs(cx, spec, sink, &mut PackedLayers::default())?;
     sink.put_manifest(cx, &manifest, &spec.names)?;
@@ -52,17 +51,9 @@ pub(super) fn put_blobs(
     let plan = plan(cx, spec)?;
     let content = checked_content(spec)?;
     let work = Work {
-        layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
-        sizes: plan
-            .layers
-            .iter()
-            .map(LayerOutline::unpacked_size)
-            .collect(),
-        labels: labels(&plan),
         known: packed.records(spec.packing, &plan),
-        packing: spec.packing,
-        content: &content,
         base: spec.base.as_ref().map(|base| (base, &plan)),
+        ..Work::of(&plan, spec.packing, &content)
     };
     let records = put_layers(cx, &work, sink, |_, _| Ok(()))?;
     packed.add(spec.packing, &plan, &records);
@@ -108,6 +99,22 @@ pub(super) struct Work<'a> {
     pub(super) content: &'a dyn ContentSource,
     /// The base whose layers are put below them, and what the image has of it.
     pub(super) base: Option<(&'a BaseImage, &'a ImagePlan)>,
+}
+
+impl<'a> Work<'a> {
+    /// Takes all layers of a plan, none of them known, and no base.
+    pub(super) fn of(plan: &ImagePlan, packing: Packing, content: &'a dyn ContentSource) -> Self {
+        let layers = plan.layers.iter();
+        Self {
+            layers: layers.clone().map(|layer| layer.spec.clone()).collect(),
+            sizes: layers.map(LayerOutline::unpacked_size).collect(),
+            labels: labels(plan),
+            known: vec![None; plan.layers.len()],
+            packing,
+            content,
+            base: None,
+        }
+    }
 }
 
 /// Packs layers into a sink, with those of the base below them, and returns the
@@ -192,17 +199,8 @@ pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
     let plan = plan(cx, spec)?;
     let content = checked_content(spec)?;
     let work = Work {
-        layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
-        sizes: plan
-            .layers
-            .iter()
-            .map(LayerOutline::unpacked_size)
-            .collect(),
-        labels: labels(&plan),
         known: plan.layers.iter().map(used_record).collect(),
-        packing: spec.packing,
-        content: &content,
-        base: None,
+        ..Work::of(&plan, spec.packing, &content)
     };
     tell_planned(cx, &work, &work.known);
     let records = pack_others(

@@ -20,11 +20,11 @@ use crate::oci::canonical_json;
 use crate::sink::BlobOrder;
 use crate::store::StoreDir;
 
-use super::build::{Work, labels, pack_others, tell_planned};
+use super::build::{Work, pack_others, tell_planned};
 use super::programs::{checked_content, tell};
 use super::recipe::{RecipeLayer, RecipePacking, recipe_layer};
 use super::recipe_parts::packing_of;
-use super::{ImageSpec, LayerOutline, plan};
+use super::{ImageSpec, plan};
 
 /// The version of the format that is written. Older ones stay readable.
 pub const LAYER_FILE_VERSION: u64 = 1;
@@ -336,19 +336,7 @@ pub fn make_layers(
     plan.layers
         .retain(|layer| layer.spec.content.used().is_none());
     let content = checked_content(spec)?;
-    let work = Work {
-        layers: plan.layers.iter().map(|l| l.spec.clone()).collect(),
-        sizes: plan
-            .layers
-            .iter()
-            .map(LayerOutline::unpacked_size)
-            .collect(),
-        labels: labels(&plan),
-        known: vec![None; plan.layers.len()],
-        packing: spec.packing,
-        content: &content,
-        base: None,
-    };
+    let work = Work::of(&plan, spec.packing, &content);
     let place = match blobs {
         Some(dir) => {
             let dir = dir.join(BLOBS);
