@@ -127,6 +127,16 @@ impl Observer for Silent {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// More of the closure was read, from a source far away.
+    ClosureProgress {
+        /// Store paths that are known by now.
+        paths: usize,
+    },
+    /// More of what is inside store paths came over the network.
+    Downloaded {
+        /// Bytes since the last event, as they came: compressed.
+        bytes: u64,
+    },
     /// The closure was read.
     ClosureRead {
         /// Store paths in it.

@@ -319,6 +319,47 @@ pub enum ErrorKind {
         /// What it answered, in words.
         problem: String,
     },
+    /// What a binary cache says of a store path makes no sense.
+    #[error("{from}: the narinfo of {path}: {problem}")]
+    NarInfo {
+        /// The cache, as the user would name it.
+        from: String,
+        /// The store path, in full.
+        path: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// Nobody who is trusted vouches for what a binary cache says of a store
+    /// path.
+    #[error("{path} of {from} {problem}")]
+    Untrusted {
+        /// The store path, in full.
+        path: String,
+        /// The cache, as the user would name it.
+        from: String,
+        /// Why, after its name: `is not signed by a trusted key`.
+        problem: String,
+    },
+    /// The content that was fetched for a store path is not what it must be.
+    #[error("{from}: the NAR of {path}: {problem}")]
+    Nar {
+        /// Where it came from: a cache, the daemon.
+        from: String,
+        /// The store path, in full.
+        path: String,
+        /// What is wrong, and what was expected.
+        problem: String,
+    },
+    /// The Nix daemon refused, failed or made no sense.
+    #[error("the Nix daemon at {socket} failed to {action}: {problem}")]
+    Daemon {
+        /// Its socket.
+        socket: String,
+        /// What was asked for: `tell of /nix/store/…`.
+        action: String,
+        /// What it said, in words.
+        problem: String,
+    },
     /// A registry did not take a manifest because it lacks what it names.
     #[error("{host} failed to {action}: {problem}")]
     BlobsMissing {
@@ -411,7 +452,7 @@ impl Error {
     }
 
     /// Returns what happened, to be changed into another error.
-    #[cfg(feature = "registry")]
+    #[cfg(feature = "net")]
     pub(crate) fn into_kind(self) -> ErrorKind {
         *self.0
     }
@@ -434,13 +475,17 @@ impl Error {
             | ErrorKind::ReadStore { .. }
             | ErrorKind::UnsupportedFile { .. }
             | ErrorKind::UnsupportedName { .. }
-            | ErrorKind::FileChanged { .. } => ErrorClass::Store,
+            | ErrorKind::FileChanged { .. }
+            | ErrorKind::Daemon { .. } => ErrorClass::Store,
             ErrorKind::WriteOutput { .. } | ErrorKind::OutputTaken { .. } => ErrorClass::Output,
             ErrorKind::NarHashMismatch { .. }
+            | ErrorKind::Untrusted { .. }
+            | ErrorKind::Nar { .. }
             | ErrorKind::DigestMismatch { .. }
             | ErrorKind::SizeMismatch { .. } => ErrorClass::Integrity,
             ErrorKind::Denied { .. } | ErrorKind::Credentials { .. } => ErrorClass::Denied,
             ErrorKind::Answer { .. }
+            | ErrorKind::NarInfo { .. }
             | ErrorKind::BlobsMissing { .. }
             | ErrorKind::Connection { .. } => ErrorClass::Remote,
             ErrorKind::Cancelled => ErrorClass::Cancelled,

@@ -51,13 +51,13 @@ pub mod build;
 pub mod closure;
 pub mod content;
 pub mod context;
-#[cfg(feature = "registry")]
+#[cfg(feature = "net")]
 pub mod credentials;
 pub mod digest;
 pub mod error;
 pub mod image;
 pub mod layer;
-#[cfg(feature = "registry")]
+#[cfg(feature = "net")]
 mod net;
 pub mod oci;
 mod parallel;

@@ -56,7 +56,9 @@ impl Observer for Numbered {
             | Event::LayerResent { layer }
             | Event::LayerWritten { layer }
             | Event::LayerScanned { layer, .. } => *layer += self.first,
-            Event::ClosureRead { .. }
+            Event::ClosureProgress { .. }
+            | Event::ClosureRead { .. }
+            | Event::Downloaded { .. }
             | Event::Retry { .. }
             | Event::Committed { .. }
             | Event::Warning { .. } => {}

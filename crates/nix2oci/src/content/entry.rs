@@ -76,4 +76,21 @@ pub trait ContentSource: Send + Sync {
         path: &StorePath,
         visitor: &mut dyn FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<()>;
+
+    /// Hears of store paths that will be visited soon, in this order: a source
+    /// far away begins to fetch them. Returns at once, and promises nothing;
+    /// each visit says what is wrong by itself. Wrappers hand it on.
+    fn expect(&self, _cx: &Context, _paths: &[StorePath]) {}
+
+    /// Returns whether the source has a store path at all. Most only know when
+    /// they visit it, and say that they have.
+    fn has(&self, _cx: &Context, _path: &StorePath) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Returns the bytes that a visit of a store path brings over the network;
+    /// 0 for a source on this machine.
+    fn download_size(&self, _cx: &Context, _path: &StorePath) -> Result<u64> {
+        Ok(0)
+    }
 }

@@ -175,6 +175,18 @@ impl ContentSource for PlatformCheck {
         all.insert(path.clone(), found);
         Ok(())
     }
+
+    fn expect(&self, cx: &Context, paths: &[StorePath]) {
+        self.inner.expect(cx, paths);
+    }
+
+    fn has(&self, cx: &Context, path: &StorePath) -> Result<bool> {
+        self.inner.has(cx, path)
+    }
+
+    fn download_size(&self, cx: &Context, path: &StorePath) -> Result<u64> {
+        self.inner.download_size(cx, path)
+    }
 }
 
 /// Keeps the first bytes of what is read.

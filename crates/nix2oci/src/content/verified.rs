@@ -122,6 +122,18 @@ impl ContentSource for VerifiedContent {
             )),
         }
     }
+
+    fn expect(&self, cx: &Context, paths: &[StorePath]) {
+        self.inner.expect(cx, paths);
+    }
+
+    fn has(&self, cx: &Context, path: &StorePath) -> Result<bool> {
+        self.inner.has(cx, path)
+    }
+
+    fn download_size(&self, cx: &Context, path: &StorePath) -> Result<u64> {
+        self.inner.download_size(cx, path)
+    }
 }
 
 /// Hashes what is read.

@@ -299,6 +299,8 @@ fn write_tar(
             return Err(Error::invalid("a used layer", "it is made of another one"));
         }
         LayerContent::StorePaths(paths) => {
+            let coming: Vec<_> = paths.iter().map(|(path, _)| path.clone()).collect();
+            content.expect(cx, &coming);
             tar.root(root)?;
             let mut place = Vec::new();
             for name in spec.store_dir.components() {
