@@ -5,15 +5,16 @@
 //! process needs much memory.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix2oci_tests::DockerRegistry;
 use nix2oci_tests::chaos_proxy::{ChaosOptions, ChaosProxy};
+use nix2oci_tests::http_server::read_head;
 use nix2oci_tests::image_files::text;
 use serde_json::Value;
 
@@ -233,7 +234,8 @@ impl Chaos {
         if status == 404 {
             return 0;
         }
-        let list: Value = serde_json::from_slice(&list).expect("a list of tags is JSON");
+        let list: Value = serde_json::from_slice(&list)
+            .unwrap_or_else(|e| panic!("tags of {repository}: {e}: {}", list.escape_ascii()));
         let tags = list["tags"].as_array().cloned().unwrap_or_default();
         let tags: Vec<&str> = tags.iter().map(text).collect();
         let mut whole = 0;
@@ -244,8 +246,10 @@ impl Chaos {
                 // distribution lists a tag before it points to anything.
                 continue;
             }
-            assert_eq!(status, 200, "{target}");
-            let manifest: Value = serde_json::from_slice(&manifest).expect("it is JSON");
+            let shown = manifest.escape_ascii();
+            assert_eq!(status, 200, "{target}: {shown}");
+            let manifest: Value = serde_json::from_slice(&manifest)
+                .unwrap_or_else(|e| panic!("{target}: {e}: {shown}"));
             for blob in blobs(&manifest) {
                 let target = format!("/v2/{repository}/blobs/{blob}");
                 let (status, _) = ask(addr, "HEAD", &target);
@@ -264,28 +268,51 @@ fn blobs(manifest: &Value) -> impl Iterator<Item = &str> {
     all.map(|blob| text(&blob["digest"]))
 }
 
-/// Asks the registry itself, not through the proxy. It answers 500 while it
-/// writes the file of a link anew, which distribution does in place when a blob
-/// comes once more.
+/// Asks the registry itself, not through the proxy, until it answers.
+///
+/// It answers 500 while it writes the file of a link anew, which distribution
+/// does in place when a blob comes once more; and a machine that is busy may
+/// break a connection.
 fn ask(addr: SocketAddr, method: &str, target: &str) -> (u16, Vec<u8>) {
-    let answers = std::iter::repeat_with(|| ask_once(addr, method, target));
-    let mut answers = answers.take(20).filter(|(status, _)| *status != 500);
-    answers
-        .next()
-        .unwrap_or_else(|| panic!("{method} {target} fails on"))
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let start = Instant::now();
+    let mut troubles = BTreeMap::<String, usize>::new();
+    loop {
+        match ask_once(addr, method, target) {
+            Ok((status, body)) if status < 500 => return (status, body),
+            Ok((status, body)) => {
+                let body = body.escape_ascii();
+                *troubles.entry(format!("{status}: {body}")).or_default() += 1;
+            }
+            Err(error) => *troubles.entry(error.to_string()).or_default() += 1,
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{method} {target} fails on: {troubles:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
-fn ask_once(addr: SocketAddr, method: &str, target: &str) -> (u16, Vec<u8>) {
-    let mut socket = TcpStream::connect(addr).expect("the registry listens");
+/// Asks once. An answer that is not whole is an error, as is none.
+fn ask_once(addr: SocketAddr, method: &str, target: &str) -> io::Result<(u16, Vec<u8>)> {
+    let broken = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     let accept = "application/vnd.oci.image.manifest.v1+json";
     let head = format!("{method} {target} HTTP/1.0\r\nHost: {addr}\r\nAccept: {accept}\r\n\r\n");
-    socket.write_all(head.as_bytes()).expect("it listens");
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).expect("it answers");
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
-    let body = answer.split_off(head.expect("an answer has a head") + 4);
-    let status = std::str::from_utf8(&answer[9..12]).expect("a status is three digits");
-    (status.parse().expect("a status is a number"), body)
+    socket.write_all(head.as_bytes())?;
+    let mut answer = BufReader::new(socket);
+    let (first, headers) = read_head(&mut answer)?.ok_or_else(|| broken("no answer".to_owned()))?;
+    let status = first.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let status = status.ok_or_else(|| broken(format!("{first:?} has no status")))?;
+    let mut body = Vec::new();
+    answer.read_to_end(&mut body)?;
+    let announced = headers.get("Content-Length").filter(|_| method != "HEAD");
+    if announced.is_some_and(|length| length != body.len().to_string()) {
+        return Err(broken(format!("{} bytes, not {announced:?}", body.len())));
+    }
+    Ok((status, body))
 }
 
 /// A layer that is larger than the memory that a push may take, and many that

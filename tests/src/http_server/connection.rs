@@ -112,9 +112,7 @@ fn serve_requests(shared: &Shared, wire: &mut dyn Wire) -> io::Result<Ending> {
 
 /// Reads the first line of a message and its header fields; nothing if the
 /// connection ends before it.
-pub(crate) fn read_head(
-    wire: &mut (impl BufRead + ?Sized),
-) -> io::Result<Option<(String, Headers)>> {
+pub fn read_head(wire: &mut (impl BufRead + ?Sized)) -> io::Result<Option<(String, Headers)>> {
     let first = loop {
         if wire.fill_buf()?.is_empty() {
             return Ok(None);

@@ -28,7 +28,7 @@ pub use headers::Headers;
 pub use query::{percent_decode, query_values};
 pub use request::Request;
 
-pub(crate) use connection::read_head;
+pub use connection::read_head;
 pub(crate) use request::Framing;
 
 /// What answers requests, from several threads at a time.
