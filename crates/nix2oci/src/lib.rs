@@ -58,6 +58,14 @@ pub mod error;
 pub mod image;
 pub mod layer;
 #[cfg(feature = "net")]
+#[cfg_attr(
+    not(feature = "registry"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "some of it is for registries only"
+    )
+)]
 mod net;
 pub mod oci;
 mod parallel;

@@ -29,6 +29,8 @@ pub(crate) struct Limits {
     pub(crate) answer: Duration,
     /// The same where the registry has to move a blob before it answers.
     pub(crate) blob_answer: Duration,
+    /// All waits together that a server asks for with one request.
+    pub(crate) waits: Duration,
 }
 
 impl Default for Limits {
@@ -38,6 +40,7 @@ impl Default for Limits {
             stall: Duration::from_secs(60),
             answer: Duration::from_secs(60),
             blob_answer: Duration::from_secs(600),
+            waits: Duration::from_secs(600),
         }
     }
 }

@@ -3,7 +3,10 @@
 //! - [`TlsOptions`], [`ProxyOptions`]: how servers are reached and believed
 //! - [`Runtime`]: the thread
 //! - [`Clients`], [`exchange`]: one request and its answer, within [`Limits`]
-//! - [`BodyStream`]: bytes on their way; [`Progress`]: how far they are
+//! - [`Wire`]: the way to a server, with redirects
+//! - [`Patience`]: how often it is asked again, and how much at once
+//! - [`Body`], [`BodyStream`]: bytes on their way; [`Progress`]: how far they are
+//! - [`Response`]: an answer; [`refusal`]: one that is an error
 //! - [`speaks_tls`]: whether a server does
 //! - [`Reach`]: how far away an address is, and who may name it
 
@@ -11,22 +14,40 @@ mod body;
 mod cancel;
 mod http;
 mod options;
+mod outgoing;
+mod patience;
 mod probe;
+mod problem;
 mod progress;
 mod proxy;
 mod reach;
+mod refusal;
+mod response;
+mod retry;
 mod runtime;
 #[cfg(test)]
+pub(crate) mod test_bed;
+#[cfg(test)]
 pub(crate) mod test_server;
+mod throttle;
 mod tls;
+mod wire;
 
 pub(crate) use body::{BodyStream, read_pieces};
 pub(crate) use cancel::until_cancelled;
 pub(crate) use http::{Clients, HttpError, Limits, exchange, explain, io_problem};
 pub use options::{ProxyOptions, TlsOptions};
+pub(crate) use outgoing::{Body, Outgoing};
+pub(crate) use patience::Patience;
 pub(crate) use probe::speaks_tls;
+pub(crate) use problem::{one_line, problem};
 pub(crate) use progress::{Progress, watched};
 pub(crate) use proxy::Proxies;
 pub(crate) use reach::{Home, Reach, Resolver};
+pub(crate) use refusal::{Failure, refusal};
+pub(crate) use response::Response;
+pub(crate) use retry::{gave_up, may_pass};
 pub(crate) use runtime::Runtime;
+pub(crate) use throttle::Permit;
 pub(crate) use tls::{Certificates, unchecked_config};
+pub(crate) use wire::{Sending, ServerAddress, Wire, WireOptions, authorization, secret_value};

@@ -1,7 +1,7 @@
 //! How far away an address is, so that a server far away cannot send us to one
 //! near by.
 //!
-//! A registry names addresses: token servers, redirects, upload sessions. One
+//! A server names addresses: token servers, redirects, upload sessions. One
 //! on the internet that names `http://169.254.169.254/` or `127.0.0.1` wants
 //! us to ask, from inside, what it cannot ask itself (server-side request
 //! forgery).
@@ -99,12 +99,12 @@ fn is_localhost(host: &str) -> bool {
         .eq_ignore_ascii_case("localhost")
 }
 
-/// Where the registry itself is, once that is known; public until then.
+/// Where the server itself is that the user named, once that is known; public until then.
 #[derive(Debug, Default)]
 pub(crate) struct Home(OnceLock<Reach>);
 
 impl Home {
-    /// Remembers where the registry answered from first. What it says later
+    /// Remembers where it answered from first. What it says later
     /// does not count: a name can be made to lead elsewhere.
     pub(crate) fn learn(&self, reach: Reach) {
         self.0.get_or_init(|| reach);
@@ -114,7 +114,7 @@ impl Home {
         self.0.get().copied().unwrap_or(Reach::Public)
     }
 
-    /// Fails if the registry may not send us to an address.
+    /// Fails if it may not send us to an address.
     pub(crate) fn allow(&self, to: Reach, address: &str) -> Result<(), Refused> {
         if self.reach().may_name(to) {
             Ok(())
@@ -128,18 +128,18 @@ impl Home {
 
 /// A server on the internet named an address that it must not send us to.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} is on a private network, and the registry that named it is not")]
+#[error("{address} is on a private network, and the server that named it is not")]
 pub(crate) struct Refused {
     address: String,
 }
 
-/// Looks names up, and keeps what a registry must not send us to out of the
+/// Looks names up, and keeps what a server must not send us to out of the
 /// answers. Because the connection is made to these answers, a name that
 /// changes its address in between gains nothing.
 pub(crate) struct Resolver {
-    /// Guards against the registry's own word if it is there.
+    /// Guards against the server's own word if it is there.
     pub(crate) home: Option<Arc<Home>>,
-    /// The proxies' hosts: the user's word, not the registry's.
+    /// The proxies' hosts: the user's word, not the server's.
     pub(crate) trusted: Vec<String>,
 }
 

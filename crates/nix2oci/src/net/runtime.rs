@@ -14,8 +14,8 @@ use crate::parallel::panicked;
 
 /// One background thread that futures run on. Dropped, it drops them and ends.
 ///
-/// One thread is enough: it moves bytes and encrypts them, and a registry takes
-/// them slower than one processor encrypts.
+/// One thread is enough: it moves bytes and encrypts them, and servers take
+/// and give them slower than one processor encrypts.
 #[derive(Debug)]
 pub(crate) struct Runtime {
     handle: tokio::runtime::Handle,

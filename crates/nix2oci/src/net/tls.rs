@@ -20,7 +20,7 @@ use rustls::{
 use super::TlsOptions;
 use crate::error::{Error, Location, Result};
 
-/// What the files of [`TlsOptions`] hold for one registry.
+/// What the files of [`TlsOptions`] hold for one server.
 pub(crate) struct Certificates {
     verify: bool,
     /// Further authorities, each with its file.
@@ -34,9 +34,9 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Reads the files for a registry, whose host is as in a reference. Where
-    /// several client certificates are there, the first one counts: directories
-    /// as they are given, names in order.
+    /// Reads the files for a server: its host, with the port if one is written.
+    /// Where several client certificates are there, the first one counts:
+    /// directories as they are given, names in order.
     pub(crate) fn read(options: &TlsOptions, host: &str) -> Result<Self> {
         let mut found = Self {
             verify: options.verify,
@@ -112,7 +112,7 @@ impl Certificates {
     }
 
     /// Makes the configuration of TLS. Reads the system's authorities: about
-    /// 10 ms. `is_home` says whether it is for the registry itself: nobody else
+    /// 10 ms. `is_home` says whether it is for the home itself: nobody else
     /// is shown the client certificate.
     pub(crate) fn to_config(&self, is_home: bool) -> Result<ClientConfig> {
         let builder = if self.verify {

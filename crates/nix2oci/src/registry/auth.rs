@@ -14,14 +14,12 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use tokio::sync::OnceCell;
 
 use super::challenge::{Challenge, parse_challenges};
-use super::refusal::Failure;
 use super::request::Scope;
 use super::token::{Token, TokenServer, basic, fetch_token};
-use super::wire::{Wire, secret_value};
 use crate::context::CancelFlag;
 use crate::credentials::{CredentialSource, Credentials, Secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::HttpError;
+use crate::net::{Failure, HttpError, Wire, secret_value};
 
 /// A token with less life than this is not used any more.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);

@@ -5,11 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::RegistryOptions;
-use super::super::request::{Body, Request};
-use super::super::test_bed::{Bed, PASSWORD, get, put, scope, shown, take, with, with_password};
+use super::super::request::Request;
+use super::super::test_bed::{
+    Bed, LIMITS, PASSWORD, get, put, scope, shown, take, with, with_password,
+};
 use super::*;
 use crate::error::ErrorClass;
 use crate::net::test_server::{Answer, Seen, TestServer, answer};
+use crate::net::{Body, ProxyOptions, ServerAddress, TlsOptions, WireOptions};
 
 const BASIC: &str = "Basic dXNlcjpodW50ZXIy";
 
@@ -148,12 +151,14 @@ fn a_token_near_its_end_is_not_used() {
     };
     *lock(&auth.wanted) = Some(Wanted::Bearer(server.clone()));
     let wire = Arc::new(
-        Wire::new(
-            &tokens.host(),
-            &tokens.host(),
-            &with_password(),
-            super::super::test_bed::LIMITS,
-        )
+        Wire::new(WireOptions {
+            shown: &tokens.host(),
+            address: ServerAddress::Known(server.realm.clone()),
+            cert_dir: &tokens.host(),
+            tls: &TlsOptions::default(),
+            proxy: &ProxyOptions::default(),
+            limits: LIMITS,
+        })
         .unwrap(),
     );
     let used = |left: u64| {

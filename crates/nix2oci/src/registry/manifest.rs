@@ -8,13 +8,11 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::problem::problem;
 use super::repository::{Repository, check_digest};
-use super::request::{Body, Request};
-use super::response::Response;
+use super::request::Request;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::HttpError;
+use crate::net::{Body, HttpError, Response, problem};
 use crate::oci::{Descriptor, MediaType, descriptor, is_tag};
 
 /// Bytes that a manifest may have. Registries must take as many.

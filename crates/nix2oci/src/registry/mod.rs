@@ -13,10 +13,9 @@
 //! it is made. `location` is where an upload goes on, `quirks` what registries
 //! do otherwise.
 //!
-//! Below, `transport` sends a `request` until there is a `response` or a
-//! `refusal`, with `retry` and `throttle`; `auth` says who asks, and has read
-//! the `challenge` and fetched the `token` for it; `wire` is one request with
-//! its redirects. `problem` and `warning` read what registries say to people.
+//! Below, `transport` sends a `request` by what `net` has; `auth` says who asks,
+//! and has read the `challenge` and fetched the `token` for it. `warning` reads
+//! what registries say to people.
 
 mod auth;
 mod challenge;
@@ -28,28 +27,22 @@ mod lock;
 mod manifest;
 mod options;
 mod pages;
-mod problem;
 mod quirks;
 mod referrers;
-mod refusal;
 mod registries;
 mod repository;
 mod request;
-mod response;
-mod retry;
 mod source;
 mod stream;
 mod tags;
 #[cfg(test)]
 mod test_bed;
-mod throttle;
 mod token;
 mod transport;
 mod upload;
 mod uploads;
 mod warning;
 mod way;
-mod wire;
 
 pub use crate::net::{ProxyOptions, TlsOptions};
 pub use client::Client;

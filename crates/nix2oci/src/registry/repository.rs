@@ -12,12 +12,10 @@ use reqwest::{Method, Url};
 
 use super::client::Shared;
 use super::request::{Request, Scope, Target};
-use super::response::Response;
-use super::throttle::Permit;
 use super::transport::Transport;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::BodyStream;
+use crate::net::{BodyStream, Permit, Response};
 use crate::oci::{Descriptor, descriptor_digest};
 
 /// A repository of a registry: every request there is. Clones are cheap.

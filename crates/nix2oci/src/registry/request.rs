@@ -1,14 +1,11 @@
 //! What is asked of a registry.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 
-use crate::error::Result;
-use crate::net::BodyStream;
+use crate::net::Body;
 
 /// One request, as often as it is sent.
 pub(crate) struct Request {
@@ -63,24 +60,6 @@ impl fmt::Debug for Target {
             Self::Api(path) => f.debug_tuple("Api").field(path).finish(),
             Self::Session(url) => f.debug_tuple("Session").field(&url.host_str()).finish(),
         }
-    }
-}
-
-/// What a request carries.
-pub(crate) enum Body {
-    Empty,
-    Bytes(Bytes),
-    /// Made anew whenever the request is sent; the number of bytes.
-    Replay(Arc<dyn Fn() -> Result<BodyStream> + Send + Sync>, u64),
-    /// Sent once; the number of bytes, if it is known. The lock is there to
-    /// share the request between threads, and never taken.
-    Stream(Mutex<BodyStream>, Option<u64>),
-}
-
-impl Body {
-    /// Makes a body that can be sent once, of so many bytes if that is known.
-    pub(crate) fn stream(stream: BodyStream, length: Option<u64>) -> Self {
-        Self::Stream(Mutex::new(stream), length)
     }
 }
 

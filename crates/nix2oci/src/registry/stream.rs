@@ -11,12 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::location::closing;
 use super::repository::{Repository, check_size, sha256_of};
-use super::request::Body;
-use super::throttle::Permit;
 use super::upload::{CLOSED, Opened, Sent, SentFn, TAKEN, UploadSession, is_no_such_way, octets};
 use super::way::{Trouble, trouble};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::{Body, Permit};
 use crate::oci::Descriptor;
 
 /// The bytes of a blob that is being made.

@@ -10,13 +10,13 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use super::refusal::{Failure, refusal};
-use super::request::{Body, Scope};
-use super::response::Response;
-use super::wire::{Outgoing, Sending, Wire, secret_value};
+use super::request::Scope;
 use crate::context::CancelFlag;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::{
+    Body, Failure, Outgoing, Response, Sending, Wire, authorization, refusal, secret_value,
+};
 
 /// Bytes of a token server's answer.
 const MAX_ANSWER: u64 = 1024 * 1024;
@@ -116,15 +116,9 @@ impl Fetch<'_> {
                 query.append_pair("scope", scope);
             }
         }
-        let authorization = login.map(|(user, password)| basic(user, password));
-        self.ask(
-            Method::GET,
-            url,
-            HeaderMap::new(),
-            authorization,
-            Body::Empty,
-        )
-        .await
+        let login = login.map(|(user, password)| basic(user, password));
+        self.ask(Method::GET, url, HeaderMap::new(), login, Body::Empty)
+            .await
     }
 
     /// Asks with a refresh token, as OAuth2 does.
@@ -155,18 +149,19 @@ impl Fetch<'_> {
         method: Method,
         url: Url,
         headers: HeaderMap,
-        authorization: Option<HeaderValue>,
+        login: Option<HeaderValue>,
         body: Body,
     ) -> Result<Vec<u8>, Failure> {
         let sending = Sending {
             method,
             url,
             headers: &headers,
-            authorization,
+            private: authorization(login),
             body: &mut Outgoing::new(body),
             action: self.action,
             accept: &[],
             answer: self.wire.limits.answer,
+            is_large: false,
         };
         let answer = self.wire.follow(sending).await?;
         let host = self.wire.shown(&answer.url);

@@ -2,7 +2,6 @@
 //! have in common: the scheme, who asks, redirects, repetition, patience.
 
 use std::collections::HashSet;
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,16 +10,14 @@ use reqwest::{Method, Url};
 
 use super::RegistryOptions;
 use super::auth::Auth;
-use super::refusal::{Failure, refusal};
-use super::request::{Body, Request, Target};
-use super::response::Response;
-use super::retry::{backoff, gave_up, may_pass};
-use super::throttle::{Permit, Throttle};
+use super::request::{Request, Target};
 use super::warning::parse_warnings;
-use super::wire::{Outgoing, Sending, Wire};
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{Limits, until_cancelled};
+use crate::net::{
+    Body, Failure, Limits, Outgoing, Patience, Permit, Response, Sending, ServerAddress, Wire,
+    WireOptions, authorization, refusal, until_cancelled,
+};
 
 /// Different warnings of one registry that are told.
 const MAX_WARNINGS: usize = 64;
@@ -34,10 +31,9 @@ pub(crate) struct Transport {
 struct Shared {
     cx: Context,
     host: String,
-    retries: u32,
     wire: Wire,
     auth: Auth,
-    throttle: Throttle,
+    patience: Patience,
     /// Those that were told.
     warnings: Mutex<HashSet<String>>,
 }
@@ -56,15 +52,28 @@ impl Transport {
         options: &RegistryOptions,
         limits: Limits,
     ) -> Result<Self> {
-        let api_host = api_host(host);
+        let http = address(host, api_host(host), "http")?;
+        let server = if options.plain_http {
+            ServerAddress::Known(http)
+        } else {
+            let https = address(host, api_host(host), "https")?;
+            ServerAddress::AnyScheme { https, http }
+        };
+        let wire = Wire::new(WireOptions {
+            shown: host,
+            address: server,
+            cert_dir: host,
+            tls: &options.tls,
+            proxy: &options.proxy,
+            limits,
+        })?;
         Ok(Self {
             shared: Arc::new(Shared {
                 cx: cx.clone(),
                 host: host.to_owned(),
-                retries: options.retries,
-                wire: Wire::new(host, api_host, options, limits)?,
+                wire,
                 auth: Auth::new(host, Arc::clone(&options.credentials)),
-                throttle: Throttle::new(options.jobs.get()),
+                patience: Patience::new(options.retries, options.jobs.get(), limits.waits),
                 warnings: Mutex::default(),
             }),
         })
@@ -82,13 +91,13 @@ impl Transport {
 
     /// Returns how often a request is repeated at most.
     pub(crate) fn retries(&self) -> u32 {
-        self.shared.retries
+        self.shared.patience.retries()
     }
 
     /// Waits for the right to send requests. It is held over all requests of
     /// one blob.
     pub(crate) async fn permit(&self) -> Permit {
-        self.shared.throttle.permit().await
+        self.shared.patience.permit().await
     }
 
     /// Tells the observer that something is repeated, as repetition `attempt`
@@ -101,25 +110,8 @@ impl Transport {
         attempt: u32,
         told: Option<Duration>,
     ) {
-        let wait = told.unwrap_or_else(|| backoff(attempt));
-        let wait = wait.max(self.shared.throttle.closed_for());
-        let message = match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-        let cx = &self.shared.cx;
-        cx.observer.event(&Event::Retry {
-            message: &message,
-            wait,
-            attempt,
-            attempts: self.shared.retries,
-        });
-        // Who comes back cancelled finds out at the next request.
-        let _ = until_cancelled(&cx.cancel, async {
-            tokio::time::sleep(wait).await;
-            Ok(())
-        })
-        .await;
+        let Shared { cx, patience, .. } = &*self.shared;
+        patience.pause_before_retry(cx, error, attempt, told).await;
     }
 
     /// Sends a request and returns the answer, if it is one of those that the
@@ -131,42 +123,23 @@ impl Transport {
     /// within 100 ms after the cancel flag is set. An error of the body itself
     /// is returned as it is.
     pub(crate) async fn send(&self, request: Request, permit: Option<&Permit>) -> Result<Response> {
-        let Shared {
-            cx,
-            throttle,
-            retries,
-            ..
-        } = &*self.shared;
+        let Shared { cx, patience, .. } = &*self.shared;
         let mut request = request;
         let mut body = Outgoing::new(std::mem::replace(&mut request.body, Body::Empty));
         until_cancelled(&cx.cancel, async {
             let _own = match permit {
                 Some(_) => None,
-                None => Some(throttle.permit().await),
+                None => Some(patience.permit().await),
             };
-            let mut tries = 0;
+            let mut tries = patience.tries();
             loop {
-                throttle.open().await;
-                tries += 1;
+                tries.begin().await;
                 let failure = match self.attempt(&mut request, &mut body).await {
                     Ok(response) => return Ok(response),
                     Err(failure) => failure,
                 };
-                if matches!(failure.status, Some(429 | 503)) {
-                    throttle.complained();
-                    if let Some(told) = failure.told {
-                        throttle.close_for(told);
-                    }
-                }
-                let is_repeated = request.retry
-                    && body.can_be_sent()
-                    && tries <= *retries
-                    && may_pass(&failure.error);
-                if !is_repeated {
-                    return Err(gave_up(failure.error, tries));
-                }
-                self.pause_before_retry(&failure.error, tries, failure.told)
-                    .await;
+                let is_repeatable = request.retry && body.can_be_sent();
+                tries.failed(cx, failure, is_repeatable).await?;
             }
         })
         .await
@@ -188,7 +161,7 @@ impl Transport {
         let is_ours = wire.is_home(&url);
         let mut is_second = false;
         loop {
-            let authorization = if is_ours {
+            let shown = if is_ours {
                 auth.authorization(wire, &cx.cancel, &request.scope, began)
                     .await?
             } else {
@@ -198,11 +171,12 @@ impl Transport {
                 method: request.method.clone(),
                 url: url.clone(),
                 headers: &request.headers,
-                authorization: authorization.clone(),
+                private: authorization(shown.clone()),
                 body,
                 action: &request.action,
                 accept: request.accept,
-                answer: self.patience(request),
+                answer: self.answer_limit(request),
+                is_large: false,
             };
             let answer = wire.follow(sending).await?;
             let host = wire.shown(&answer.url);
@@ -215,12 +189,7 @@ impl Transport {
             let is_accepted = request.accept.contains(&status);
             if status == 401 && is_home && !is_second {
                 let may_help = auth
-                    .learn(
-                        wire,
-                        &response.headers,
-                        &request.scope,
-                        authorization.as_ref(),
-                    )
+                    .learn(wire, &response.headers, &request.scope, shown.as_ref())
                     .await?;
                 if may_help && body.can_be_sent() {
                     is_second = true;
@@ -230,7 +199,7 @@ impl Transport {
                 }
             }
             if is_accepted {
-                self.shared.throttle.succeeded();
+                self.shared.patience.succeeded();
                 return Ok(response);
             }
             // What could not be sent again with a new token was not refused.
@@ -277,7 +246,7 @@ impl Transport {
 
     /// Returns how long the registry may take to answer after a request.
     /// Registries move a blob to its place before they answer to its end.
-    fn patience(&self, request: &Request) -> Duration {
+    fn answer_limit(&self, request: &Request) -> Duration {
         let limits = &self.shared.wire.limits;
         let ends_a_blob = matches!(request.target, Target::Session(_))
             && matches!(request.method, Method::PUT | Method::PATCH);
@@ -315,6 +284,21 @@ impl Transport {
     }
 }
 
+/// Makes the address of an API of its host, and checks the host.
+fn address(host: &str, api_host: &str, scheme: &str) -> Result<Url> {
+    let refuse = || {
+        Error::invalid(
+            format!("registry {host:?}"),
+            "not a host; expected a name or an address, with :PORT or without",
+        )
+    };
+    // A parser of URLs would read other things out of these.
+    if api_host.is_empty() || api_host.contains(['/', '\\', '?', '#', '@', '%']) {
+        return Err(refuse());
+    }
+    Url::parse(&format!("{scheme}://{api_host}/")).map_err(|_| refuse())
+}
+
 /// Returns the host that the API is on: Docker Hub's name for people is not
 /// where its API is.
 fn api_host(host: &str) -> &str {
@@ -327,3 +311,15 @@ fn api_host(host: &str) -> &str {
 #[cfg(test)]
 #[path = "transport_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "redirect_tests.rs"]
+mod redirect_tests;
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tls_tests;
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod proxy_tests;

@@ -11,7 +11,7 @@ use reqwest::Url;
 use super::*;
 use crate::error::ErrorClass;
 use crate::net::test_server::{TestServer, answer, read_head};
-use crate::net::{BodyStream, read_pieces};
+use crate::net::{BodyStream, may_pass, read_pieces};
 use crate::registry::test_bed::{Bed, PATIENT, get, put, shown, take, with_password};
 
 fn stream(reader: impl Read + Send + 'static) -> BodyStream {
@@ -238,6 +238,25 @@ fn too_long_a_wait_is_an_error() {
     );
     assert!(!may_pass(&error));
     assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
+fn waits_have_a_bound_in_sum() {
+    let server = busy(9, || answer(503).header("Retry-After", "1"));
+    let bed = Bed::new();
+    let limits = Limits {
+        waits: Duration::from_millis(1500),
+        ..PATIENT
+    };
+    let transport = Transport::with_limits(&bed.cx, &server.host(), &options(5), limits).unwrap();
+    let error = bed.send(&transport, get("/v2/")).unwrap_err();
+    let text = shown(&error);
+    assert!(
+        text.contains("asks to wait again and again, longer than 1 s in sum: status 503"),
+        "{text}"
+    );
+    assert!(!may_pass(&error));
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[test]

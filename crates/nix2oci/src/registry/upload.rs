@@ -16,14 +16,12 @@ use reqwest::{Method, Url};
 use super::chunks::LEAST_CHUNK;
 use super::location::{closing, resolve};
 use super::repository::{Repository, check_digest, check_name, said_size, sha256_of};
-use super::request::{Body, Request, Target};
-use super::response::Response;
-use super::retry::gave_up;
+use super::request::{Request, Target};
 use super::source::{Replayable, Source};
-use super::throttle::Permit;
 use super::way::{Trouble, Way, Ways, trouble};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::{Body, Permit, Response, gave_up};
 use crate::oci::Descriptor;
 
 /// How long the end of a session that is given up may take.

@@ -2,7 +2,7 @@
 //!
 //! Source: distribution-spec, "Warnings": `Warning: 299 - "text"`.
 
-use super::problem::one_line;
+use crate::net::one_line;
 
 /// How many warnings of one answer are told.
 const MAX_WARNINGS: usize = 8;

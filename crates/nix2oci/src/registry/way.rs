@@ -1,8 +1,8 @@
 //! How a blob's bytes are sent, and what is tried next when that failed.
 
 use super::quirks::{Quirks, Seen};
-use super::retry::may_pass;
 use crate::error::{Error, ErrorKind};
+use crate::net::may_pass;
 
 /// A blob of more bytes goes on in chunks after it broke, so that not all of it
 /// is sent again.

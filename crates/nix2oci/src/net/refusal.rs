@@ -12,12 +12,12 @@ use crate::error::{Error, ErrorKind};
 
 /// A request failed.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: Error,
+pub(crate) struct Failure {
+    pub(crate) error: Error,
     /// How long the server asks to wait.
-    pub(super) told: Option<Duration>,
+    pub(crate) told: Option<Duration>,
     /// The status, if it was an answer.
-    pub(super) status: Option<u16>,
+    pub(crate) status: Option<u16>,
 }
 
 impl From<Error> for Failure {
@@ -31,7 +31,7 @@ impl From<Error> for Failure {
 }
 
 /// Makes an error of an answer. `is_denial` says whether it is about who asks.
-pub(super) async fn refusal(response: &mut Response, is_denial: bool) -> Failure {
+pub(crate) async fn refusal(response: &mut Response, is_denial: bool) -> Failure {
     let status = response.status;
     let body = response.error_body().await;
     let content_type = header(&response.headers, CONTENT_TYPE);

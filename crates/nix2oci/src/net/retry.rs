@@ -6,11 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
+use super::HttpError;
 use crate::error::{Error, ErrorKind};
-use crate::net::HttpError;
 
-/// The longest wait that a registry may ask for.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// The longest wait that a server may ask for.
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Before the first repetition; each further one waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -19,12 +19,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Returns whether an answer with this status may be another one later.
-pub(super) fn is_passing_status(status: u16) -> bool {
+pub(crate) fn is_passing_status(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// Returns whether what failed may succeed later: a connection broke that is
-/// not refused for a lasting reason, or the registry was busy.
+/// not refused for a lasting reason, or the server was busy.
 pub(crate) fn may_pass(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Connection { source, .. } => source
@@ -36,7 +36,7 @@ pub(crate) fn may_pass(error: &Error) -> bool {
 }
 
 /// Says in an error that a request was repeated in vain.
-pub(super) fn gave_up(error: Error, tries: u32) -> Error {
+pub(crate) fn gave_up(error: Error, tries: u32) -> Error {
     if tries < 2 {
         return error;
     }
@@ -69,7 +69,7 @@ pub(super) fn gave_up(error: Error, tries: u32) -> Error {
 /// Returns the wait before a repetition, counted from 1: 0.5 s, 1 s, 2 s, …,
 /// each half as much more or less so that clients that failed together do not
 /// come back together.
-pub(super) fn backoff(attempt: u32) -> Duration {
+pub(crate) fn backoff(attempt: u32) -> Duration {
     // std's one source of chance; no output depends on it.
     let chance = RandomState::new().hash_one(attempt) % 1001;
     backoff_by(attempt, chance as f64 / 1000.0)
@@ -84,7 +84,7 @@ fn backoff_by(attempt: u32, chance: f64) -> Duration {
 /// Parses `Retry-After`: seconds, or a date, which counts from the date of the
 /// answer itself (RFC 9110, 10.2.3), because clocks differ and this library
 /// reads none.
-pub(super) fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+pub(crate) fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit()) {
         // More digits than fit are a very long time.

@@ -2,177 +2,109 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::time::Duration;
 
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, LOCATION,
-};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
 
-use super::RegistryOptions;
-use super::request::Body;
 use super::response::connection_error;
-use crate::error::{Error, ErrorKind, Result};
-use crate::net::{
-    BodyStream, Certificates, Clients, Home, HttpError, Limits, Progress, Proxies, Reach, Resolver,
-    exchange, io_problem, speaks_tls, unchecked_config, watched,
+use super::{
+    Certificates, Clients, Home, HttpError, Limits, Outgoing, Progress, Proxies, ProxyOptions,
+    Reach, Resolver, TlsOptions, exchange, io_problem, speaks_tls, unchecked_config,
 };
+use crate::error::{Error, ErrorKind, Result};
+
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 10;
 
-/// Bodies up to this size go over the connection that small requests share.
-const SMALL_BODY: usize = 64 * 1024;
-
-/// The way to a registry and to the servers that it names.
-pub(super) struct Wire {
-    /// The registry, as the user wrote it.
-    host: String,
-    /// The host of its API.
-    api_host: String,
-    plain_http: bool,
+/// The way to a server, the home, and to the servers that it names.
+pub(crate) struct Wire {
+    /// The home, as the user would name it.
+    shown: String,
+    address: ServerAddress,
     verify: bool,
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
     certificates: Arc<Certificates>,
     proxies: Proxies,
-    /// Where the registry is.
+    /// How near the home is.
     home: Arc<Home>,
-    /// The address of its API, once its scheme is known.
+    /// The address of the home, once its scheme is known.
     base: OnceCell<Url>,
-    /// For the registry itself.
+    /// For the home itself.
     near: OnceCell<Clients>,
     /// For the servers that it names: without the client certificate, and not
     /// to addresses that it must not name.
     far: OnceCell<Clients>,
 }
 
+/// How a server is reached.
+pub(crate) struct WireOptions<'a> {
+    /// The server, as the user would name it.
+    pub(crate) shown: &'a str,
+    pub(crate) address: ServerAddress,
+    /// The name of its directory among those of
+    /// [`host_cert_dirs`](TlsOptions::host_cert_dirs).
+    pub(crate) cert_dir: &'a str,
+    pub(crate) tls: &'a TlsOptions,
+    pub(crate) proxy: &'a ProxyOptions,
+    pub(crate) limits: Limits,
+}
+
+/// Where a server is. All addresses have a host.
+#[derive(Debug, Clone)]
+pub(crate) enum ServerAddress {
+    /// With its scheme.
+    Known(Url),
+    /// HTTPS; but where either may be meant, because the server is on this
+    /// machine or its certificate does not matter, it is asked.
+    AnyScheme { https: Url, http: Url },
+}
+
 /// A request on its way.
-pub(super) struct Sending<'a> {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: &'a HeaderMap,
-    /// For the server of `url`; nobody else sees it.
-    pub(super) authorization: Option<HeaderValue>,
-    pub(super) body: &'a mut Outgoing,
+pub(crate) struct Sending<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: &'a HeaderMap,
+    /// For the server of `url`; nobody else sees them.
+    pub(crate) private: HeaderMap,
+    pub(crate) body: &'a mut Outgoing,
     /// For errors.
-    pub(super) action: &'a str,
+    pub(crate) action: &'a str,
     /// Statuses that are not followed.
-    pub(super) accept: &'a [u16],
+    pub(crate) accept: &'a [u16],
     /// How long the server may take to answer.
-    pub(super) answer: Duration,
+    pub(crate) answer: Duration,
+    /// Whether the answer has a connection of its own, because it is large and
+    /// is read as slowly as its reader likes.
+    pub(crate) is_large: bool,
 }
 
 /// What a server answers, and where.
-pub(super) struct Answer {
-    pub(super) answer: reqwest::Response,
-    pub(super) url: Url,
+pub(crate) struct Answer {
+    pub(crate) answer: reqwest::Response,
+    pub(crate) url: Url,
     /// How far the body of the request is: an answer may come before its end.
-    pub(super) progress: Progress,
-}
-
-/// A request's body, as often as it may be sent.
-pub(super) struct Outgoing {
-    body: Body,
-    is_spent: bool,
-}
-
-impl Outgoing {
-    pub(super) fn new(body: Body) -> Self {
-        Self {
-            body,
-            is_spent: false,
-        }
-    }
-
-    /// Returns whether it can be sent again, or at all.
-    pub(super) fn can_be_sent(&self) -> bool {
-        !self.is_spent
-    }
-
-    fn is_large(&self) -> bool {
-        match &self.body {
-            Body::Empty => false,
-            Body::Bytes(bytes) => bytes.len() > SMALL_BODY,
-            Body::Replay(..) | Body::Stream(..) => true,
-        }
-    }
-
-    /// Gives the body to a request.
-    fn fill(&mut self, request: &mut reqwest::Request, action: &str) -> Result<Progress> {
-        let (stream, length): (BodyStream, _) = match &mut self.body {
-            Body::Empty => {
-                // Without it a server may wait for a body.
-                if matches!(
-                    *request.method(),
-                    Method::POST | Method::PUT | Method::PATCH
-                ) {
-                    request.headers_mut().insert(CONTENT_LENGTH, 0.into());
-                }
-                return Ok(Progress::given());
-            }
-            Body::Bytes(bytes) if bytes.len() <= SMALL_BODY => {
-                *request.body_mut() = Some(bytes.clone().into());
-                return Ok(Progress::given());
-            }
-            Body::Bytes(bytes) => {
-                let length = bytes.len() as u64;
-                (Box::pin(Whole(Some(bytes.clone()))), Some(length))
-            }
-            Body::Replay(open, length) => (open()?, Some(*length)),
-            Body::Stream(stream, length) => {
-                self.is_spent = true;
-                let nothing: BodyStream = Box::pin(Whole(None));
-                let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
-                (std::mem::replace(stream, nothing), *length)
-            }
-        };
-        if let Some(length) = length {
-            request.headers_mut().insert(CONTENT_LENGTH, length.into());
-        }
-        let (stream, progress) = watched(stream, length, format!("the body of {action}"));
-        *request.body_mut() = Some(reqwest::Body::wrap_stream(stream));
-        Ok(progress)
-    }
-}
-
-/// Bytes as a body.
-struct Whole(Option<bytes::Bytes>);
-
-impl futures_core::Stream for Whole {
-    type Item = Result<bytes::Bytes>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        std::task::Poll::Ready(self.0.take().map(Ok))
-    }
+    pub(crate) progress: Progress,
 }
 
 impl Wire {
     /// Prepares the way. Reads the user's certificates; opens no connection.
-    pub(super) fn new(
-        host: &str,
-        api_host: &str,
-        options: &RegistryOptions,
-        limits: Limits,
-    ) -> Result<Self> {
+    pub(crate) fn new(options: WireOptions<'_>) -> Result<Self> {
         let home = Home::default();
-        if let Some(reach) = address(host, api_host, "https")?
-            .host_str()
-            .and_then(Reach::of_host)
-        {
+        let (ServerAddress::Known(url) | ServerAddress::AnyScheme { https: url, .. }) =
+            &options.address;
+        if let Some(reach) = url.host_str().and_then(Reach::of_host) {
             home.learn(reach);
         }
+        let certificates = Certificates::read(options.tls, options.cert_dir)?;
         Ok(Self {
-            host: host.to_owned(),
-            api_host: api_host.to_owned(),
-            plain_http: options.plain_http,
+            shown: options.shown.to_owned(),
+            address: options.address,
             verify: options.tls.verify,
-            limits,
-            certificates: Arc::new(Certificates::read(&options.tls, host)?),
-            proxies: Proxies::new(&options.proxy)?,
+            limits: options.limits,
+            certificates: Arc::new(certificates),
+            proxies: Proxies::new(options.proxy)?,
             home: Arc::new(home),
             base: OnceCell::new(),
             near: OnceCell::new(),
@@ -180,18 +112,15 @@ impl Wire {
         })
     }
 
-    /// Returns the address of the API. Finds out its scheme at the first call:
-    /// HTTP if the user says so, HTTPS else; where either may be meant, because
-    /// the registry is on this machine or its certificate does not matter, the
-    /// server is asked which it speaks. `action` is for errors.
-    pub(super) async fn base(&self, action: &str) -> Result<&Url> {
+    /// Returns the address of the home. Finds out its scheme at the first call,
+    /// if the [`ServerAddress`] leaves it open. `action` is for errors.
+    pub(crate) async fn base(&self, action: &str) -> Result<&Url> {
         self.base
             .get_or_try_init(|| async {
-                let https = address(&self.host, &self.api_host, "https")?;
-                let http = address(&self.host, &self.api_host, "http")?;
-                if self.plain_http {
-                    return Ok(http);
-                }
+                let (https, http) = match self.address.clone() {
+                    ServerAddress::Known(url) => return Ok(url),
+                    ServerAddress::AnyScheme { https, http } => (https, http),
+                };
                 let host = https.host_str().unwrap_or_default();
                 let is_loopback = Reach::of_host(host) == Some(Reach::Loopback);
                 // A proxy cannot be asked; it would answer in the server's place.
@@ -218,22 +147,22 @@ impl Wire {
                 } else {
                     HttpError::passing(problem)
                 };
-                Err(connection_error(&self.host, action, error))
+                Err(connection_error(&self.shown, action, error))
             })
             .await
     }
 
-    /// Returns whether an address belongs to the registry's API.
-    pub(super) fn is_home(&self, url: &Url) -> bool {
+    /// Returns whether an address is on the home.
+    pub(crate) fn is_home(&self, url: &Url) -> bool {
         self.base
             .get()
             .is_some_and(|base| base.origin() == url.origin())
     }
 
     /// Returns the server of an address, as the user would name it.
-    pub(super) fn shown(&self, url: &Url) -> String {
+    pub(crate) fn shown(&self, url: &Url) -> String {
         if self.is_home(url) {
-            return self.host.clone();
+            return self.shown.clone();
         }
         let host = url.host_str().unwrap_or_default();
         match url.port() {
@@ -244,30 +173,29 @@ impl Wire {
 
     /// Sends a request, follows its redirects and returns the first answer that
     /// is none. The base must be known.
-    pub(super) async fn follow(&self, sending: Sending<'_>) -> Result<Answer> {
+    pub(crate) async fn follow(&self, sending: Sending<'_>) -> Result<Answer> {
         let Sending {
             mut method,
             mut url,
             headers,
-            mut authorization,
+            mut private,
             body,
             action,
             accept,
             answer: answer_limit,
+            is_large,
         } = sending;
         let mut redirects = 0;
         loop {
             let clients = self.clients(&url, action).await?;
-            let client = if body.is_large() {
+            let client = if is_large || body.is_large() {
                 &clients.large
             } else {
                 &clients.small
             };
             let mut request = reqwest::Request::new(method.clone(), url.clone());
             *request.headers_mut() = headers.clone();
-            if let Some(value) = &authorization {
-                request.headers_mut().insert(AUTHORIZATION, value.clone());
-            }
+            request.headers_mut().extend(private.clone());
             let progress = body.fill(&mut request, action)?;
             let answer = exchange(client, request, &progress, self.limits.stall, answer_limit)
                 .await
@@ -319,7 +247,7 @@ impl Wire {
                 .map_err(|problem| refuse(&problem))?;
             if !is_same_server {
                 // For good: another server must not lead it back either.
-                authorization = None;
+                private.clear();
             }
             if status == 303 && method != Method::HEAD {
                 method = Method::GET;
@@ -330,8 +258,8 @@ impl Wire {
 
     /// Checks an address that a server named, as far as its text says: it must
     /// be HTTPS, unless it was named by a server `from` that speaks HTTP itself
-    /// (the registry if it is `None`), and not be near if the registry is far.
-    pub(super) fn check_named(&self, url: &Url, from: Option<&Url>) -> Result<(), String> {
+    /// (the home if it is `None`), and not be near if the home is far.
+    pub(crate) fn check_named(&self, url: &Url, from: Option<&Url>) -> Result<(), String> {
         let from = from.or(self.base.get());
         let is_plain_allowed = from.is_some_and(|from| from.scheme() == "http");
         match url.scheme() {
@@ -360,7 +288,7 @@ impl Wire {
         }
     }
 
-    /// Learns where the registry is from its first answer. Through a proxy it
+    /// Learns where the home is from its first answer. Through a proxy it
     /// stays unknown.
     fn learn_home(&self, url: &Url, answer: &reqwest::Response) {
         if self.is_home(url)
@@ -399,41 +327,23 @@ impl Wire {
     }
 }
 
-/// Makes the address of an API of its host, and checks the host.
-fn address(host: &str, api_host: &str, scheme: &str) -> Result<Url> {
-    let refuse = || {
-        Error::invalid(
-            format!("registry {host:?}"),
-            "not a host; expected a name or an address, with :PORT or without",
-        )
-    };
-    // A parser of URLs would read other things out of these.
-    if api_host.is_empty() || api_host.contains(['/', '\\', '?', '#', '@', '%']) {
-        return Err(refuse());
+/// Makes the header that says who asks, for [`Sending::private`].
+pub(crate) fn authorization(value: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(value) = value {
+        headers.insert(AUTHORIZATION, value);
     }
-    Url::parse(&format!("{scheme}://{api_host}/")).map_err(|_| refuse())
+    headers
 }
 
 /// Makes a header's value that no debug output shows.
-pub(super) fn secret_value(text: &str) -> Option<HeaderValue> {
+pub(crate) fn secret_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// Returns a header's value, if it is there and text.
-pub(super) fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+pub(crate) fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
-
-#[cfg(test)]
-#[path = "wire_tests.rs"]
-mod tests;
-
-#[cfg(test)]
-#[path = "tls_tests.rs"]
-mod tls_tests;
-
-#[cfg(test)]
-#[path = "proxy_tests.rs"]
-mod proxy_tests;

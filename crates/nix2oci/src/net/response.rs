@@ -1,4 +1,4 @@
-//! What a registry answers.
+//! What a server answers.
 
 use std::future::Future;
 use std::future::poll_fn;
@@ -13,9 +13,9 @@ use reqwest::header::HeaderMap;
 use tokio::time::Sleep;
 
 use super::wire::Answer;
+use super::{BodyStream, HttpError, Progress, explain};
 use crate::context::CancelFlag;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{BodyStream, HttpError, Progress, explain};
 
 /// Bytes of an error answer that are read.
 const MAX_ERROR_BODY: u64 = 64 * 1024;
@@ -39,15 +39,15 @@ pub(crate) struct Response {
     /// Its query may be a secret.
     pub(crate) url: Url,
     /// The server, as the user would name it.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// The request's.
-    pub(super) action: String,
-    pub(super) body: BodyStream,
+    pub(crate) action: String,
+    pub(crate) body: BodyStream,
 }
 
 impl Response {
     /// Takes an answer.
-    pub(super) fn new(
+    pub(crate) fn new(
         answer: Answer,
         host: String,
         action: &str,
@@ -113,7 +113,7 @@ impl Response {
     }
 
     /// Reads what an error answer says, or the beginning of it.
-    pub(super) async fn error_body(&mut self) -> Bytes {
+    pub(crate) async fn error_body(&mut self) -> Bytes {
         let reading = read_up_to(&mut self.body, MAX_ERROR_BODY);
         match tokio::time::timeout(ERROR_BODY_TIME, reading).await {
             Ok((bytes, _)) => bytes,
@@ -147,7 +147,7 @@ async fn read_up_to(body: &mut BodyStream, limit: u64) -> (Bytes, Option<Error>)
 }
 
 /// Makes the error of a connection that failed.
-pub(super) fn connection_error(host: &str, action: &str, source: HttpError) -> Error {
+pub(crate) fn connection_error(host: &str, action: &str, source: HttpError) -> Error {
     ErrorKind::Connection {
         host: host.to_owned(),
         action: action.to_owned(),

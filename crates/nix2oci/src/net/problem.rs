@@ -1,8 +1,8 @@
-//! What a registry's error answer says, in words.
+//! What a server's error answer says, in words.
 
 use serde_json::Value;
 
-/// Characters of the registry's own words that are kept.
+/// Characters of the server's own words that are kept.
 const MAX_WORDS: usize = 200;
 
 /// How many of the errors in one answer are told.
@@ -10,7 +10,7 @@ const MAX_ERRORS: usize = 3;
 
 /// Puts an error answer into one line: the status, and what the body says.
 ///
-/// The registry's own form is `{"errors": [{"code", "message", "detail"}]}`
+/// A registry's form is `{"errors": [{"code", "message", "detail"}]}`
 /// (distribution-spec, "Error Codes"); token servers answer with `error` and
 /// `error_description` (RFC 6749, 5.2), `details` (Docker Hub) or `message`;
 /// what stands in front of them with text or HTML.
@@ -60,7 +60,7 @@ fn json_words(value: &Value) -> String {
         .join(": ")
 }
 
-/// Puts one of the registry's errors into words: `CODE: message (detail)`.
+/// Puts one of a registry's errors into words: `CODE: message (detail)`.
 fn error_words(error: &Value) -> String {
     let text = |key| error.get(key).and_then(Value::as_str).unwrap_or_default();
     let (code, message) = (text("code"), text("message"));
@@ -117,7 +117,7 @@ fn html_words(text: &str) -> String {
 /// Puts a server's text on one line that is safe to show: without control
 /// characters and those that change the direction of writing, cut to a bearable
 /// length.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     let mut count = 0;
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {

@@ -1,8 +1,8 @@
 //! How many requests run at once.
 //!
-//! A registry says by 429 and 503 that it is asked too much, and nowhere how
+//! A server says by 429 and 503 that it is asked too much, and nowhere how
 //! much it takes; so the number is found as TCP finds its window: it is halved
-//! when the registry complains, and grows by one after a while without
+//! when the server complains, and grows by one after a while without
 //! complaints.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ const SUCCESSES: u32 = 20;
 /// ran at once.
 const SAME_COMPLAINT: Duration = Duration::from_secs(1);
 
-/// The right to talk to a registry. While it is held, it is one of a limited
+/// The right to talk to a server. While it is held, it is one of a limited
 /// number.
 #[derive(Debug)]
 pub(crate) struct Permit {
@@ -27,7 +27,7 @@ pub(crate) struct Permit {
 
 /// Gives permits.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     permits: Arc<Semaphore>,
     gate: Arc<Mutex<Gate>>,
 }
@@ -52,7 +52,7 @@ fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
 
 impl Throttle {
     /// Begins with the most that there may be.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
             gate: Arc::new(Mutex::new(Gate {
@@ -67,7 +67,7 @@ impl Throttle {
     }
 
     /// Waits for a permit; who comes first is served first.
-    pub(super) async fn permit(&self) -> Permit {
+    pub(crate) async fn permit(&self) -> Permit {
         let held = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -79,7 +79,7 @@ impl Throttle {
     }
 
     /// Waits until requests may be sent.
-    pub(super) async fn open(&self) {
+    pub(crate) async fn open(&self) {
         loop {
             let until = lock(&self.gate).closed_until;
             match until {
@@ -92,23 +92,23 @@ impl Throttle {
     }
 
     /// Returns how long nothing will be sent.
-    pub(super) fn closed_for(&self) -> Duration {
+    pub(crate) fn closed_for(&self) -> Duration {
         let until = lock(&self.gate).closed_until;
         until.map_or(Duration::ZERO, |until| {
             until.saturating_duration_since(Instant::now())
         })
     }
 
-    /// Sends nothing for a while: no request of this registry, whoever makes
+    /// Sends nothing for a while: no request of this server, whoever makes
     /// it.
-    pub(super) fn close_for(&self, wait: Duration) {
+    pub(crate) fn close_for(&self, wait: Duration) {
         let mut gate = lock(&self.gate);
         let until = Instant::now() + wait;
         gate.closed_until = gate.closed_until.max(Some(until));
     }
 
     /// Hears that a request was answered.
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let mut gate = lock(&self.gate);
         gate.successes += 1;
         if gate.successes < SUCCESSES {
@@ -125,8 +125,8 @@ impl Throttle {
         }
     }
 
-    /// Hears that the registry was asked too much.
-    pub(super) fn complained(&self) {
+    /// Hears that the server was asked too much.
+    pub(crate) fn complained(&self) {
         let mut gate = lock(&self.gate);
         gate.successes = 0;
         if gate
