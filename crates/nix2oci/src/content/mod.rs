@@ -5,11 +5,13 @@
 //! - [`VerifiedContent`]: another source, checked against NAR hashes
 //! - [`PlatformCheck`]: another source, whose programs are looked at on the way
 //! - [`Program`]: what a file's first bytes tell of where it runs
+//! - [`NarReader`]: visits what a NAR holds
 //! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
 mod entry;
 mod local;
 mod nar;
+mod nar_read;
 mod platform_check;
 mod program;
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub use local::LocalStore;
 pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
 pub(crate) use nar::{NarObject, NarSize};
+pub use nar_read::{NarOrigin, NarReader};
 pub use platform_check::{ForeignPrograms, PlatformCheck};
 pub use program::{Architecture, Program, ProgramFormat};
 pub use verified::VerifiedContent;
