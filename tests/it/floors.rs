@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up; on a floor from left to right.
 const FLOORS: &[&[&str]] = &[
     &["digest", "store", "oci", "error", "context", "credentials"],
-    &["parallel", "net"],
+    &["decode", "parallel", "net"],
     &["closure", "content"],
     &["plan"],
     &["layer"],

@@ -53,6 +53,7 @@ pub mod content;
 pub mod context;
 #[cfg(feature = "net")]
 pub mod credentials;
+mod decode;
 pub mod digest;
 pub mod error;
 pub mod image;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use flate2::bufread::GzDecoder;
-
+#[cfg(feature = "zstd")]
+use crate::decode::ZstdReader;
+use crate::decode::{GzipReader, Trailing};
 use crate::oci::MediaType;
 
 /// How bytes are compressed, whatever the level.
@@ -111,7 +112,7 @@ enum Inner<R: BufRead> {
     None(R),
     Gzip(GzipReader<R>),
     #[cfg(feature = "zstd")]
-    Zstd(zstd::ZstdReader<R>),
+    Zstd(ZstdReader<R>),
 }
 
 impl<R: BufRead> Decoder<R> {
@@ -126,7 +127,7 @@ impl<R: BufRead> Decoder<R> {
             Codec::None => Inner::None(inner),
             Codec::Gzip => Inner::Gzip(GzipReader::new(inner)),
             #[cfg(feature = "zstd")]
-            Codec::Zstd => Inner::Zstd(zstd::ZstdReader::new(inner)?),
+            Codec::Zstd => Inner::Zstd(ZstdReader::new(inner)?),
             #[cfg(not(feature = "zstd"))]
             Codec::Zstd => {
                 return Err(crate::error::ErrorKind::FeatureMissing {
@@ -151,177 +152,24 @@ impl<R: BufRead> Decoder<R> {
 
 impl<R: BufRead> Read for Decoder<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Inner::None(inner) => inner.read(buf),
-            Inner::Gzip(reader) => reader.read(buf),
+        let (codec, result) = match &mut self.0 {
+            Inner::None(inner) => (Codec::None, inner.read(buf)),
+            Inner::Gzip(reader) => (Codec::Gzip, reader.read(buf)),
             #[cfg(feature = "zstd")]
-            Inner::Zstd(reader) => reader.read(buf),
-        }
+            Inner::Zstd(reader) => (Codec::Zstd, reader.read(buf)),
+        };
+        result.map_err(|error| match error.get_ref() {
+            Some(cause) if cause.is::<Trailing>() => {
+                io::Error::new(io::ErrorKind::InvalidData, TrailingBytes { codec })
+            }
+            _ => error,
+        })
     }
 }
 
 impl<R: BufRead> fmt::Debug for Decoder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Decoder")
-    }
-}
-
-fn trailing(codec: Codec) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, TrailingBytes { codec })
-}
-
-/// Reads member after member.
-///
-/// `flate2` has a reader of many members as well; it does not tell bytes after
-/// the end from a broken member.
-enum GzipReader<R> {
-    Member(Box<GzDecoder<R>>),
-    Between(R),
-    /// Only while a state is replaced.
-    Moving,
-}
-
-impl<R: BufRead> GzipReader<R> {
-    fn new(inner: R) -> Self {
-        Self::Member(Box::new(GzDecoder::new(inner)))
-    }
-
-    fn into_inner(self) -> R {
-        match self {
-            Self::Member(member) => member.into_inner(),
-            Self::Between(inner) => inner,
-            Self::Moving => unreachable!("every state is replaced at once"),
-        }
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            match self {
-                Self::Member(member) => match member.read(buf)? {
-                    0 => {
-                        if let Self::Member(member) = std::mem::replace(self, Self::Moving) {
-                            *self = Self::Between(member.into_inner());
-                        }
-                    }
-                    n => return Ok(n),
-                },
-                Self::Between(inner) => match inner.fill_buf()?.first() {
-                    None => return Ok(0),
-                    Some(0x1f) => {
-                        if let Self::Between(inner) = std::mem::replace(self, Self::Moving) {
-                            *self = Self::new(inner);
-                        }
-                    }
-                    Some(_) => return Err(trailing(Codec::Gzip)),
-                },
-                Self::Moving => unreachable!("every state is replaced at once"),
-            }
-        }
-    }
-}
-
-#[cfg(feature = "zstd")]
-mod zstd {
-    use std::io::{self, BufRead};
-
-    use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
-
-    use super::{Codec, trailing};
-    use crate::error::{ErrorKind, Result};
-
-    /// The largest window that is accepted: 128 MiB, what `zstd -d` takes.
-    const WINDOW_LOG_MAX: u32 = 27;
-
-    /// Reads frame after frame.
-    pub(super) struct ZstdReader<R> {
-        inner: R,
-        decoder: DCtx<'static>,
-        frame: Frame,
-    }
-
-    /// Where in the frames the decoder stands.
-    enum Frame {
-        /// Before the first one.
-        First,
-        /// In one.
-        Inside,
-        /// After a whole one.
-        Between,
-    }
-
-    impl<R: BufRead> ZstdReader<R> {
-        pub(super) fn new(inner: R) -> Result<Self> {
-            let refuse = |problem: String| ErrorKind::Codec {
-                codec: "zstd",
-                problem,
-            };
-            let mut decoder =
-                DCtx::try_create().ok_or_else(|| refuse("there is no memory".to_owned()))?;
-            decoder
-                .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
-                .map_err(|code| refuse(get_error_name(code).to_owned()))?;
-            Ok(Self {
-                inner,
-                decoder,
-                frame: Frame::First,
-            })
-        }
-
-        pub(super) fn into_inner(self) -> R {
-            self.inner
-        }
-
-        pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            if buf.is_empty() {
-                return Ok(0);
-            }
-            loop {
-                let bytes = self.inner.fill_buf()?;
-                let at_end = bytes.is_empty();
-                if at_end && matches!(self.frame, Frame::Between) {
-                    return Ok(0);
-                }
-                let between = matches!(self.frame, Frame::Between);
-                let mut input = InBuffer::around(bytes);
-                let mut output = OutBuffer::around(&mut *buf);
-                let result = self.decoder.decompress_stream(&mut output, &mut input);
-                let (consumed, written) = (input.pos(), output.pos());
-                match result {
-                    Ok(hint) => {
-                        self.inner.consume(consumed);
-                        // A call that took nothing and gave nothing began no frame.
-                        let is_idle = between && consumed == 0 && written == 0;
-                        self.frame = if hint == 0 || is_idle {
-                            Frame::Between
-                        } else {
-                            Frame::Inside
-                        };
-                    }
-                    Err(code) => {
-                        let name = get_error_name(code);
-                        // libzstd sees at once that these four bytes begin no
-                        // frame.
-                        return Err(if between && name == "Unknown frame descriptor" {
-                            trailing(Codec::Zstd)
-                        } else {
-                            io::Error::new(io::ErrorKind::InvalidData, name)
-                        });
-                    }
-                }
-                if written > 0 {
-                    return Ok(written);
-                }
-                if at_end && !matches!(self.frame, Frame::Between) {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the zstd stream ends inside a frame",
-                    ));
-                }
-            }
-        }
     }
 }
 
