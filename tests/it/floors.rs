@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["digest", "store", "oci", "error", "context", "credentials"],
     &["decode", "parallel", "net"],
-    &["closure", "content"],
+    &["binary_cache", "daemon", "closure", "content"],
     &["plan"],
     &["layer"],
     &["image"],

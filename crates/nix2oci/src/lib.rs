@@ -47,6 +47,8 @@
 //! paths share a layer ([`LayerStrategy`]), where images go ([`ImageSink`]).
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "binary-cache")]
+pub mod binary_cache;
 pub mod build;
 pub mod closure;
 pub mod content;

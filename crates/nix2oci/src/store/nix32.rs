@@ -34,10 +34,16 @@ pub fn encode(bytes: &[u8]) -> String {
 /// Returns the 32 bytes that `text` stands for, or `None` if it is not 52
 /// digits or stands for more than 32 bytes.
 pub fn decode_32(text: &str) -> Option<[u8; 32]> {
-    if text.len() != encoded_len(32) {
+    decode(text, 32)?.try_into().ok()
+}
+
+/// Returns the `len` bytes that `text` stands for, or `None` if it has not as
+/// many digits as they need or stands for more bytes.
+pub fn decode(text: &str, len: usize) -> Option<Vec<u8>> {
+    if text.len() != encoded_len(len) {
         return None;
     }
-    let mut out = [0u8; 32];
+    let mut out = vec![0u8; len];
     for (n, c) in text.bytes().rev().enumerate() {
         let digit = DIGITS.iter().position(|&d| d == c)? as u16;
         let (i, j) = (n * 5 / 8, n * 5 % 8);
@@ -80,6 +86,12 @@ mod tests {
         #[test]
         fn round_trips(bytes: [u8; 32]) {
             proptest::prop_assert_eq!(decode_32(&encode(&bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn round_trips_at_any_length(bytes: Vec<u8>) {
+            let text = encode(&bytes);
+            proptest::prop_assert_eq!(decode(&text, bytes.len()), Some(bytes));
         }
     }
 }

@@ -1,0 +1,26 @@
+//! Binary caches: servers and folders that have store paths for others.
+//!
+//! - [`CacheUrl`]: where one is; `cache_info`: what it says of itself
+//! - [`NarInfo`]: what it says of a store path
+//! - [`Trust`]: whether that is believed; [`PublicKeys`] and signatures, and
+//!   [`ContentAddress`]es, from which a path's name follows
+//! - [`CacheOptions`]: how caches are reached and believed
+
+mod cache_info;
+mod content_address;
+mod keys;
+mod narinfo;
+mod options;
+mod trust;
+mod url;
+
+pub use content_address::{
+    ContentAddress, ContentAddressMethod, HashAlgorithm, ParseContentAddressError, TypedHash,
+};
+pub use keys::{CACHE_NIXOS_ORG, ParsePublicKeyError, PublicKey, PublicKeys, Signature};
+pub use narinfo::{MAX_NARINFO_SIZE, NarInfo, ParseNarInfoError};
+pub use options::{CacheHeader, CacheOptions, DEFAULT_CACHE_JOBS, DEFAULT_CACHE_RETRIES};
+pub use trust::Trust;
+pub use url::{CacheUrl, ParseCacheUrlError};
+
+pub use crate::net::{ProxyOptions, TlsOptions};
