@@ -1,7 +1,8 @@
 //! Running programs: the command under test and real tools.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -83,4 +84,25 @@ pub fn skopeo(folder: &Path) -> Command {
         // (containers/image, pkg/blobinfocache).
         .env("_CONTAINERS_ROOTLESS_UID", "1000");
     command
+}
+
+/// Starts what ends a process when this one is gone, however it went: a test
+/// that is killed drops nothing.
+pub(crate) fn end_with_us(process: &Child) -> Child {
+    Command::new("sh")
+        // The pipe ends with the process that holds its other side.
+        .args(["-c", "read -r line; kill \"$0\""])
+        .arg(process.id().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("every system has a shell")
+}
+
+/// `PATH`, and where packages put servers.
+pub(crate) fn search_path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]);
+    std::env::join_paths(folders).expect("they come from PATH")
 }

@@ -1,8 +1,9 @@
 //! Support for the tests: what stands in for a store, images made by hand,
-//! readers that share no code with the library, and registries: a real one, one
-//! that fails on request, and a bad network in front of either.
+//! readers that share no code with the library, registries and binary caches
+//! (real ones and ones that fail on request), and a bad network in front.
 
 pub mod browser;
+pub mod cache_server;
 pub mod certificates;
 pub mod chaos_proxy;
 pub mod command;
@@ -15,10 +16,13 @@ pub mod http_server;
 pub mod image_files;
 mod isolated;
 mod memory_store;
+pub mod nginx;
+pub mod nix_cache;
 pub mod request_log;
 mod tree;
 
 pub use browser::Browser;
+pub use cache_server::CacheServer;
 pub use chaos_proxy::ChaosProxy;
 pub use docker_registry::DockerRegistry;
 pub use fake_registry::FakeRegistry;
@@ -26,4 +30,6 @@ pub use fixture_store::FixtureStore;
 pub use http_server::HttpServer;
 pub use isolated::Isolated;
 pub use memory_store::{MemoryStore, Node};
+pub use nginx::Nginx;
+pub use nix_cache::{CacheKey, NixCache};
 pub use tree::{Object, Tree};

@@ -8,7 +8,6 @@
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use crate::certificates::{Certificate, TestCa};
+use crate::command::{end_with_us, search_path};
 use crate::http_server::HttpServer;
 
 use token::{ISSUER, SERVICE};
@@ -124,7 +124,7 @@ impl DockerRegistry {
             panic!("{command:?} could not be started ({error}); tests/install installs it")
         });
         let mut registry = Self {
-            watcher: watch(&process),
+            watcher: end_with_us(&process),
             process,
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             folder,
@@ -331,24 +331,10 @@ impl Drop for DockerRegistry {
     }
 }
 
-/// Starts what ends a process when this one is gone, however it went: a test
-/// that is killed drops nothing.
-fn watch(process: &Child) -> Child {
-    Command::new("sh")
-        // The pipe ends with the process that holds its other side.
-        .args(["-c", "read -r line; kill \"$0\""])
-        .arg(process.id().to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("every system has a shell")
-}
-
 impl Access {
     /// Parses a line in Apache's combined format: `HOST - USER [TIME] "METHOD
     /// TARGET PROTOCOL" STATUS SIZE …`.
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (_, rest) = line.split_once("] \"")?;
         let (request, rest) = rest.split_once("\" ")?;
         let mut words = request.split(' ');
@@ -405,13 +391,6 @@ fn config(folder: &Path, options: &DockerOptions, token_server: Option<&HttpServ
         }
     }
     config
-}
-
-/// `PATH`, and where packages put servers.
-fn search_path() -> OsString {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]);
-    std::env::join_paths(folders).expect("they come from PATH")
 }
 
 fn write(folder: &Path, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {

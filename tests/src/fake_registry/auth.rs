@@ -119,7 +119,7 @@ impl FakeAuth {
 
 /// The tokens that were given out.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     pub(super) options: FakeAuth,
     given: BTreeMap<String, Token>,
     count: u64,

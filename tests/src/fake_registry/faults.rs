@@ -167,7 +167,7 @@ impl fmt::Debug for Fault {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<Vec<Arc<Armed>>>);
+pub(crate) struct Faults(Mutex<Vec<Arc<Armed>>>);
 
 /// A fault and how often it could have taken effect.
 #[derive(Debug)]
@@ -190,14 +190,14 @@ impl Armed {
 }
 
 impl Faults {
-    pub(super) fn add(&self, fault: Fault) {
+    pub(crate) fn add(&self, fault: Fault) {
         lock(&self.0).push(Arc::new(Armed {
             fault,
             seen: AtomicU64::new(0),
         }));
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         lock(&self.0).clear();
     }
 
@@ -209,10 +209,11 @@ impl Faults {
 }
 
 /// A request on which faults wait; its body is read from it.
-pub(super) struct Incoming<'a, 'r> {
-    pub(super) request: &'a mut Request<'r>,
+pub(crate) struct Incoming<'a, 'r> {
+    pub(crate) request: &'a mut Request<'r>,
     faults: Vec<Arc<Armed>>,
-    tokens: &'a Mutex<Tokens>,
+    /// None if the server has no tokens.
+    tokens: Option<&'a Mutex<Tokens>>,
     /// Why a fault ended the body.
     end: Option<End>,
 }
@@ -225,10 +226,10 @@ pub(super) enum End {
 }
 
 impl<'a, 'r> Incoming<'a, 'r> {
-    pub(super) fn new(
+    pub(crate) fn new(
         request: &'a mut Request<'r>,
         faults: &Faults,
-        tokens: &'a Mutex<Tokens>,
+        tokens: Option<&'a Mutex<Tokens>>,
     ) -> Self {
         let faults = faults.fitting(request);
         Self {
@@ -240,7 +241,7 @@ impl<'a, 'r> Incoming<'a, 'r> {
     }
 
     /// What a fault says before the request is looked at.
-    pub(super) fn early(&mut self) -> Option<Answer> {
+    pub(crate) fn early(&mut self) -> Option<Answer> {
         for armed in &self.faults {
             let is_now = armed.fault.moment == Moment::Start && !armed.is_late();
             if !is_now || !armed.strikes() {
@@ -249,11 +250,17 @@ impl<'a, 'r> Incoming<'a, 'r> {
             match &armed.fault.action {
                 Action::Stall(duration) => self.request.wait(*duration),
                 Action::Answer(answer) => return Some(answer()),
-                Action::Revoke => lock(self.tokens).revoke(),
+                Action::Revoke => self.revoke(),
                 Action::Change(_) => {}
             }
         }
         None
+    }
+
+    fn revoke(&self) {
+        if let Some(tokens) = self.tokens {
+            lock(tokens).revoke();
+        }
     }
 
     /// Takes what a fault said in the middle of the body.
@@ -262,7 +269,7 @@ impl<'a, 'r> Incoming<'a, 'r> {
     }
 
     /// What is said in the end.
-    pub(super) fn late(&self, mut answer: Answer) -> Answer {
+    pub(crate) fn late(&self, mut answer: Answer) -> Answer {
         for armed in &self.faults {
             if let Action::Change(change) = &armed.fault.action
                 && armed.strikes()
@@ -305,7 +312,7 @@ impl<'a, 'r> Incoming<'a, 'r> {
                 Action::Stall(duration) => self.request.wait(*duration),
                 Action::Answer(answer) => self.end = Some(End::Answer(answer())),
                 Action::Revoke => {
-                    lock(self.tokens).revoke();
+                    self.revoke();
                     self.end = Some(End::Refusal);
                 }
                 Action::Change(_) => {}

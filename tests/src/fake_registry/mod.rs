@@ -17,7 +17,7 @@
 
 mod auth;
 mod blobs;
-mod faults;
+pub(crate) mod faults;
 mod manifests;
 mod quirks;
 mod state;
@@ -290,7 +290,7 @@ impl Shared {
         let entry = self.log.begin(request, port == Port::Storage);
         let quirks = lock(&self.quirks).clone();
         request.wait(quirks.latency);
-        let mut incoming = Incoming::new(request, &self.faults, &self.auth);
+        let mut incoming = Incoming::new(request, &self.faults, Some(&self.auth));
         let mut answer = match incoming.early() {
             Some(answer) => answer,
             None => self.answer(&mut incoming, &quirks, port),
