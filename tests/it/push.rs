@@ -44,6 +44,11 @@ impl ContentSource for Counted {
         self.seen.lock().unwrap().push(path.name().to_owned());
         self.store.visit(cx, path, visitor)
     }
+
+    /// As if it were far away and compressed well.
+    fn download_size(&self, _: &Context, path: &StorePath) -> Result<u64> {
+        Ok(path.name().len() as u64)
+    }
 }
 
 /// An application with two libraries that it refers to; `release` changes the
@@ -630,6 +635,20 @@ fn a_forecast_tells_and_writes_nothing() {
     assert_eq!(counts, BTreeMap::from([("new", 1), ("reused", 2)]));
     assert_eq!(v2.read(), [""; 0]);
     assert!(registry.log().entries().iter().all(|e| e.method == "GET"));
+
+    let downloads: Vec<u64> = told.layers.iter().map(|l| l.download_size).collect();
+    let app = "app".len() as u64;
+    assert_eq!(downloads.iter().filter(|bytes| **bytes > 0).count(), 1);
+    assert_eq!((told.download_size(), downloads.iter().sum()), (app, app));
+    // The push says the same of what it did.
+    let pushed = push_to(&registry, &v2.spec, &["app:v1"], &PushOptions::default()).unwrap();
+    let pushed: Vec<u64> = pushed.layers.iter().map(|l| l.download_size).collect();
+    assert_eq!(pushed, downloads);
+    // Nothing is believed: all is made to see whether it is right.
+    let mut options = PushOptions::default();
+    options.verify_reused = true;
+    let told = forecast(&cx, &v2.spec, &registries(), &to, &options).unwrap();
+    assert_eq!(told.download_size(), app + 2 * "libc".len() as u64);
 }
 
 #[test]

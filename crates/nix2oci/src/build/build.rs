@@ -17,6 +17,7 @@ use crate::sink::{BlobOrder, ImageSink};
 use crate::store::StorePath;
 
 use super::base::{BaseBlobs, told};
+use super::download::download_size;
 use super::mismatch::Remade;
 use super::programs::{checked_content, tell};
 use super::report::LayerReport;
@@ -56,11 +57,15 @@ pub(super) fn put_blobs(
         ..Work::of(&plan, spec.packing, &content)
     };
     let records = put_layers(cx, &work, sink, |_, _| Ok(()))?;
+    let downloads = work.downloads(cx)?;
     packed.add(spec.packing, &plan, &records);
     let mut image = assemble_image(spec, &plan, &records)?;
     sink.put_blob(cx, &mut image.config)?;
     let foreign = tell(cx, &content);
-    Ok((report(plan, records, &image, foreign), image.manifest))
+    Ok((
+        report(plan, records, downloads, &image, foreign),
+        image.manifest,
+    ))
 }
 
 /// The layers of images that were packed before for the same sink, by their
@@ -114,6 +119,17 @@ impl<'a> Work<'a> {
             content,
             base: None,
         }
+    }
+
+    /// Returns for each layer the bytes that came over the network to make it.
+    pub(super) fn downloads(&self, cx: &Context) -> Result<Vec<u64>> {
+        let layers = self.layers.iter().zip(&self.known);
+        layers
+            .map(|(layer, known)| match known {
+                Some(_) => Ok(0),
+                None => download_size(cx, self.content, layer),
+            })
+            .collect()
     }
 }
 
@@ -396,6 +412,7 @@ fn image_paths(layer: &LayerOutline) -> Vec<(StorePath, Option<u64>)> {
 fn report(
     plan: ImagePlan,
     records: Vec<LayerRecord>,
+    downloads: Vec<u64>,
     image: &AssembledImage,
     foreign_programs: Vec<ForeignPrograms>,
 ) -> BuildReport {
@@ -408,7 +425,12 @@ fn report(
             .layers
             .into_iter()
             .zip(records)
-            .map(|(outline, record)| LayerReport { outline, record })
+            .zip(downloads)
+            .map(|((outline, record), download_size)| LayerReport {
+                outline,
+                record,
+                download_size,
+            })
             .collect(),
         foreign_programs,
     }

@@ -18,6 +18,7 @@ mod below;
 mod build;
 mod compat;
 mod copy;
+mod download;
 mod index;
 mod layer_file;
 mod mismatch;
@@ -42,6 +43,7 @@ pub use compat::{
     described_layers,
 };
 pub use copy::{ImageCopy, copy, copy_all};
+pub use download::download_sizes;
 pub use index::{IndexPart, IndexPartReport, IndexReport, IndexSource, build_index};
 pub use layer_file::{
     LAYER_FILE, LAYER_FILE_VERSION, LayerFile, LayerFileReference, MadeLayer, UsedLayers,

@@ -47,4 +47,7 @@ pub struct LayerReport {
     pub outline: LayerOutline,
     /// Its digests and sizes.
     pub record: LayerRecord,
+    /// Bytes that came over the network to make it, as the content source told
+    /// them; 0 if it was there.
+    pub download_size: u64,
 }

@@ -230,9 +230,11 @@ fn put_recipe(
         Err(remade.error(cx, content)?)
     })?;
     sink.put_blob(cx, &mut parts.config.clone())?;
-    let layers = specs().zip(records).map(|(spec, record)| LayerReport {
+    let layers = specs().zip(records).zip(work.downloads(cx)?);
+    let layers = layers.map(|((spec, record), download_size)| LayerReport {
         outline: outline(spec, spec.key(&parts.packing), record.uncompressed_size),
         record,
+        download_size,
     });
     Ok(BuildReport {
         manifest_digest: parts.manifest.digest(),

@@ -117,6 +117,7 @@ impl BaseLayers {
             .map(|(layer, state)| LayerForecast {
                 record: Some(layer.record()),
                 state,
+                download_size: 0,
             })
             .collect())
     }

@@ -11,6 +11,7 @@ use crate::oci::descriptor_digest;
 use crate::plan::EarlierImage;
 
 use super::{LayerForecast, LayerState, PushForecast};
+use crate::build::download::download_size;
 use crate::build::plan::plan_on;
 use crate::build::{ImagePlan, ImageSpec, Recipe};
 
@@ -110,11 +111,22 @@ pub fn forecast_over(
         // As a push does: nothing is gained by going on from layers that are
         // packed otherwise.
         if found.layers.iter().any(|l| l.state == LayerState::Reused) {
-            return Ok(found);
+            return with_downloads(cx, spec, found);
         }
     }
     let plan = plan_on(cx, spec, spec.keep_layers.as_ref())?;
-    Ok(compared(plan, spec, known))
+    with_downloads(cx, spec, compared(plan, spec, known))
+}
+
+/// Finds out what comes over the network for the layers that the image lacks.
+fn with_downloads(cx: &Context, spec: &ImageSpec, found: PushForecast) -> Result<PushForecast> {
+    let mut found = found;
+    for (outline, layer) in found.plan.layers.iter().zip(&mut found.layers) {
+        if layer.state == LayerState::New {
+            layer.download_size = download_size(cx, spec.content.as_ref(), &outline.spec)?;
+        }
+    }
+    Ok(found)
 }
 
 fn blobs_of(listing: &ImageListing) -> BTreeSet<Digest> {
@@ -141,6 +153,7 @@ fn compared(plan: ImagePlan, spec: &ImageSpec, known: &KnownImage) -> PushForeca
                 false => LayerState::New,
             },
             record: record.cloned(),
+            download_size: 0,
         }
     });
     let base = plan.base.iter().map(|layer| LayerForecast {
@@ -149,6 +162,7 @@ fn compared(plan: ImagePlan, spec: &ImageSpec, known: &KnownImage) -> PushForeca
             false => LayerState::New,
         },
         record: Some(layer.record()),
+        download_size: 0,
     });
     PushForecast {
         base: base.collect(),

@@ -11,6 +11,7 @@ use super::cache::Cache;
 use super::earlier::Earlier;
 use super::{LayerState, PushOptions, Target, media_type, plan_push};
 use crate::build::build::used_record;
+use crate::build::download::download_size;
 use crate::build::{ImagePlan, ImageSpec};
 
 /// A layer that has to be in the registry.
@@ -40,6 +41,14 @@ pub(super) struct Prospect {
     pub(super) is_by_key: bool,
     /// Opened by a mount that did not work out.
     pub(super) session: Option<UploadSession>,
+}
+
+impl Prospect {
+    /// Returns whether its bytes are made, be it only to see whether they are the
+    /// right ones.
+    pub(super) fn is_made(&self, options: &PushOptions) -> bool {
+        self.standing.is_none() || (self.is_by_key && options.verify_reused)
+    }
 }
 
 /// What has to be done for each layer, bottom first.
@@ -221,6 +230,13 @@ impl PushForecast {
         self.estimate(|state| state != LayerState::Reused)
     }
 
+    /// Returns how many bytes come over the network to make the layers that have
+    /// to be made.
+    pub fn download_size(&self) -> u64 {
+        let sizes = self.layers.iter().map(|layer| layer.download_size);
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// Adds up the layers that move.
     fn estimate(&self, moves: impl Fn(LayerState) -> bool) -> UploadEstimate {
         let base = self.base.iter().filter(|layer| moves(layer.state));
@@ -266,6 +282,9 @@ pub struct LayerForecast {
     pub record: Option<LayerRecord>,
     /// What a push would find: [`LayerState::New`] if it had to send it.
     pub state: LayerState,
+    /// Bytes that making it would bring over the network, as the content source
+    /// tells them; 0 if it need not be made.
+    pub download_size: u64,
 }
 
 /// Finds out what [`push`](super::push) would send of an image under `names`,
@@ -300,13 +319,22 @@ pub fn forecast(
     });
     let cache = Cache::new(cx, options);
     let outlook = Outlook::new(&target, options, &earlier, &cache, jobs.collect())?;
-    let layers = outlook.layers.into_iter().map(|layer| LayerForecast {
-        record: layer.record,
-        state: layer.standing.unwrap_or(LayerState::New),
+    let content = spec.content.as_ref();
+    let layers = outlook.layers.into_iter().map(|layer| {
+        let is_made = layer.is_made(options);
+        Ok(LayerForecast {
+            download_size: match is_made {
+                true => download_size(cx, content, &layer.job.spec)?,
+                false => 0,
+            },
+            record: layer.record,
+            state: layer.standing.unwrap_or(LayerState::New),
+        })
     });
+    let layers = layers.collect::<Result<_>>()?;
     Ok(PushForecast {
         base: BaseLayers::of_image(spec, &plan).forecast(&target, options, &earlier)?,
-        layers: layers.collect(),
+        layers,
         plan,
         is_first: !earlier.has_image(),
     })

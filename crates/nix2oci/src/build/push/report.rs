@@ -43,6 +43,9 @@ pub struct PushedLayer {
     pub diff_id: Option<DiffId>,
     /// How it came there.
     pub state: LayerState,
+    /// Bytes that came over the network to make it, as the content source told
+    /// them; 0 if it was not made, or only copied.
+    pub download_size: u64,
 }
 
 /// How a layer came into the registry.
@@ -104,6 +107,7 @@ impl SentLayers {
             descriptor: sent.record.descriptor(),
             diff_id: Some(sent.record.diff_id),
             state: sent.state,
+            download_size: sent.download_size,
         };
         let below = base.layers.into_iter().zip(self.base);
         let below = below.map(|(layer, state)| PushedLayer {
@@ -112,6 +116,7 @@ impl SentLayers {
             diff_id: Some(layer.diff_id),
             base: Some(layer),
             state,
+            download_size: 0,
         });
         PushReport {
             pinned: format!("{}@{}", target.name, image.manifest.digest()),

@@ -89,6 +89,7 @@ pub(super) fn push_tree(
                 descriptor: blob.clone(),
                 diff_id: None,
                 state,
+                download_size: 0,
             })
             .collect(),
     })

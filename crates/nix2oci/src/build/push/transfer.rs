@@ -20,6 +20,7 @@ use super::outlook::{Job, Outlook, Prospect};
 use super::{LayerState, PushOptions, Target};
 use crate::build::LayerOutline;
 use crate::build::build::packing_order;
+use crate::build::download::download_size;
 use crate::build::mismatch::Remade;
 use crate::build::recipe_parts::outline;
 use crate::sink::BlobOrder;
@@ -46,6 +47,8 @@ pub(super) struct Sent {
     pub(super) state: LayerState,
     /// Whether its bytes were made here.
     is_made: bool,
+    /// Bytes that came over the network to make it.
+    pub(super) download_size: u64,
 }
 
 impl Sent {
@@ -111,21 +114,28 @@ impl Transfer<'_> {
         // What broke comes again from a file, with as many tries as are
         // allowed.
         self.round(&mut orders)?;
-        let sent = orders.into_iter().map(|order| Sent {
-            record: order
-                .layer
-                .record
-                .expect("a layer that was not known was made"),
-            spec: order.layer.job.spec,
-            key: order.layer.job.key,
-            label: order.layer.job.label,
-            nar_size: order.layer.job.nar_size,
-            state: order.state,
-            is_made: order.is_made,
+        let sent = orders.into_iter().map(|order| {
+            let spec = order.layer.job.spec;
+            Ok(Sent {
+                record: order
+                    .layer
+                    .record
+                    .expect("a layer that was not known was made"),
+                download_size: match order.is_made {
+                    true => download_size(self.cx, self.content, &spec)?,
+                    false => 0,
+                },
+                spec,
+                key: order.layer.job.key,
+                label: order.layer.job.label,
+                nar_size: order.layer.job.nar_size,
+                state: order.state,
+                is_made: order.is_made,
+            })
         });
         Ok(SentLayers {
             base,
-            own: sent.collect(),
+            own: sent.collect::<Result<_>>()?,
         })
     }
 
@@ -271,6 +281,7 @@ impl Transfer<'_> {
             if !is_present {
                 layer.state = LayerState::New;
                 layer.is_made = true;
+                layer.download_size = download_size(self.cx, self.content, &layer.spec)?;
             }
         }
         Ok(true)
