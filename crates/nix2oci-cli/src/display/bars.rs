@@ -37,6 +37,10 @@ pub(super) struct Bars {
     total: ProgressBar,
     /// Never drawn: it knows how many bytes were sent and how fast.
     upload: ProgressBar,
+    /// A line while the closure is read from far away.
+    closure: ProgressBar,
+    /// A line about what comes over the network while layers are made.
+    download: ProgressBar,
     tally: Tally,
     /// The layers that have a bar, in the order of the bars; nothing when all
     /// is over.
@@ -89,6 +93,11 @@ impl Bars {
             all: MultiProgress::with_draw_target(target),
             total: ProgressBar::hidden().with_style(total_style),
             upload,
+            closure: ProgressBar::hidden().with_style(style("{msg}")),
+            download: ProgressBar::hidden().with_style(style(match is_narrow {
+                true => "  downloaded {decimal_bytes}",
+                false => "  downloaded {decimal_bytes:>9} {decimal_bytes_per_sec:>11}",
+            })),
             tally: Tally::new(sends),
             active: Mutex::new(Some(Vec::new())),
             layer_style: style(layer),
@@ -167,6 +176,27 @@ impl Bars {
         }
     }
 
+    /// Shows how much of the closure is known.
+    fn read_closure(&self, paths: usize) {
+        if self.closure.is_hidden() && !self.closure.is_finished() {
+            self.all.add(self.closure.clone());
+        }
+        let paths = measure::count(paths, "store path");
+        self.closure.set_message(format!("closure: {paths}"));
+    }
+
+    /// Shows what came over the network. Before layers are planned nobody knows
+    /// whether anything will be drawn after it, so it is only counted.
+    fn download(&self, bytes: u64) {
+        self.tally.download(bytes);
+        self.download.inc(bytes);
+        let is_over = self.active.lock().map_or(true, |active| active.is_none());
+        if self.download.is_hidden() && self.tally.len() > 0 && !is_over {
+            let download = self.download.clone();
+            self.all.insert_after(&self.total, download).tick();
+        }
+    }
+
     fn step(&self, step: i64) {
         if step < 0 {
             self.total.dec(step.unsigned_abs());
@@ -212,6 +242,8 @@ impl Bars {
                 bar.finish_and_clear();
             }
         }
+        self.closure.finish_and_clear();
+        self.download.finish_and_clear();
         self.total.finish_and_clear();
         let _ = self.all.clear();
     }
@@ -220,6 +252,9 @@ impl Bars {
 impl Observer for Bars {
     fn event(&self, event: &Event<'_>) {
         match *event {
+            Event::ClosureProgress { paths } => self.read_closure(paths),
+            Event::ClosureRead { .. } => self.closure.finish_and_clear(),
+            Event::Downloaded { bytes } => self.download(bytes),
             Event::Planned { layers, labels } => self.plan(layers, labels),
             Event::LayerStarted { layer } => self.of(layer, LayerTally::start),
             Event::LayerProgress { layer, bytes } => self.of(layer, |tally| {
@@ -255,7 +290,7 @@ impl Display for Bars {
 
     fn done(&self, summary: &Summary) {
         self.clear();
-        say(&summary.to_text(self.tally.transfer()));
+        say(&summary.to_text(&self.tally));
     }
 
     fn failed(&self, failure: &Failure) {

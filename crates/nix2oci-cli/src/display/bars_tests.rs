@@ -182,6 +182,33 @@ fn a_push_shows_each_layer_packed_and_then_sent() {
 }
 
 #[test]
+fn what_comes_from_far_away_has_a_line_while_it_comes() {
+    let (bars, frames) = bars(true);
+    bars.event(&Event::ClosureProgress { paths: 1 });
+    bars.event(&Event::ClosureProgress { paths: 20 });
+    assert_eq!(frames.lines(), ["closure: 20 store paths"]);
+    bars.event(&Event::ClosureRead {
+        paths: 30,
+        nar_size: 5,
+    });
+    assert_eq!(frames.lines(), [""; 0]);
+    // What the plan needs.
+    bars.event(&Event::Downloaded { bytes: 1_000_000 });
+    assert_eq!(frames.lines(), [""; 0]);
+
+    plan(&bars, &[1_000_000]);
+    bars.event(&Event::LayerStarted { layer: 0 });
+    bars.event(&Event::Downloaded { bytes: 1_500_000 });
+    let lines = frames.lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[1].starts_with("  downloaded   2.50 MB"), "{lines:?}");
+    bars.clear();
+    bars.event(&Event::Downloaded { bytes: 1 });
+    assert_eq!(frames.lines(), [""; 0]);
+    assert_eq!(bars.tally.downloaded(), 2_500_001);
+}
+
+#[test]
 fn a_layer_that_is_sent_while_it_is_packed_says_how_much() {
     let (bars, frames) = bars(true);
     plan(&bars, &[1_000_000]);

@@ -15,13 +15,13 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
-use super::tally::{LayerTally, Tally};
+use super::tally::{LayerTally, Tally, Throttle};
 use super::{Display, Summary, Verbosity};
 
 const VERSION: u32 = 1;
 
-/// Milliseconds between two `layer-progress` or `layer-sent` events of one
-/// layer.
+/// Milliseconds between two events of progress of one layer, and of what comes
+/// over the network.
 const PROGRESS_INTERVAL: u64 = 200;
 
 /// A line.
@@ -40,6 +40,12 @@ struct Line<'a> {
     rename_all_fields = "camelCase"
 )]
 enum EventLine<'a> {
+    /// So many store paths of the closure are known so far, of a source far away;
+    /// at most five a second.
+    ClosureProgress { paths: usize },
+    /// `bytes` of store paths came over the network so far, as they came:
+    /// compressed; at most five a second.
+    Downloaded { bytes: u64 },
     /// The closure was read; `narSize` sums up the sizes that are known.
     ClosureRead { paths: usize, nar_size: u64 },
     /// The layers are decided; `expectedSizes` are their tars', by estimate,
@@ -104,6 +110,7 @@ enum EventLine<'a> {
         size: u64,
         milliseconds: u64,
         peak_memory: Option<u64>,
+        downloaded_bytes: u64,
         #[serde(flatten)]
         transfer: Option<TransferKeys>,
     },
@@ -157,15 +164,17 @@ impl<W: Write> Events<W> {
         }
     }
 
+    /// Returns whether it is time to tell of something again.
+    fn is_due(&self, told: &Throttle) -> bool {
+        told.is_due(milliseconds(self.start.elapsed()), PROGRESS_INTERVAL)
+    }
+
     fn progress(&self, layer: usize, bytes: u64) {
         let Some(tally) = self.tally.open_layer(layer) else {
             return;
         };
         let bytes = tally.pack(bytes);
-        if tally
-            .packing_told
-            .is_due(milliseconds(self.start.elapsed()), PROGRESS_INTERVAL)
-        {
+        if self.is_due(&tally.packing_told) {
             self.write(EventLine::LayerProgress {
                 layer,
                 bytes,
@@ -179,10 +188,7 @@ impl<W: Write> Events<W> {
             return;
         };
         self.tally.send(tally, bytes);
-        if tally
-            .sending_told
-            .is_due(milliseconds(self.start.elapsed()), PROGRESS_INTERVAL)
-        {
+        if self.is_due(&tally.sending_told) {
             self.write_sent(layer, tally);
         }
     }
@@ -218,6 +224,19 @@ impl<W: Write + Send> Observer for Events<W> {
             return;
         }
         self.write(match *event {
+            Event::ClosureProgress { paths } => {
+                if !self.is_due(&self.tally.closure_told) {
+                    return;
+                }
+                EventLine::ClosureProgress { paths }
+            }
+            Event::Downloaded { bytes } => {
+                let bytes = self.tally.download(bytes);
+                if !self.is_due(&self.tally.download_told) {
+                    return;
+                }
+                EventLine::Downloaded { bytes }
+            }
             Event::ClosureRead { paths, nar_size } => EventLine::ClosureRead { paths, nar_size },
             Event::Planned { layers, labels } => {
                 self.tally.plan(layers, labels);
@@ -300,6 +319,7 @@ impl<W: Write + Send> Display for Events<W> {
             size: summary.size,
             milliseconds: milliseconds(summary.elapsed),
             peak_memory: summary.peak_memory,
+            downloaded_bytes: self.tally.downloaded(),
             transfer: self.tally.transfer().map(|transfer| TransferKeys {
                 sent_layers: transfer.sent,
                 sent_bytes: transfer.sent_bytes,
@@ -387,6 +407,36 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_over_the_network_is_told_now_and_then_and_at_the_end() {
+        let events = Events::new(Vec::new(), Verbosity::Normal, false);
+        for paths in 1..=10_000 {
+            events.event(&Event::ClosureProgress { paths });
+            events.event(&Event::Downloaded { bytes: 7 });
+        }
+        // The first interval is over by then, however fast the machine is.
+        std::thread::sleep(Duration::from_millis(PROGRESS_INTERVAL));
+        events.event(&Event::ClosureProgress { paths: 10_001 });
+        events.event(&Event::Downloaded { bytes: 7 });
+        events.done(&Summary {
+            verb: "wrote",
+            destination: "image.tar".to_owned(),
+            names: Vec::new(),
+            digest: Digest::of(b"").to_string(),
+            layers: 1,
+            size: 2,
+            elapsed: Duration::from_secs(1),
+            peak_memory: None,
+        });
+        let lines = lines(events);
+        assert!(lines.len() < 100, "it is throttled");
+        let closure = json!({"version": 1, "event": "closure-progress", "paths": 10_001});
+        assert!(lines.contains(&closure), "{lines:#?}");
+        let downloaded = json!({"version": 1, "event": "downloaded", "bytes": 70_007});
+        assert!(lines.contains(&downloaded), "{lines:#?}");
+        assert_eq!(lines.last().unwrap()["downloadedBytes"], 70_007);
+    }
+
+    #[test]
     fn a_push_tells_what_was_sent_and_what_was_not() {
         let events = Events::new(Vec::new(), Verbosity::Normal, true);
         let digest = Digest::of(b"");
@@ -449,7 +499,7 @@ mod tests {
             json!({
                 "version": 1, "event": "done", "destination": "docker://example.org/app",
                 "digest": digest.to_string(), "layers": 2, "size": 150, "milliseconds": 2000,
-                "peakMemory": null, "sentLayers": 1, "sentBytes": 10_080,
+                "peakMemory": null, "downloadedBytes": 0, "sentLayers": 1, "sentBytes": 10_080,
                 "reusedLayers": 1, "reusedBytes": 70
             }),
         ] {

@@ -75,16 +75,28 @@ impl<W: Write> Lines<W> {
 
     fn sent(&self, layer: usize, bytes: u64) {
         self.of(layer, |tally| self.tally.send(tally, bytes));
-        if let Some(transfer) = self.tally.transfer()
-            && self
-                .spoken
-                .is_due(self.now(), self.longest_silence.as_secs())
-        {
-            self.line(&format!(
-                "sent {} so far",
-                measure::bytes(transfer.sent_bytes)
-            ));
+        self.tell_traffic();
+    }
+
+    /// Tells what moved so far, if nothing was told for long.
+    fn tell_traffic(&self) {
+        let moved = |verb: &str, bytes: u64| {
+            let text = || format!("{verb} {}", measure::bytes(bytes));
+            (bytes > 0).then(text)
+        };
+        let downloaded = moved("downloaded", self.tally.downloaded());
+        let transfer = self.tally.transfer();
+        let sent = transfer.and_then(|transfer| moved("sent", transfer.sent_bytes));
+        let moved: Vec<String> = downloaded.into_iter().chain(sent).collect();
+        if !moved.is_empty() && self.is_silent() {
+            self.line(&format!("{} so far", moved.join(" and ")));
         }
+    }
+
+    /// Returns whether nothing was told for so long that something has to be.
+    fn is_silent(&self) -> bool {
+        let longest = self.longest_silence.as_secs();
+        self.spoken.is_due(self.now(), longest)
     }
 
     /// Ends a layer that is there already. What has no work to do is told of
@@ -134,6 +146,16 @@ impl<W: Write + Send> Observer for Lines<W> {
                 measure::count(paths, "store path"),
                 measure::bytes(nar_size)
             )),
+            Event::ClosureProgress { paths } => {
+                if self.is_silent() {
+                    let paths = measure::count(paths, "store path");
+                    self.line(&format!("closure: {paths} so far"));
+                }
+            }
+            Event::Downloaded { bytes } => {
+                self.tally.download(bytes);
+                self.tell_traffic();
+            }
             Event::Planned { layers, labels } => self.tally.plan(layers, labels),
             Event::LayerStarted { layer } => {
                 self.tell_reuse();
@@ -190,7 +212,7 @@ impl<W: Write + Send> Display for Lines<W> {
 
     fn done(&self, summary: &Summary) {
         self.tell_reuse();
-        self.line(&summary.to_text(self.tally.transfer()));
+        self.line(&summary.to_text(&self.tally));
     }
 
     fn failed(&self, failure: &Failure) {
@@ -365,5 +387,42 @@ mod tests {
         });
         let text = String::from_utf8(lines.out.into_inner().unwrap()).unwrap();
         assert_eq!(text, "sent 3.0 MB so far\n");
+    }
+
+    #[test]
+    fn a_log_tells_of_what_comes_over_the_network() {
+        let mut lines = Lines::new(Vec::new(), true);
+        lines.event(&Event::ClosureProgress { paths: 1 });
+        lines.event(&Event::Downloaded { bytes: 500_000 });
+        lines.longest_silence = Duration::ZERO;
+        lines.event(&Event::ClosureProgress { paths: 2 });
+        lines.event(&Event::Planned {
+            layers: &[1],
+            labels: &["a".to_owned()],
+        });
+        lines.event(&Event::Downloaded { bytes: 1_500_000 });
+        lines.event(&Event::LayerSent {
+            layer: 0,
+            bytes: 3_000_000,
+        });
+        lines.done(&Summary {
+            verb: "pushed",
+            destination: "docker://example.org/app".to_owned(),
+            names: Vec::new(),
+            digest: Digest::of(b"").to_string(),
+            layers: 1,
+            size: 3_000_000,
+            elapsed: Duration::from_millis(200),
+            peak_memory: None,
+        });
+        let text = String::from_utf8(lines.out.into_inner().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "closure: 2 store paths so far\n\
+             downloaded 2.0 MB so far\n\
+             downloaded 2.0 MB and sent 3.0 MB so far\n\
+             pushed docker://example.org/app: 1 layer, 3.0 MB, none of them sent, 2.0 MB \
+             downloaded in 0.2 s\n"
+        );
     }
 }

@@ -23,7 +23,7 @@ use nix2oci::{Event, Observer};
 use crate::args::{ProgressArg, TalkArgs};
 use crate::exit::{self, Failure};
 
-use tally::Transfer;
+use tally::Tally;
 
 /// Tells the user what goes on. Calls come from several threads.
 pub(crate) trait Display: Observer {
@@ -60,18 +60,22 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Returns it as a line for people, with what was sent for it.
-    fn to_text(&self, transfer: Option<Transfer>) -> String {
+    /// Returns it as a line for people, with what was sent and downloaded for it.
+    fn to_text(&self, tally: &Tally) -> String {
         let names = self.names.iter().map(|name| format!("{name}, "));
-        let sent = transfer.map(|transfer| match transfer.sent {
+        let sent = tally.transfer().map(|transfer| match transfer.sent {
             0 => ", none of them sent".to_owned(),
             n => format!(
                 ", {n} of them sent, {}",
                 measure::bytes(transfer.sent_bytes)
             ),
         });
+        let downloaded = match tally.downloaded() {
+            0 => String::new(),
+            bytes => format!(", {} downloaded", measure::bytes(bytes)),
+        };
         format!(
-            "{} {}: {}{}, {}{} in {}",
+            "{} {}: {}{}, {}{}{downloaded} in {}",
             self.verb,
             self.destination,
             names.collect::<String>(),

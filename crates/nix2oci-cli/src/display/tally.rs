@@ -19,6 +19,11 @@ pub(super) struct Tally {
     reused: AtomicUsize,
     reused_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    downloaded_bytes: AtomicU64,
+    /// When the reading of the closure was told of.
+    pub(super) closure_told: Throttle,
+    /// When downloads were told of.
+    pub(super) download_told: Throttle,
 }
 
 /// One layer's counters.
@@ -74,6 +79,9 @@ impl Tally {
             reused: AtomicUsize::new(0),
             reused_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            downloaded_bytes: AtomicU64::new(0),
+            closure_told: Throttle::default(),
+            download_told: Throttle::default(),
         }
     }
 
@@ -141,6 +149,17 @@ impl Tally {
     pub(super) fn send(&self, layer: &LayerTally, bytes: u64) {
         layer.sent.fetch_add(bytes, Ordering::Relaxed);
         self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds bytes of store paths that came over the network, and returns all so
+    /// far.
+    pub(super) fn download(&self, bytes: u64) -> u64 {
+        self.downloaded_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// Returns these bytes.
+    pub(super) fn downloaded(&self) -> u64 {
+        self.downloaded_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns how many layers are done because something was done for them.
