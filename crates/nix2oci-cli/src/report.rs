@@ -120,6 +120,8 @@ struct Layer {
     size: Option<u64>,
     /// The name of a `LayerState`; `new` where nothing was asked.
     state: &'static str,
+    /// Bytes that making it brings over the network, or brought.
+    download_bytes: u64,
 }
 
 /// Sums over the layers.
@@ -136,6 +138,8 @@ struct Totals {
     upload_nar_size: u64,
     /// Bytes of the blobs that were there already.
     reused_bytes: u64,
+    /// Bytes that making the layers brings over the network, or brought.
+    download_bytes: u64,
 }
 
 impl Layer {
@@ -154,6 +158,14 @@ impl Layer {
             diff_id: None,
             size: None,
             state: LayerState::New.name(),
+            download_bytes: 0,
+        }
+    }
+
+    fn downloaded(self, download_bytes: u64) -> Self {
+        Self {
+            download_bytes,
+            ..self
         }
     }
 
@@ -165,6 +177,11 @@ impl Layer {
             state: state.name(),
             ..Self::planned(outline)
         }
+    }
+
+    fn built(layer: &LayerReport) -> Self {
+        Self::of_record(&layer.outline, Some(&layer.record), LayerState::New)
+            .downloaded(layer.download_size)
     }
 
     /// Makes a layer of the base, with its store paths as far as their whole
@@ -198,23 +215,28 @@ impl Layer {
             diff_id: layer.diff_id.map(|diff_id| diff_id.to_string()),
             size: Some(layer.descriptor.size()),
             state: layer.state.name(),
+            download_bytes: layer.download_size,
             ..planned.unwrap_or_default()
         }
     }
 }
 
 impl Report {
-    /// Makes the report of a plan.
-    pub(crate) fn planned(spec: &ImageSpec, plan: &ImagePlan) -> Self {
-        let layers = below(spec, &plan.base).chain(plan.layers.iter().map(Layer::planned));
+    /// Makes the report of a plan; `downloads` has for each layer what making it
+    /// brings over the network.
+    pub(crate) fn planned(spec: &ImageSpec, plan: &ImagePlan, downloads: &[u64]) -> Self {
+        let layers = plan.layers.iter().zip(downloads);
+        let layers = layers.map(|(layer, bytes)| Layer::planned(layer).downloaded(*bytes));
+        let layers = below(spec, &plan.base).chain(layers);
         Self::new(None, Some(&spec.config.platform), layers.collect())
     }
 
     /// Makes the report of what a push would do.
     pub(crate) fn forecast(spec: &ImageSpec, forecast: &PushForecast) -> Self {
         let layers = forecast.plan.layers.iter().zip(&forecast.layers);
-        let layers =
-            layers.map(|(outline, l)| Layer::of_record(outline, l.record.as_ref(), l.state));
+        let layers = layers.map(|(outline, l)| {
+            Layer::of_record(outline, l.record.as_ref(), l.state).downloaded(l.download_size)
+        });
         let store_dir = spec.closure.store_dir();
         let base = forecast.plan.base.iter().zip(&forecast.base);
         let base = base.map(|(layer, l)| Layer::of_base(layer, store_dir, l.state));
@@ -234,10 +256,7 @@ impl Report {
             pinned: None,
             changed_tags: None,
         };
-        let of = |layer: &LayerReport| {
-            Layer::of_record(&layer.outline, Some(&layer.record), LayerState::New)
-        };
-        let layers = below(spec, &report.base).chain(report.layers.iter().map(of));
+        let layers = below(spec, &report.base).chain(report.layers.iter().map(Layer::built));
         Self::new(Some(image), Some(&spec.config.platform), layers.collect())
     }
 
@@ -272,10 +291,7 @@ impl Report {
                     config_digest: Some(built.config_digest.to_string()),
                     ..Image::new(&[], built.manifest_digest, built.manifest_size)
                 };
-                let layer = |layer: &LayerReport| {
-                    Layer::of_record(&layer.outline, Some(&layer.record), LayerState::New)
-                };
-                let layers = built.layers.iter().map(layer).collect();
+                let layers = built.layers.iter().map(Layer::built).collect();
                 Self::new(Some(image), platform, layers)
             }
             IndexPartReport::Copied(blobs) => Self::new(None, platform, copied(blobs)),
@@ -337,6 +353,7 @@ impl Report {
             upload_bytes: total(new.iter().map(|layer| layer.size)),
             upload_nar_size: sum(new.iter().map(|layer| layer.nar_size)),
             reused_bytes: sum(there.iter().filter_map(|layer| layer.size)),
+            download_bytes: sum(layers.iter().map(|layer| layer.download_bytes)),
         };
         Self {
             version: VERSION,

@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 use nix2oci::StoreDir;
 use nix2oci::closure::SOURCES;
 
-use super::help_table;
+use super::{ContentArgs, help_table};
 
 /// Where the closure comes from.
 #[derive(Debug, Args)]
@@ -24,9 +24,8 @@ pub(crate) struct ClosureArgs {
     /// The store directory that the paths say
     #[arg(long, value_name = "DIR", default_value_t = StoreDir::default(), value_hint = ValueHint::DirPath)]
     pub(crate) store_dir: StoreDir,
-    /// The root below which the store really lies, as in `nix --store DIR`
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) store_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) contents: ContentArgs,
 }
 
 impl ClosureArgs {

@@ -1,11 +1,10 @@
 //! What `index` takes.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::Args;
 
-use super::{RecordArgs, RegistryArgs, ReuseArgs, output, values};
+use super::{ContentArgs, RecordArgs, RegistryArgs, ReuseArgs, output, values};
 
 /// Join images of several platforms in one image index
 ///
@@ -45,9 +44,8 @@ pub(crate) struct IndexArgs {
     /// An annotation of the index
     #[arg(long, value_name = "[index:]KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
-    /// The root below which the store really lies, for recipes
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) store_root: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Store paths of recipes")]
+    pub(crate) contents: ContentArgs,
     #[command(flatten)]
     pub(crate) record: RecordArgs,
     /// Print what was joined as JSON instead of the digest alone

@@ -9,6 +9,7 @@
 mod base;
 mod cache;
 mod closure;
+mod contents;
 mod copy;
 mod diff;
 mod image;
@@ -35,6 +36,7 @@ use nix2oci::oci::{Platform, parse_platform};
 pub(crate) use base::BaseArgs;
 pub(crate) use cache::{CacheArgs, CacheCommand};
 pub(crate) use closure::ClosureArgs;
+pub(crate) use contents::ContentArgs;
 pub(crate) use copy::CopyArgs;
 pub(crate) use diff::{DiffArgs, ExplainArgs};
 pub(crate) use image::ConfigArgs;

@@ -43,7 +43,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let mut spec = select::image(&cx, &args.image, &base, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
-    let store_root = args.image.closure.store_root.as_deref();
+    let store_root = args.image.closure.contents.store_root.as_deref();
     select::warn(&cx, &spec, store_root, Loaders::at(&destination))?;
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
 

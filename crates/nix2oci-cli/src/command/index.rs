@@ -41,8 +41,8 @@ pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
     for image in images {
         opened.push(match image {
             RecipeOrImage::Recipe(file) => {
-                let (recipe, store) = several::recipe(&file, args.store_root.as_deref())?;
-                Opened::Recipe(Box::new(recipe), Arc::new(store))
+                let (recipe, content) = several::recipe(&cx, &file, &args.contents)?;
+                Opened::Recipe(Box::new(recipe), content)
             }
             RecipeOrImage::Image(image) => {
                 Opened::Image(select::open(&cx, network.as_ref(), image)?)

@@ -53,7 +53,7 @@ fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
     let mut spec = select::image(cx, &args.image, &base, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(cx, &mut spec, layers, &args.registry, network)?;
-    let store_root = args.image.closure.store_root.as_deref();
+    let store_root = args.image.closure.contents.store_root.as_deref();
     check_name(&args.runtime, &spec.names)?;
     select::warn(cx, &spec, store_root, Loaders::Of(&args.runtime))?;
     let built = hand_over(cx, &args.runtime, &spec.names, talk, |sink| {

@@ -10,7 +10,7 @@ use nix2oci::{Context, ImageSpec, StorePath};
 use crate::args::PlanArgs;
 use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Failure, Outcome, Status};
-use crate::html::{self, PageFile, State};
+use crate::html::{self, Moved, PageFile, State};
 use crate::report::Report;
 use crate::select::Network;
 use crate::{output, select};
@@ -37,19 +37,31 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
         Some(forecast) => forecast.plan.clone(),
         None => nix2oci::build::plan(&cx, &spec)?,
     };
+    let downloads = match &forecast {
+        Some(forecast) => forecast.layers.iter().map(|l| l.download_size).collect(),
+        None => nix2oci::build::download_sizes(&cx, &spec, &plan)?,
+    };
+    let downloads = Downloads {
+        is_far: select::is_far(&args.image.closure),
+        layers: downloads,
+    };
     let states = states(&plan, &spec, forecast.as_ref());
     let outcome = match (&forecast, &against) {
-        (Some(forecast), Some(against)) => against.outcome(forecast),
-        _ => String::new(),
+        (Some(forecast), Some(against)) => against.outcome(forecast, &downloads),
+        _ => downloads.of_build(),
     };
     page.finish(|| {
-        let moved = forecast.as_ref().map(|forecast| (forecast, &*outcome));
-        html::plan(&spec, &plan, states.as_deref(), moved)
+        let moved = Moved {
+            forecast: forecast.as_ref(),
+            downloads: downloads.is_far.then(|| downloads.bytes()),
+            outcome: &outcome,
+        };
+        html::plan(&spec, &plan, states.as_deref(), &moved)
     })?;
     let text = if args.json {
         output::json(&match &forecast {
             Some(forecast) => Report::forecast(&spec, forecast),
-            None => Report::planned(&spec, &plan),
+            None => Report::planned(&spec, &plan, &downloads.layers),
         })
     } else {
         let all_paths = talk.verbosity() >= Verbosity::Detailed;
@@ -146,7 +158,7 @@ impl Against {
     }
 
     /// Returns the last lines: what would move.
-    fn outcome(&self, forecast: &PushForecast) -> String {
+    fn outcome(&self, forecast: &PushForecast, downloads: &Downloads) -> String {
         let pull = match forecast.pull_estimate() {
             UploadEstimate::Nothing => "nothing".to_owned(),
             estimate => about(estimate),
@@ -162,12 +174,50 @@ impl Against {
                     true => "there is no image to compare with yet: a node fetches",
                     false => "a node that has the image that is there fetches",
                 };
+                let downloads = match downloads.is_far {
+                    true => format!("downloads {} and ", downloads.to_text()),
+                    false => String::new(),
+                };
                 format!(
-                    "a push to docker://{} sends {upload}\n{node} {pull}\n",
+                    "a push to docker://{} {downloads}sends {upload}\n{node} {pull}\n",
                     name.whole()
                 )
             }
             Self::Other(text) => format!("a node that has {text} fetches {pull}\n"),
+        }
+    }
+}
+
+/// What making the layers brings over the network.
+struct Downloads {
+    /// Whether content comes from anywhere but this machine's disk.
+    is_far: bool,
+    /// Bytes for each layer on the base.
+    layers: Vec<u64>,
+}
+
+impl Downloads {
+    fn bytes(&self) -> u64 {
+        self.layers.iter().copied().fold(0, u64::saturating_add)
+    }
+
+    fn to_text(&self) -> String {
+        match self.layers.iter().filter(|bytes| **bytes > 0).count() {
+            0 => "nothing".to_owned(),
+            layers => format!(
+                "{} for {}",
+                measure::bytes(self.bytes()),
+                measure::count(layers, "layer")
+            ),
+        }
+    }
+
+    /// Returns the last line of a plan that is compared with nothing; none if
+    /// there is nothing to say.
+    fn of_build(&self) -> String {
+        match self.is_far {
+            true => format!("a build downloads {}\n", self.to_text()),
+            false => String::new(),
         }
     }
 }

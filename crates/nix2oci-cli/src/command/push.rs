@@ -1,15 +1,14 @@
 //! `nix2oci push`
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nix2oci::build::{PushReport, PushSource};
 use nix2oci::oci::Reference;
-use nix2oci::{Context, Error, LocalStore, Recipe, StoreDir};
+use nix2oci::{ContentSource, Context, Error, Recipe, StoreDir};
 
-use crate::args::{ImageArgs, PushArgs, RecordArgs, RegistryArgs, ReuseArgs};
+use crate::args::{ContentArgs, ImageArgs, PushArgs, RecordArgs, RegistryArgs, ReuseArgs};
 use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Records};
@@ -92,7 +91,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
         Pushed::Roots(_) => {}
         // The store may lie elsewhere than where the recipe was made.
         Pushed::Recipe(_) => {
-            select::refuse_options_but(args.image, &["--store-root", "--from"])?;
+            select::refuse_options_but(args.image, &["--content", "--store-root", "--from"])?;
         }
         Pushed::Image(_) => select::refuse_options(args.image)?,
     }
@@ -107,7 +106,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let mut spec = select::image_of(&cx, args.image, roots, &base, talk)?;
             let layers = &args.image.layers;
             select::keep_layers(&cx, &mut spec, layers, args.registry, Some(&network))?;
-            let store_root = args.image.closure.store_root.as_deref();
+            let store_root = args.image.closure.contents.store_root.as_deref();
             select::warn(&cx, &spec, store_root, Loaders::None)?;
             platform = Some(spec.config.platform.clone());
             push(PushSource::Image(&spec))?
@@ -116,8 +115,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let name = file.display().to_string();
             let bytes = fs::read(file).map_err(Error::reading(file))?;
             let recipe = Recipe::parse(&bytes, &name)?;
-            let store_root = args.image.closure.store_root.as_deref();
-            let content = Arc::new(store_of(&recipe, &name, store_root)?);
+            let content = content_of(&cx, &recipe, &name, &args.image.closure.contents)?;
             let base = select::base(&cx, args.image, args.registry, Some(&network))?;
             push(PushSource::Recipe {
                 recipe: &recipe,
@@ -196,18 +194,16 @@ pub(super) fn network(
     Network::new(cx, registry, Some(reuse), keep_layers, host, stdin_taken)
 }
 
-/// Returns the store that the recipe's paths are in.
-pub(super) fn store_of(
+/// Returns what is inside the recipe's store paths.
+pub(super) fn content_of(
+    cx: &Context,
     recipe: &Recipe,
     name: &str,
-    store_root: Option<&Path>,
-) -> Outcome<LocalStore> {
+    args: &ContentArgs,
+) -> Outcome<Arc<dyn ContentSource>> {
     let store_dir: StoreDir = recipe
         .store_dir
         .parse()
         .map_err(|error| Failure::input(format!("{name}, key storeDir: {error}")))?;
-    Ok(match store_root {
-        Some(root) => LocalStore::below(root, &store_dir),
-        None => LocalStore::new(&store_dir),
-    })
+    select::content(cx, args, &store_dir)
 }

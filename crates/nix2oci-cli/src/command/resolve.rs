@@ -27,7 +27,7 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let mut spec = select::image(&cx, &args.image, &base, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
-    let store_root = args.image.closure.store_root.as_deref();
+    let store_root = args.image.closure.contents.store_root.as_deref();
     select::warn(&cx, &spec, store_root, Loaders::None)?;
     let recipe = nix2oci::resolve(&cx, &spec)?;
     recipe_file.finish(&recipe.to_json())?;

@@ -12,11 +12,9 @@ use nix2oci::build::{
 };
 use nix2oci::oci::{Descriptor, Platform, Reference, descriptor_digest};
 use nix2oci::sink::Destination;
-use nix2oci::{
-    ContentSource, Context, Digest, Error, ImageSink, ImageSpec, LocalStore, Recipe, StoreDir,
-};
+use nix2oci::{ContentSource, Context, Digest, Error, ImageSink, ImageSpec, Recipe, StoreDir};
 
-use crate::args::{ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs};
+use crate::args::{ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs};
 use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
@@ -268,7 +266,7 @@ pub(super) fn run(parts: &Parts<'_>, output: Output, talk: &Talk) -> Outcome {
     }
     for (selected, (_, args)) in selected.iter().zip(&parts.sources) {
         if let Selected::Spec(spec) = selected {
-            let store_root = args.closure.store_root.as_deref();
+            let store_root = args.closure.contents.store_root.as_deref();
             select::warn(&cx, spec, store_root, Loaders::None)?;
         }
     }
@@ -323,9 +321,9 @@ fn select_part(
             Selected::Spec(Box::new(spec))
         }
         Pushed::Recipe(file) => {
-            select::refuse_options_but(args, &["--store-root"])?;
-            let (recipe, store) = recipe(file, args.closure.store_root.as_deref())?;
-            Selected::Recipe(Box::new(recipe), Arc::new(store))
+            select::refuse_options_but(args, &["--content", "--store-root"])?;
+            let (recipe, content) = recipe(cx, file, &args.closure.contents)?;
+            Selected::Recipe(Box::new(recipe), content)
         }
         Pushed::Image(image) => {
             select::refuse_options(args)?;
@@ -336,13 +334,17 @@ fn select_part(
     })
 }
 
-/// Reads a recipe, and finds the store that its paths are in.
-pub(super) fn recipe(file: &Path, store_root: Option<&Path>) -> Outcome<(Recipe, LocalStore)> {
+/// Reads a recipe, and opens what is inside its store paths.
+pub(super) fn recipe(
+    cx: &Context,
+    file: &Path,
+    args: &ContentArgs,
+) -> Outcome<(Recipe, Arc<dyn ContentSource>)> {
     let name = file.display().to_string();
     let bytes = fs::read(file).map_err(Error::reading(file))?;
     let recipe = Recipe::parse(&bytes, &name)?;
-    let store = super::push::store_of(&recipe, &name, store_root)?;
-    Ok((recipe, store))
+    let content = super::push::content_of(cx, &recipe, &name, args)?;
+    Ok((recipe, content))
 }
 
 /// Returns what errors call a part: what was typed for it.

@@ -32,7 +32,7 @@ use crate::stdout;
 
 pub(crate) use difference::difference;
 pub(crate) use image::image;
-pub(crate) use plan::plan;
+pub(crate) use plan::{Moved, plan};
 
 /// What a page shows.
 ///

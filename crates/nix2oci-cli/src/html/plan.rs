@@ -8,13 +8,24 @@ use crate::display::measure;
 
 use super::{Kind, Layer, Page, Path, State};
 
+/// What would move.
+pub(crate) struct Moved<'a> {
+    /// What a push or a node would move, if the plan is compared with an image.
+    pub(crate) forecast: Option<&'a PushForecast>,
+    /// Bytes that making the layers brings over the network, if their content
+    /// is not on this machine.
+    pub(crate) downloads: Option<u64>,
+    /// All of that in words.
+    pub(crate) outcome: &'a str,
+}
+
 /// Makes the page of a plan. `states` are what becomes of the layers, if that
-/// is known; `forecast` is what a push or a node would move, with that in words.
+/// is known.
 pub(crate) fn plan(
     spec: &ImageSpec,
     plan: &ImagePlan,
     states: Option<&[State]>,
-    forecast: Option<(&PushForecast, &str)>,
+    moved: &Moved<'_>,
 ) -> Page {
     let path = |store_path: &StorePath| Path {
         path: spec.closure.store_dir().join(store_path),
@@ -50,7 +61,9 @@ pub(crate) fn plan(
         let size = sizes.fold(0, u64::saturating_add);
         figures.push((measure::bytes(size), what));
     }
-    figures.extend(forecast.and_then(|(forecast, _)| upload(forecast)));
+    let downloads = moved.downloads;
+    figures.extend(downloads.map(|bytes| (measure::bytes(bytes), "to download".to_owned())));
+    figures.extend(moved.forecast.and_then(upload));
     let names = spec.names.iter().map(Reference::whole);
     Page {
         kind: Kind::Plan,
@@ -59,9 +72,7 @@ pub(crate) fn plan(
             .next()
             .or_else(|| last_root(spec))
             .unwrap_or_else(|| "image".to_owned()),
-        summary: forecast.map_or_else(String::new, |(_, outcome)| {
-            outcome.trim_end().replace('\n', "; ")
-        }),
+        summary: moved.outcome.trim_end().replace('\n', "; "),
         figures,
         facts: std::iter::once((
             "platform".to_owned(),

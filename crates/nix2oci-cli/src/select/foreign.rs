@@ -12,7 +12,7 @@ use nix2oci::build::{
 use nix2oci::closure::read_closure;
 use nix2oci::image::{ImageForm, recognise};
 use nix2oci::layer::Owner;
-use nix2oci::{ClosureSource, Context, Error, ImageSpec, LocalStore, StorePath, plan};
+use nix2oci::{ClosureSource, Context, Error, ImageSpec, StorePath, plan};
 
 use crate::args::ImageArgs;
 use crate::display::Talk;
@@ -21,7 +21,7 @@ use crate::host;
 
 use super::roots::Store;
 use super::stored::{given_option_but, tagged_names};
-use super::{add_nix_db, config, layer_tars, sources, tell};
+use super::{add_nix_db, config, content, layer_tars, sources, tell};
 
 /// Bytes that a description may have: one of 20,000 store paths has 2 MB.
 const MAX_SIZE: u64 = 64 << 20;
@@ -30,6 +30,7 @@ const MAX_SIZE: u64 = 64 << 20;
 /// The others are about store paths that were not described.
 const ALLOWED: &[&str] = &[
     "--closure",
+    "--content",
     "--store-root",
     "--entrypoint",
     "--cmd",
@@ -98,12 +99,9 @@ pub(super) fn spec(
     args: &ImageArgs,
     talk: &Talk,
 ) -> Outcome<ImageSpec> {
-    let root = args.closure.store_root.as_deref();
+    let root = args.closure.contents.store_root.as_deref();
     let store = Store::new(image.store_dir.clone(), root);
-    let content = Arc::new(match root {
-        Some(root) => LocalStore::below(root, store.dir()),
-        None => LocalStore::new(store.dir()),
-    });
+    let content = content(cx, &args.closure.contents, store.dir())?;
     let mut options = ForeignOptions::new(host::now());
     options.store_root = root.map(Path::to_owned);
     options.compression = args.layers.compression;
@@ -114,7 +112,7 @@ pub(super) fn spec(
         let known = read_closure(cx, store.dir(), &sources, &paths)?;
         options.infos = known.infos().to_vec();
     }
-    let mut spec = image.spec(cx, Arc::clone(&content) as _, &options)?;
+    let mut spec = image.spec(cx, Arc::clone(&content), &options)?;
     config::apply(&args.config, &mut spec.config, None)?;
     if let Some(mtime) = args.layers.mtime {
         let seconds = mtime.unix_seconds();
@@ -126,7 +124,7 @@ pub(super) fn spec(
     spec.layer_tars.extend(layer_tars(cx, args, &store)?);
     if args.root.with_nix_db {
         let time = spec.packing.mtime;
-        add_nix_db(cx, &mut spec.root_tree, &mut spec.closure, &content, time)?;
+        add_nix_db(cx, &mut spec.root_tree, &mut spec.closure, &*content, time)?;
     }
     layers(&mut spec, args)?;
     let names = config::names(&args.config)?;

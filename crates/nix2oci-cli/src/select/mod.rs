@@ -6,6 +6,7 @@
 //! - [`image`]: the arguments of `build`, `resolve`, `plan` and `load`
 //! - `base`: the image that another one is built on
 //! - `config`: the image's config and names
+//! - `contents`: where what is inside store paths comes from
 //! - `earlier`: the layers of images that exist
 //! - `explain`: the closure that is explained
 //! - `foreign`: an image that the build of another tool describes
@@ -25,6 +26,7 @@
 
 mod base;
 mod config;
+mod contents;
 mod earlier;
 mod explain;
 mod foreign;
@@ -57,8 +59,8 @@ use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
-    CancelFlag, Closure, ClosureSource, Context, Error, ErrorKind, Event, ImageSink, ImageSpec,
-    LocalStore, StorePath,
+    CancelFlag, Closure, ClosureSource, ContentSource, Context, Error, ErrorKind, Event, ImageSink,
+    ImageSpec, StorePath,
 };
 
 use crate::args::values::NamedLayer;
@@ -71,6 +73,7 @@ use root::Root;
 use roots::Store;
 
 pub(crate) use base::{Base, base};
+pub(crate) use contents::{content, is_far};
 pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
@@ -217,7 +220,7 @@ pub(crate) fn image_of(
     if let Some(image) = foreign::foreign(args, roots)? {
         return foreign::spec(cx, &image, args, talk);
     }
-    let root = args.closure.store_root.as_deref();
+    let root = args.closure.contents.store_root.as_deref();
     let store = Store::new(args.closure.store_dir.clone(), root);
     let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {
         paths.iter().map(|path| store.find(what, path)).collect()
@@ -238,10 +241,7 @@ pub(crate) fn image_of(
     let names = config::names(&args.config)?;
     let mtime = args.layers.mtime.map_or_else(host::source_date, Ok)?;
 
-    let content = Arc::new(match root {
-        Some(root) => LocalStore::below(root, store.dir()),
-        None => LocalStore::new(store.dir()),
-    });
+    let content = content(cx, &args.closure.contents, store.dir())?;
     let layer_tars = layer_tars(cx, args, &store)?;
     let needs = root_of_image.needs(&store);
     let wanted = Wanted {
@@ -288,7 +288,7 @@ pub(crate) fn image_of(
     root_of_image.leave_out_copies(&mut closure, &root_tree, &roots, talk);
     let mtime = u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times");
     if args.root.with_nix_db {
-        add_nix_db(cx, &mut root_tree, &mut closure, &content, mtime)?;
+        add_nix_db(cx, &mut root_tree, &mut closure, &*content, mtime)?;
     }
 
     let mut spec = ImageSpec::new(closure, content, config);
@@ -386,7 +386,7 @@ fn add_nix_db(
     cx: &Context,
     root_tree: &mut RootTree,
     closure: &mut Closure,
-    content: &LocalStore,
+    content: &dyn ContentSource,
     time: u64,
 ) -> Outcome<()> {
     let has_hashes = closure.infos().iter().all(|info| info.nar_hash.is_some());
@@ -490,7 +490,7 @@ fn read(
 fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn ClosureSource>>> {
     let options = SourceOptions {
         store_dir: args.store_dir.clone(),
-        store_root: args.store_root.clone(),
+        store_root: args.contents.store_root.clone(),
         stdin: Some(Arc::new(|| {
             let mut bytes = Vec::new();
             io::stdin().lock().read_to_end(&mut bytes)?;
@@ -500,7 +500,7 @@ fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn
     let sources = if args.closure.is_empty() {
         let source = closure::automatic(cx, &options).map_err(|error| {
             let failure = Failure::from(error);
-            match &args.store_root {
+            match &args.contents.store_root {
                 Some(root) => failure.hint_first(format!(
                     "is there a store below {}? --store-root takes DIR of `nix --store DIR`",
                     root.display()

@@ -8,7 +8,9 @@ use nix2oci::image::{ImageForm, ImageSource, StoredImage, recognise};
 use nix2oci::layer::Owner;
 use nix2oci::oci::{self, Reference, is_tag};
 
-use crate::args::{BaseArgs, ClosureArgs, ConfigArgs, ImageArgs, LayerArgs, RootArgs, RunArgs};
+use crate::args::{
+    BaseArgs, ClosureArgs, ConfigArgs, ContentArgs, ImageArgs, LayerArgs, RootArgs, RunArgs,
+};
 use crate::exit::{Failure, Outcome};
 
 use super::{config, foreign, image_source};
@@ -96,7 +98,11 @@ pub(super) fn given_option_but(args: &ImageArgs, allowed: &[&str]) -> Option<&'s
                 closure,
                 leave_out,
                 store_dir: _,
-                store_root,
+                contents:
+                    ContentArgs {
+                        content,
+                        store_root,
+                    },
             },
         config:
             ConfigArgs {
@@ -150,6 +156,7 @@ pub(super) fn given_option_but(args: &ImageArgs, allowed: &[&str]) -> Option<&'s
         ("--from", from.is_some()),
         ("--closure", !closure.is_empty()),
         ("--leave-out", !leave_out.is_empty()),
+        ("--content", !content.is_empty()),
         ("--store-root", store_root.is_some()),
         ("--config", config.is_some()),
         ("--entrypoint", !entrypoint.is_empty()),

@@ -2,6 +2,8 @@
 //!
 //! - [`ContentSource`]: visits a store path as its NAR serialisation sees it
 //! - [`LocalStore`]: a store on this machine's disk
+//! - [`CONTENTS`]: the kinds of sources that a user can name; [`open_content`]
+//!   makes one
 //! - [`VerifiedContent`]: another source, checked against NAR hashes
 //! - [`PlatformCheck`]: another source, whose programs are looked at on the way
 //! - [`Program`]: what a file's first bytes tell of where it runs
@@ -9,6 +11,7 @@
 //! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
 mod entry;
+mod kinds;
 mod local;
 mod nar;
 mod nar_read;
@@ -19,6 +22,7 @@ mod tests;
 mod verified;
 
 pub use entry::{ContentSource, Contents, Entry};
+pub use kinds::{CONTENTS, ContentKind, ContentOptions, OpenContent, content_kind, open_content};
 pub use local::LocalStore;
 pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
