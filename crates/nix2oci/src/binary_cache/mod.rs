@@ -2,11 +2,13 @@
 //!
 //! - [`CacheUrl`]: where one is; `cache_info`: what it says of itself
 //! - [`NarInfo`]: what it says of a store path
+//! - [`NarCompression`]: how the NARs in them are compressed
 //! - [`Trust`]: whether that is believed; [`PublicKeys`] and signatures, and
 //!   [`ContentAddress`]es, from which a path's name follows
 //! - [`CacheOptions`]: how caches are reached and believed
 
 mod cache_info;
+mod compression;
 mod content_address;
 mod keys;
 mod narinfo;
@@ -14,6 +16,7 @@ mod options;
 mod trust;
 mod url;
 
+pub use compression::{NarCompression, ParseNarCompressionError};
 pub use content_address::{
     ContentAddress, ContentAddressMethod, HashAlgorithm, ParseContentAddressError, TypedHash,
 };

@@ -12,13 +12,29 @@
 //!   [`InvalidInput`](std::io::ErrorKind::InvalidInput) or
 //!   [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof).
 
+#[cfg(feature = "binary-cache")]
+mod brotli;
+#[cfg(feature = "binary-cache")]
+mod bzip2;
 mod gzip;
+#[cfg(feature = "binary-cache")]
+mod lz4;
+#[cfg(feature = "binary-cache")]
+mod xz;
 #[cfg(feature = "zstd")]
 mod zstd;
 
 use std::io;
 
+#[cfg(feature = "binary-cache")]
+pub(crate) use brotli::BrotliReader;
+#[cfg(feature = "binary-cache")]
+pub(crate) use bzip2::Bzip2Reader;
 pub(crate) use gzip::GzipReader;
+#[cfg(feature = "binary-cache")]
+pub(crate) use lz4::Lz4Reader;
+#[cfg(feature = "binary-cache")]
+pub(crate) use xz::XzReader;
 #[cfg(feature = "zstd")]
 pub(crate) use zstd::ZstdReader;
 
