@@ -61,13 +61,10 @@ pub mod error;
 pub mod image;
 pub mod layer;
 #[cfg(feature = "net")]
+#[expect(unused_imports, reason = "binary caches use them, which come next")]
 #[cfg_attr(
-    not(feature = "registry"),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "some of it is for registries only"
-    )
+    not(test),
+    expect(dead_code, reason = "binary caches use it, which come next")
 )]
 mod net;
 pub mod oci;

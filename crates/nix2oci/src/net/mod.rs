@@ -10,8 +10,11 @@
 //! - [`speaks_tls`]: whether a server does
 //! - [`Reach`]: how far away an address is, and who may name it
 
+mod ahead;
 mod body;
 mod cancel;
+mod download;
+mod fetch;
 mod http;
 mod options;
 mod outgoing;
@@ -22,6 +25,7 @@ mod progress;
 mod proxy;
 mod reach;
 mod refusal;
+mod requests;
 mod response;
 mod retry;
 mod runtime;
@@ -35,6 +39,8 @@ mod wire;
 
 pub(crate) use body::{BodyStream, read_pieces};
 pub(crate) use cancel::until_cancelled;
+pub(crate) use download::{FetchReader, Pending};
+pub(crate) use fetch::{Decode, FetchOptions, Fetcher};
 pub(crate) use http::{Clients, HttpError, Limits, exchange, explain, io_problem};
 pub use options::{ProxyOptions, TlsOptions};
 pub(crate) use outgoing::{Body, Outgoing};
@@ -45,9 +51,12 @@ pub(crate) use progress::{Progress, watched};
 pub(crate) use proxy::Proxies;
 pub(crate) use reach::{Home, Reach, Resolver};
 pub(crate) use refusal::{Failure, refusal};
+pub(crate) use requests::Requests;
 pub(crate) use response::Response;
 pub(crate) use retry::{gave_up, may_pass};
 pub(crate) use runtime::Runtime;
 pub(crate) use throttle::Permit;
 pub(crate) use tls::{Certificates, unchecked_config};
-pub(crate) use wire::{Sending, ServerAddress, Wire, WireOptions, authorization, secret_value};
+pub(crate) use wire::{
+    Sending, ServerAddress, Wire, WireOptions, authorization, basic, secret_value,
+};

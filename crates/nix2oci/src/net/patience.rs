@@ -89,6 +89,7 @@ impl Patience {
 /// How often something was tried.
 pub(crate) struct Tries<'a> {
     patience: &'a Patience,
+    /// Since there was progress.
     count: u32,
     /// How long the server had us wait.
     waited: Duration,
@@ -101,6 +102,11 @@ impl Tries<'_> {
         self.patience.throttle.open().await;
         self.waited += begin.elapsed();
         self.count += 1;
+    }
+
+    /// Forgets the tries before the last one: there was progress.
+    pub(crate) fn progressed(&mut self) {
+        self.count = 1;
     }
 
     /// Takes a failure. Returns after a wait if it is worth to try again, else

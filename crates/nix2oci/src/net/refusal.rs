@@ -32,10 +32,15 @@ impl From<Error> for Failure {
 
 /// Makes an error of an answer. `is_denial` says whether it is about who asks.
 pub(crate) async fn refusal(response: &mut Response, is_denial: bool) -> Failure {
-    let status = response.status;
     let body = response.error_body().await;
+    refused(response, &body, is_denial)
+}
+
+/// Makes an error of an answer whose body was read.
+pub(super) fn refused(response: &Response, body: &[u8], is_denial: bool) -> Failure {
+    let status = response.status;
     let content_type = header(&response.headers, CONTENT_TYPE);
-    let problem = problem(status, content_type, &body);
+    let problem = problem(status, content_type, body);
     let (host, action) = (response.host.clone(), response.action.clone());
     let told = header(&response.headers, RETRY_AFTER)
         .filter(|_| is_passing_status(status))

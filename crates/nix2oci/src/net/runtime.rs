@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::until_cancelled;
-use crate::context::Context;
+use crate::context::{CancelFlag, Context};
 use crate::error::{Error, ErrorKind, Result};
 use crate::parallel::panicked;
 
@@ -69,17 +69,7 @@ impl Runtime {
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
-        let cancel = cx.cancel.clone();
-        let task = self
-            .handle
-            .spawn(async move { until_cancelled(&cancel, future).await });
-        self.handle.spawn(async move {
-            let result = task.await.unwrap_or_else(|error| {
-                Err(match error.try_into_panic() {
-                    Ok(payload) => panicked(payload.as_ref()),
-                    Err(_) => ErrorKind::Cancelled.into(),
-                })
-            });
+        self.run(&cx.cancel, future, move |result| {
             // The receiver waits below.
             let _ = sender.send(result);
         });
@@ -87,6 +77,29 @@ impl Runtime {
         receiver
             .recv()
             .unwrap_or_else(|_| Err(ErrorKind::Cancelled.into()))
+    }
+
+    /// Runs a future on the thread until the flag is set, and gives its result
+    /// to `done` there. A future that panics ends with an error. Only if the
+    /// runtime is dropped first, `done` is dropped as well.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        cancel: &CancelFlag,
+        future: impl Future<Output = Result<T>> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        let cancel = cancel.clone();
+        let task = self
+            .handle
+            .spawn(async move { until_cancelled(&cancel, future).await });
+        self.handle.spawn(async move {
+            done(task.await.unwrap_or_else(|error| {
+                Err(match error.try_into_panic() {
+                    Ok(payload) => panicked(payload.as_ref()),
+                    Err(_) => ErrorKind::Cancelled.into(),
+                })
+            }));
+        });
     }
 
     /// Starts a future on the thread. It is dropped with the runtime at the

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -41,6 +42,17 @@ pub(crate) struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// How many bytes of the body are sent, and what follows them.
+    cut: Option<(usize, Cut)>,
+}
+
+/// How a body ends early.
+#[derive(Clone, Copy)]
+pub(crate) enum Cut {
+    /// The connection is closed.
+    Closed,
+    /// Nothing follows for a long time.
+    Silent,
 }
 
 /// Makes an answer without a body.
@@ -49,6 +61,7 @@ pub(crate) fn answer(status: u16) -> Answer {
         status,
         headers: Vec::new(),
         body: Vec::new(),
+        cut: None,
     }
 }
 
@@ -63,6 +76,12 @@ impl Answer {
         self
     }
 
+    /// Says the length of the whole body, and sends its beginning.
+    pub(crate) fn cut(mut self, at: usize, cut: Cut) -> Self {
+        self.cut = Some((at, cut));
+        self
+    }
+
     fn write(&self, to: &mut impl Write, has_body: bool) -> io::Result<()> {
         let mut head = format!("HTTP/1.1 {} X\r\n", self.status);
         for (name, value) in &self.headers {
@@ -70,8 +89,17 @@ impl Answer {
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n", self.body.len()));
         to.write_all(head.as_bytes())?;
-        if has_body {
-            to.write_all(&self.body)?;
+        match self.cut {
+            _ if !has_body => {}
+            None => to.write_all(&self.body)?,
+            Some((at, cut)) => {
+                to.write_all(&self.body[..at])?;
+                to.flush()?;
+                if matches!(cut, Cut::Silent) {
+                    thread::sleep(Duration::from_secs(20));
+                }
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
         to.flush()
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
@@ -334,6 +335,12 @@ pub(crate) fn authorization(value: Option<HeaderValue>) -> HeaderMap {
         headers.insert(AUTHORIZATION, value);
     }
     headers
+}
+
+/// Makes the header that says a name and a password.
+pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
+    let text = BASE64.encode(format!("{user}:{password}").as_bytes());
+    secret_value(&format!("Basic {text}")).expect("base 64 is text")
 }
 
 /// Makes a header's value that no debug output shows.

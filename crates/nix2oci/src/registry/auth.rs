@@ -15,11 +15,11 @@ use tokio::sync::OnceCell;
 
 use super::challenge::{Challenge, parse_challenges};
 use super::request::Scope;
-use super::token::{Token, TokenServer, basic, fetch_token};
+use super::token::{Token, TokenServer, fetch_token};
 use crate::context::CancelFlag;
 use crate::credentials::{CredentialSource, Credentials, Secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{Failure, HttpError, Wire, secret_value};
+use crate::net::{Failure, HttpError, Wire, basic, secret_value};
 
 /// A token with less life than this is not used any more.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);

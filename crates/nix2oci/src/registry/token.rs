@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use data_encoding::BASE64;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
@@ -15,7 +14,7 @@ use crate::context::CancelFlag;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::{
-    Body, Failure, Outgoing, Response, Sending, Wire, authorization, refusal, secret_value,
+    Body, Failure, Outgoing, Response, Sending, Wire, authorization, basic, refusal, secret_value,
 };
 
 /// Bytes of a token server's answer.
@@ -86,12 +85,6 @@ pub(super) async fn fetch_token(
         value,
         until: asked + life,
     })
-}
-
-/// Makes the header that says a name and a password.
-pub(super) fn basic(user: &str, password: &str) -> HeaderValue {
-    let text = BASE64.encode(format!("{user}:{password}").as_bytes());
-    secret_value(&format!("Basic {text}")).expect("base 64 is text")
 }
 
 struct Fetch<'a> {

@@ -1,0 +1,477 @@
+//! Reading from one server, for code that is not async.
+
+use std::fmt;
+use std::io::{Cursor, Read};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
+use reqwest::{Method, Url};
+
+use super::download::{FetchReader, Pending};
+use super::refusal::{Failure, refused};
+use super::requests::Requests;
+use super::{
+    Body, Limits, Outgoing, Patience, ProxyOptions, Response, Runtime, Sending, ServerAddress,
+    TlsOptions, Wire, WireOptions, authorization, basic, secret_value,
+};
+use crate::context::Context;
+use crate::credentials::Secret;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a server is read from.
+pub(crate) struct FetchOptions {
+    /// Its address: `http://` or `https://`, a host, perhaps a path; no user, no
+    /// query.
+    pub(crate) base: String,
+    /// The server, as the user would name it, for errors.
+    pub(crate) shown: String,
+    /// Further headers, for this server and nobody that it sends us to.
+    pub(crate) headers: Vec<(String, Secret)>,
+    /// A user and a password (RFC 7617), likewise. They are sent unasked, as
+    /// curl does.
+    pub(crate) user: Option<(String, Secret)>,
+    /// Whom TLS believes.
+    pub(crate) tls: TlsOptions,
+    /// Which proxy is used.
+    pub(crate) proxy: ProxyOptions,
+    /// How often a request is repeated that failed for a reason that may pass.
+    pub(crate) retries: u32,
+    /// How many requests run at once at most.
+    pub(crate) jobs: NonZeroUsize,
+    /// How long things may take.
+    pub(crate) limits: Limits,
+    /// How answers are read that come with a `Content-Encoding`.
+    pub(crate) decode: Decode,
+}
+
+/// Makes a reader of what a `Content-Encoding` stands for: its name in lower
+/// case, and the bytes as they come. `None` if it is not known.
+///
+/// Nothing is asked to be encoded; but Nix stores narinfos, logs and listings
+/// encoded in S3 if it is told to, and S3 then sends them so to everybody
+/// (`narinfo-compression`, Nix manual, "S3 Binary Cache Store").
+pub(crate) type Decode = fn(&str, Box<dyn Read + Send>) -> Option<Box<dyn Read + Send>>;
+
+/// Reads from one server. Clones share its connections.
+///
+/// No call is to be made on the thread of the runtime.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    shared: Arc<Fetch>,
+    runtime: Arc<Runtime>,
+}
+
+/// The same on the network's thread.
+pub(super) struct Fetch {
+    pub(super) wire: Wire,
+    pub(super) patience: Patience,
+    /// Ends with a slash.
+    base: Url,
+    shown: String,
+    /// For the server itself.
+    private: HeaderMap,
+    jobs: usize,
+    decode: Decode,
+}
+
+impl Fetcher {
+    /// Prepares to read. Reads the certificates that the user names; opens no
+    /// connection.
+    ///
+    /// Fails with [`ErrorKind::InvalidInput`] and [`ErrorKind::ReadInput`] if the
+    /// options make no sense.
+    pub(crate) fn new(runtime: Arc<Runtime>, options: &FetchOptions) -> Result<Self> {
+        let base = base(options)?;
+        let cert_dir = match (base.host_str().unwrap_or_default(), base.port()) {
+            (host, Some(port)) => format!("{host}:{port}"),
+            (host, None) => host.to_owned(),
+        };
+        let wire = Wire::new(WireOptions {
+            shown: &options.shown,
+            address: ServerAddress::Known(base.clone()),
+            cert_dir: &cert_dir,
+            tls: &options.tls,
+            proxy: &options.proxy,
+            limits: options.limits,
+        })?;
+        let jobs = options.jobs.get();
+        let shared = Arc::new(Fetch {
+            wire,
+            patience: Patience::new(options.retries, jobs, options.limits.waits),
+            base,
+            shown: options.shown.clone(),
+            private: private(options)?,
+            jobs,
+            decode: options.decode,
+        });
+        Ok(Self { shared, runtime })
+    }
+
+    /// Fetches a small answer, of at most `limit` bytes. `target` is what
+    /// follows the server's address, or an address of its own, for which the
+    /// rules of a redirect hold. `action` is for errors: `give the narinfo of …`.
+    ///
+    /// `None` if it is not there: 404, 410, and 403 unless the server says that
+    /// it is about who asks. S3 says 403 of what is not there to all who may not
+    /// list the bucket, and Nix takes it for that as well.
+    ///
+    /// Fails with [`ErrorKind::Denied`] if the server wants to know who asks,
+    /// [`ErrorKind::Answer`] if it says something else that is of no use,
+    /// [`ErrorKind::Connection`] if it says nothing, and
+    /// [`ErrorKind::Cancelled`] within 100 ms after the flag of `cx` is set.
+    pub(crate) fn get(
+        &self,
+        cx: &Context,
+        target: &str,
+        action: &str,
+        limit: u64,
+    ) -> Result<Option<Bytes>> {
+        let (fetch, own) = (self.shared(), cx.clone());
+        let (target, action) = (target.to_owned(), action.to_owned());
+        self.runtime.block_on(
+            cx,
+            async move { fetch.get(&own, &target, &action, limit).await },
+        )
+    }
+
+    /// Begins to fetch many small answers at once.
+    pub(crate) fn requests<K: Send + 'static>(&self, cx: &Context) -> Requests<K> {
+        Requests::new(cx, self)
+    }
+
+    /// Begins to fetch a large answer and waits for its head; `None` if it is
+    /// not there, as [`Fetcher::get`] has it. At most `ahead` bytes, besides one
+    /// piece of the network (a few 100 KiB), are in memory while nobody reads
+    /// them. What an answer that broke lacks is fetched from there on.
+    pub(crate) fn open(
+        &self,
+        cx: &Context,
+        target: &str,
+        action: &str,
+        ahead: usize,
+    ) -> Result<Option<FetchReader>> {
+        self.start(cx, target, action, ahead).open()
+    }
+
+    /// Begins to fetch a large answer and does not wait for its head.
+    pub(crate) fn start(&self, cx: &Context, target: &str, action: &str, ahead: usize) -> Pending {
+        Pending::start(cx, self, target, action, ahead)
+    }
+
+    pub(super) fn shared(&self) -> Arc<Fetch> {
+        Arc::clone(&self.shared)
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
+    pub(super) fn jobs(&self) -> usize {
+        self.shared.jobs
+    }
+}
+
+impl fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("shown", &self.shared.shown)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Parses the address; it ends with a slash then.
+fn base(options: &FetchOptions) -> Result<Url> {
+    let refuse = |problem: &str| Error::invalid(options.shown.clone(), problem);
+    let mut url = Url::parse(&options.base).map_err(|_| refuse("not an address"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(refuse(
+            "not an address of a server; expected http[s]://HOST[:PORT][/PATH]",
+        ));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse(
+            "has a user name in it, which would be shown; expected none",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("has a query; expected http[s]://HOST[:PORT][/PATH]"));
+    }
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+/// Headers that say how a request is made and not who asks.
+const OWN_HEADERS: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "host",
+    "if-range",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Makes the headers that only the server itself sees. Errors do not repeat a
+/// value.
+fn private(options: &FetchOptions) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &options.headers {
+        let refuse = |problem: &str| {
+            Err(Error::invalid(
+                format!("header {name:?} for {}", options.shown),
+                problem,
+            ))
+        };
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            return refuse("not the name of a header");
+        };
+        if OWN_HEADERS.contains(&name.as_str()) {
+            return refuse("belongs to the connection and cannot be given");
+        }
+        let Some(value) = secret_value(value.reveal()) else {
+            return refuse("its value has characters that no header can have");
+        };
+        headers.append(name, value);
+    }
+    if let Some((user, password)) = &options.user {
+        headers
+            .entry(AUTHORIZATION)
+            .or_insert_with(|| basic(user, password.reveal()));
+    }
+    Ok(headers)
+}
+
+impl Fetch {
+    /// See [`Fetcher::get`].
+    pub(super) async fn get(
+        &self,
+        cx: &Context,
+        target: &str,
+        action: &str,
+        limit: u64,
+    ) -> Result<Option<Bytes>> {
+        let _permit = self.patience.permit().await;
+        let mut tries = self.patience.tries();
+        loop {
+            tries.begin().await;
+            match self.try_get(cx, target, action, limit).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => tries.failed(cx, failure, true).await?,
+            }
+        }
+    }
+
+    async fn try_get(
+        &self,
+        cx: &Context,
+        target: &str,
+        action: &str,
+        limit: u64,
+    ) -> Result<Option<Bytes>, Failure> {
+        let asked = Asked {
+            target,
+            action,
+            headers: &HeaderMap::new(),
+            accept: &[200],
+            is_large: false,
+        };
+        let Some(response) = self.ask(cx, asked).await? else {
+            return Ok(None);
+        };
+        let host = response.host.clone();
+        let encoding = encoding(&response.headers);
+        let bytes = response.bytes(limit).await?;
+        let Some(encoding) = encoding else {
+            return Ok(Some(bytes));
+        };
+        let refuse = |problem: String| -> Error {
+            ErrorKind::Answer {
+                host: host.clone(),
+                action: action.to_owned(),
+                status: None,
+                problem,
+            }
+            .into()
+        };
+        let mut decoded = Vec::new();
+        self.decoded(&encoding, Box::new(Cursor::new(bytes)))
+            .map_err(&refuse)?
+            .take(limit + 1)
+            .read_to_end(&mut decoded)
+            .map_err(|error| {
+                refuse(format!(
+                    "it says Content-Encoding {encoding}, but is not: {error}"
+                ))
+            })?;
+        if decoded.len() as u64 > limit {
+            return Err(refuse(format!("the answer has more than {limit} bytes")).into());
+        }
+        Ok(Some(decoded.into()))
+    }
+
+    /// Makes a reader of encoded bytes, or says why not.
+    pub(super) fn decoded(
+        &self,
+        encoding: &str,
+        bytes: Box<dyn Read + Send>,
+    ) -> Result<Box<dyn Read + Send>, String> {
+        (self.decode)(encoding, bytes).ok_or_else(|| {
+            format!("it comes with Content-Encoding {encoding:?}, which is not known here")
+        })
+    }
+
+    /// Asks once, and follows redirects. `None` if it is not there.
+    pub(super) async fn ask(
+        &self,
+        cx: &Context,
+        asked: Asked<'_>,
+    ) -> Result<Option<Response>, Failure> {
+        let Asked {
+            target,
+            action,
+            headers,
+            accept,
+            is_large,
+        } = asked;
+        // Makes known what is its own.
+        self.wire.base(action).await?;
+        let url = self.url(target, action)?;
+        let is_own = self.wire.is_home(&url);
+        let private = if is_own {
+            self.private.clone()
+        } else {
+            authorization(None)
+        };
+        let sending = Sending {
+            method: Method::GET,
+            url,
+            headers,
+            private,
+            body: &mut Outgoing::new(Body::Empty),
+            action,
+            accept,
+            answer: self.wire.limits.answer,
+            is_large,
+        };
+        let answer = self.wire.follow(sending).await?;
+        let is_home = is_own && self.wire.is_home(&answer.url);
+        let host = self.wire.shown(&answer.url);
+        let stall = self.wire.limits.stall;
+        let mut response = Response::new(answer, host, action, stall, &cx.cancel);
+        if accept.contains(&response.status) {
+            self.patience.succeeded();
+            return Ok(Some(response));
+        }
+        // Read to its end, so that the connection can be used again.
+        let body = response.error_body().await;
+        if is_absence(&response, &body) {
+            self.patience.succeeded();
+            return Ok(None);
+        }
+        let is_denial = is_home && matches!(response.status, 401 | 403);
+        Err(refused(&response, &body, is_denial))
+    }
+
+    /// Returns the server, as the user would name it.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Returns the address of a target.
+    fn url(&self, target: &str, action: &str) -> Result<Url> {
+        let refuse = |problem: String| -> Error {
+            ErrorKind::Answer {
+                host: self.shown.clone(),
+                action: action.to_owned(),
+                status: None,
+                problem,
+            }
+            .into()
+        };
+        let no_address = || refuse(format!("it names {target:?}, which is no address"));
+        let is_absolute = ["http://", "https://"].iter().any(|scheme| {
+            target
+                .get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        });
+        let mut url;
+        if is_absolute {
+            url =
+                Url::parse(target).map_err(|_| refuse("it names what is no address".to_owned()))?;
+            self.wire.check_named(&url, None).map_err(refuse)?;
+        } else {
+            // Joined as texts, so that `//example.org/` is no other server.
+            url = Url::parse(&format!("{}{target}", self.base)).map_err(|_| no_address())?;
+            let is_below = url.path().starts_with(self.base.path());
+            if !self.wire.is_home(&url) || !is_below {
+                return Err(no_address());
+            }
+        }
+        url.set_fragment(None);
+        Ok(url)
+    }
+}
+
+/// What is asked for once.
+pub(super) struct Asked<'a> {
+    pub(super) target: &'a str,
+    pub(super) action: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    /// Statuses that are an answer.
+    pub(super) accept: &'a [u16],
+    pub(super) is_large: bool,
+}
+
+/// Codes of S3 that are about who asks, all with 403.
+///
+/// Source: Amazon S3 API Reference, "Error responses".
+const CREDENTIAL_CODES: &[&str] = &[
+    "AccountProblem",
+    "AllAccessDisabled",
+    "InvalidAccessKeyId",
+    "InvalidSecurity",
+    "NotSignedUp",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+];
+
+/// Returns whether an answer says that something is not there.
+fn is_absence(response: &Response, body: &[u8]) -> bool {
+    match response.status {
+        404 | 410 => true,
+        403 => {
+            let text = String::from_utf8_lossy(body);
+            let is_code = |code: &&str| text.contains(&format!("<Code>{code}</Code>"));
+            !response.headers.contains_key(WWW_AUTHENTICATE)
+                && !CREDENTIAL_CODES.iter().any(is_code)
+        }
+        _ => false,
+    }
+}
+
+/// Returns what an answer is encoded with, in lower case.
+pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
+    let values: Vec<_> = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase())
+        .flat_map(|value| {
+            let names = value.split(',').map(|name| name.trim().to_owned());
+            names.collect::<Vec<_>>()
+        })
+        .filter(|name| !name.is_empty() && name != "identity")
+        .collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+pub(super) mod tests;
