@@ -6,10 +6,12 @@
 //! - [`Trust`]: whether that is believed; [`PublicKeys`] and signatures, and
 //!   [`ContentAddress`]es, from which a path's name follows
 //! - [`CacheOptions`]: how caches are reached and believed
+//! - [`NarInfoCache`]: what they said before
 
 mod cache_info;
 mod compression;
 mod content_address;
+mod info_cache;
 mod keys;
 mod narinfo;
 mod options;
@@ -20,6 +22,7 @@ pub use compression::{NarCompression, ParseNarCompressionError};
 pub use content_address::{
     ContentAddress, ContentAddressMethod, HashAlgorithm, ParseContentAddressError, TypedHash,
 };
+pub use info_cache::{NarInfoCache, NarInfoCacheInfo, NarInfoCacheRemoval};
 pub use keys::{CACHE_NIXOS_ORG, ParsePublicKeyError, PublicKey, PublicKeys, Signature};
 pub use narinfo::{MAX_NARINFO_SIZE, NarInfo, ParseNarInfoError};
 pub use options::{CacheHeader, CacheOptions, DEFAULT_CACHE_JOBS, DEFAULT_CACHE_RETRIES};

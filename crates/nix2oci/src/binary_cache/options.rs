@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::credentials::{Anonymous, CredentialSource, Secret};
 use crate::net::{ProxyOptions, TlsOptions};
 
-use super::Trust;
+use super::{NarInfoCache, Trust};
 
 /// How often a request to a cache is repeated, if nothing else is said.
 pub const DEFAULT_CACHE_RETRIES: u32 = 5;
@@ -36,6 +36,8 @@ pub struct CacheOptions {
     /// How many narinfos are asked for at once of each cache. There are fewer
     /// while it asks for patience.
     pub jobs: NonZeroUsize,
+    /// Where is kept what caches say of store paths, if anywhere.
+    pub info_cache: Option<NarInfoCache>,
 }
 
 /// A header of requests.
@@ -62,6 +64,7 @@ impl Default for CacheOptions {
             proxy: ProxyOptions::default(),
             retries: DEFAULT_CACHE_RETRIES,
             jobs: DEFAULT_CACHE_JOBS,
+            info_cache: None,
         }
     }
 }
@@ -74,6 +77,7 @@ impl fmt::Debug for CacheOptions {
             .field("tls", &self.tls)
             .field("retries", &self.retries)
             .field("jobs", &self.jobs)
+            .field("info_cache", &self.info_cache)
             .finish_non_exhaustive()
     }
 }
