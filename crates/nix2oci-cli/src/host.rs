@@ -73,6 +73,15 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
         .map(|dir| dir.join("nix2oci"))
 }
 
+/// Returns where `NIX_DAEMON_SOCKET_PATH` says that the Nix daemon's socket is.
+///
+/// Source: `nixDaemonSocketFile` in NixOS/nix, `src/libstore/globals.cc` (2.8).
+pub(crate) fn daemon_socket() -> Option<PathBuf> {
+    std::env::var_os("NIX_DAEMON_SOCKET_PATH")
+        .filter(|socket| !socket.is_empty())
+        .map(PathBuf::from)
+}
+
 /// Returns this moment, as files have it.
 pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()

@@ -359,6 +359,8 @@ pub enum ErrorKind {
         action: String,
         /// What it said, in words.
         problem: String,
+        /// What the system said, if it is the system that failed.
+        source: Option<io::Error>,
     },
     /// A registry did not take a manifest because it lacks what it names.
     #[error("{host} failed to {action}: {problem}")]

@@ -55,6 +55,7 @@ pub mod content;
 pub mod context;
 #[cfg(feature = "net")]
 pub mod credentials;
+pub mod daemon;
 mod decode;
 pub mod digest;
 pub mod error;

@@ -42,6 +42,6 @@ fn sources_help() -> String {
     help_table(
         "Where references are read from; more than one are joined",
         SOURCES.iter().map(|kind| (kind.syntax(), kind.help)),
-        "Without this option it is db.",
+        "Without this option it is db, or daemon where db cannot be read.",
     )
 }

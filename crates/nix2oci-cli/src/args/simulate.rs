@@ -81,7 +81,9 @@ pub(crate) struct SimulateArgs {
 
 /// Lists what a HISTORY can be.
 fn histories_help() -> String {
-    let of_one_release = SOURCES.iter().filter(|kind| kind.name != "db");
+    let of_one_release = SOURCES
+        .iter()
+        .filter(|kind| !["db", "daemon"].contains(&kind.name));
     help_table(
         "The closure of one release each, the oldest first; two at least",
         of_one_release

@@ -21,7 +21,7 @@ pub(crate) fn check_histories(args: &SimulateArgs) -> Outcome<()> {
     for history in &args.histories {
         let source = source(history);
         let argument = source.split_once(':').map(|(_, argument)| argument);
-        if source.split(':').next() == Some("db") {
+        if let Some("db" | "daemon") = source.split(':').next() {
             return Err(Failure::usage(format!(
                 "{history} holds all store paths of a machine, not those of one release"
             ))
@@ -42,6 +42,7 @@ pub(crate) fn history(cx: &Context, args: &SimulateArgs, history: &str) -> Outco
     let options = SourceOptions {
         store_dir: args.store_dir.clone(),
         store_root: None,
+        daemon_socket: None,
         stdin: Some(Arc::new(|| {
             let mut bytes = Vec::new();
             io::stdin().lock().read_to_end(&mut bytes)?;

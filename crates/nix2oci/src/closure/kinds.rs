@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::context::Context;
+use crate::daemon::{self, Daemon};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::StoreDir;
 
@@ -96,6 +97,13 @@ pub const SOURCES: &[SourceKind] = &[
         help: "the Nix database, by default of /nix/var/nix below the store root",
         open: open_db,
     },
+    SourceKind {
+        name: "daemon",
+        argument: "SOCKET",
+        argument_is_optional: true,
+        help: "the Nix daemon, also for users who may not read the database",
+        open: |options, argument| Ok(Box::new(options.daemon(argument.map(Path::new)))),
+    },
 ];
 
 /// What standard input is called in errors.
@@ -111,6 +119,9 @@ pub struct SourceOptions {
     pub store_dir: StoreDir,
     /// The directory that stands for `/`, for a store that lies elsewhere.
     pub store_root: Option<PathBuf>,
+    /// The socket of the Nix daemon, if it is not `daemon-socket/socket` in
+    /// [`SourceOptions::state_dir`].
+    pub daemon_socket: Option<PathBuf>,
     /// Reads standard input, which the argument `-` stands for; without it `-`
     /// is refused.
     pub stdin: Option<ReadStdin>,
@@ -121,6 +132,7 @@ impl fmt::Debug for SourceOptions {
         f.debug_struct("SourceOptions")
             .field("store_dir", &self.store_dir)
             .field("store_root", &self.store_root)
+            .field("daemon_socket", &self.daemon_socket)
             .finish_non_exhaustive()
     }
 }
@@ -131,6 +143,16 @@ impl SourceOptions {
     pub fn state_dir(&self) -> PathBuf {
         let root = self.store_root.as_deref().unwrap_or(Path::new("/"));
         root.join("nix/var/nix")
+    }
+
+    /// Returns the Nix daemon at `socket`, by default the one of these options.
+    /// Does not connect yet.
+    pub fn daemon(&self, socket: Option<&Path>) -> Daemon {
+        let socket = match socket.or(self.daemon_socket.as_deref()) {
+            Some(socket) => socket.to_owned(),
+            None => self.state_dir().join(daemon::SOCKET),
+        };
+        Daemon::new(socket, self.store_dir.clone())
     }
 
     /// Returns what the argument of `kind` stands for.
@@ -190,26 +212,44 @@ pub fn open_source(options: &SourceOptions, text: &str) -> Result<Box<dyn Closur
 }
 
 /// Returns the source to use when the user names none: the Nix database of
-/// [`SourceOptions::state_dir`].
+/// [`SourceOptions::state_dir`], and where that cannot be read, the Nix daemon
+/// of [`SourceOptions::daemon`].
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Database`] with the file and the cause if it cannot be read;
-/// the caller may then tell the user of [`SOURCES`].
-/// [`ErrorKind::FeatureMissing`] without the feature `db`.
+/// If there is no daemon, why the database cannot be read:
+/// [`ErrorKind::Database`] with the file and the cause, or
+/// [`ErrorKind::FeatureMissing`] without the feature `db`. The caller may then
+/// tell the user of [`SOURCES`]. [`ErrorKind::Daemon`] if there is a daemon, but
+/// not for this user.
 pub fn automatic(cx: &Context, options: &SourceOptions) -> Result<Box<dyn ClosureSource>> {
-    #[cfg(feature = "db")]
-    {
-        let database =
-            super::Database::in_state_dir(&options.state_dir(), options.store_dir.clone());
-        database.check(cx)?;
-        Ok(Box::new(database))
+    cx.cancel.check()?;
+    let no_database = match automatic_db(cx, options) {
+        Ok(database) => return Ok(database),
+        Err(error) if matches!(error.kind(), ErrorKind::Cancelled) => return Err(error),
+        Err(error) => error,
+    };
+    let daemon = options.daemon(None);
+    match daemon.info(cx) {
+        Ok(_) => Ok(Box::new(daemon)),
+        Err(error) if is_nobody(error.kind()) => Err(no_database),
+        Err(error) => Err(error),
     }
-    #[cfg(not(feature = "db"))]
-    {
-        cx.cancel.check()?;
-        open_db(options, None)
-    }
+}
+
+/// Returns whether there is no daemon at all.
+fn is_nobody(kind: &ErrorKind) -> bool {
+    let ErrorKind::Daemon {
+        source: Some(source),
+        ..
+    } = kind
+    else {
+        return false;
+    };
+    matches!(
+        source.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused
+    )
 }
 
 /// The key begins after the last `#`, so a file name may hold others.
@@ -229,6 +269,18 @@ fn open_attrs(options: &SourceOptions, argument: Option<&str>) -> Result<Box<dyn
         key,
         store_dir: options.store_dir.clone(),
     }))
+}
+
+#[cfg(feature = "db")]
+fn automatic_db(cx: &Context, options: &SourceOptions) -> Result<Box<dyn ClosureSource>> {
+    let database = super::Database::in_state_dir(&options.state_dir(), options.store_dir.clone());
+    database.check(cx)?;
+    Ok(Box::new(database))
+}
+
+#[cfg(not(feature = "db"))]
+fn automatic_db(_: &Context, options: &SourceOptions) -> Result<Box<dyn ClosureSource>> {
+    open_db(options, None)
 }
 
 #[cfg(feature = "db")]

@@ -6,7 +6,7 @@
 //! - [`ClosureSource`]: where that knowledge comes from; [`read_closure`] asks
 //!   several and joins what they know
 //! - [`attrs_json`], [`reference_graph`], [`registration`],
-//!   [`path_info_json`], `db` (feature `db`): one source each
+//!   [`path_info_json`], `db` (feature `db`), `daemon`: one source each
 //! - [`SOURCES`]: the kinds of sources that a user can name; [`open_source`]
 //!   and [`automatic`] make one
 //!
@@ -27,6 +27,7 @@ pub mod path_info_json;
 pub mod reference_graph;
 pub mod registration;
 
+mod daemon;
 mod document;
 mod dominators;
 mod graph;
