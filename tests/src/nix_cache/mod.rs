@@ -26,7 +26,7 @@ use crate::fixture_store::FixtureStore;
 pub use bombs::{Bomb, bombs};
 pub use key::CacheKey;
 pub use narinfo::NarInfoText;
-pub use tampering::{TAMPERINGS, Tampering};
+pub use tampering::{Shows, TAMPERINGS, Tampering};
 
 /// The words for compressions that Nix 2.8 writes and readers are to know.
 pub const COMPRESSIONS: [&str; 7] = ["none", "xz", "bzip2", "gzip", "zstd", "br", "lz4"];
@@ -203,14 +203,14 @@ pub fn sha256(bytes: &[u8]) -> String {
     NarHash::new(Sha256::digest(bytes).into()).to_string()
 }
 
-/// Returns the name of a file with a NAR, below the cache's folder.
+/// Returns the name of a file with a NAR, below the cache's folder, as Nix 2.8
+/// gives it: gzip has no extension of its own.
 fn file_name(file: &[u8], compression: &str) -> String {
     let hash = sha256(file);
     let (_, digits) = hash.split_once(':').expect("it names the algorithm");
     let extension = match compression {
-        "none" => String::new(),
+        "none" | "gzip" => String::new(),
         "bzip2" => ".bz2".to_owned(),
-        "gzip" => ".gz".to_owned(),
         "zstd" => ".zst".to_owned(),
         other => format!(".{other}"),
     };

@@ -95,3 +95,17 @@ fn bombs_say_what_they_are() {
         assert_eq!(signed, info, "{}", bomb.name);
     }
 }
+
+#[test]
+fn nix_writes_every_compression() {
+    let store = FixtureStore::new();
+    let app = store.fixture("app-1.0");
+    for compression in COMPRESSIONS {
+        let cache = NixCache::copied(&store, app, compression, None);
+        let info = cache.narinfo(app);
+        assert_eq!(info.get("Compression"), Some(compression));
+        let file = fs::read(cache.nar_file(app)).unwrap();
+        assert_eq!(info.get("FileHash"), Some(&*sha256(&file)));
+        assert_eq!(info.get("URL"), Some(&*file_name(&file, compression)));
+    }
+}
