@@ -136,3 +136,7 @@ impl<K: Send + 'static> Queue<K> {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+mod tests;

@@ -241,25 +241,6 @@ fn too_long_a_wait_is_an_error() {
 }
 
 #[test]
-fn waits_have_a_bound_in_sum() {
-    let server = busy(9, || answer(503).header("Retry-After", "1"));
-    let bed = Bed::new();
-    let limits = Limits {
-        waits: Duration::from_millis(1500),
-        ..PATIENT
-    };
-    let transport = Transport::with_limits(&bed.cx, &server.host(), &options(5), limits).unwrap();
-    let error = bed.send(&transport, get("/v2/")).unwrap_err();
-    let text = shown(&error);
-    assert!(
-        text.contains("asks to wait again and again, longer than 1 s in sum: status 503"),
-        "{text}"
-    );
-    assert!(!may_pass(&error));
-    assert_eq!(server.seen().len(), 2);
-}
-
-#[test]
 fn a_body_is_made_anew_for_each_try() {
     let count = AtomicUsize::new(0);
     let server = TestServer::http(move |_| match count.fetch_add(1, Ordering::Relaxed) {
