@@ -163,3 +163,93 @@ fn take_end<H>(state: &mut State<H>) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    use std::thread;
+
+    use super::*;
+    use crate::context::Context as Call;
+    use crate::net::Runtime;
+
+    #[test]
+    fn no_more_is_held_than_allowed() {
+        let (filler, drain) = pipe::<()>(1000);
+        let bytes: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
+        let mut filling = pin!(filler.fill(&bytes));
+        let mut task = Context::from_waker(Waker::noop());
+        let mut read: Vec<u8> = Vec::new();
+        let mut buffer = [0; 300];
+        while filling.as_mut().poll(&mut task).is_pending() {
+            assert_eq!(drain.0.lock().bytes.len(), 1000);
+            assert!(drain.0.lock().bytes.capacity() <= 2048);
+            // Until there is room for much.
+            while drain.0.lock().is_full {
+                let count = drain.read(&mut buffer).unwrap();
+                read.extend(&buffer[..count]);
+            }
+        }
+        filler.ending().end(Ok(()));
+        loop {
+            match drain.read(&mut buffer).unwrap() {
+                0 => break,
+                count => read.extend(&buffer[..count]),
+            }
+        }
+        assert_eq!(read, bytes);
+    }
+
+    #[test]
+    fn bytes_come_through_in_order() {
+        let runtime = Runtime::start().unwrap();
+        let (filler, drain) = pipe(7);
+        let ending = filler.ending();
+        let cancel = Call::default().cancel;
+        runtime.run(
+            &cancel,
+            async move {
+                filler.begin("head");
+                for n in 0..10_000_u32 {
+                    filler.fill(&n.to_le_bytes()).await;
+                }
+                Ok(())
+            },
+            move |result| ending.end(result),
+        );
+        assert_eq!(drain.head().unwrap(), Some("head"));
+        for n in 0..10_000_u32 {
+            let mut bytes = [0; 4];
+            let mut count = 0;
+            while count < 4 {
+                count += drain.read(&mut bytes[count..]).unwrap();
+            }
+            assert_eq!(u32::from_le_bytes(bytes), n);
+        }
+        assert_eq!(drain.read(&mut [0]).unwrap(), 0);
+        assert_eq!(drain.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_end_that_nobody_said_is_an_error() {
+        let (filler, drain) = pipe::<()>(10);
+        let ending = filler.ending();
+        let thread = thread::spawn(move || drain.head().map(|_| ()));
+        drop((filler, ending));
+        thread.join().unwrap().unwrap_err();
+    }
+
+    #[test]
+    fn an_error_comes_after_the_bytes_before_it() {
+        let (filler, drain) = pipe::<()>(10);
+        let filled = pin!(filler.fill(b"abc")).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(filled, Poll::Ready(()));
+        filler.ending().end(Err(Error::invalid("x", "y")));
+        let mut buffer = [0; 10];
+        assert_eq!(drain.read(&mut buffer).unwrap(), 3);
+        assert_eq!(drain.read(&mut buffer).unwrap_err().to_string(), "x: y");
+        drain.read(&mut buffer).unwrap_err();
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::error::ErrorClass;
-use crate::net::test_bed::{Authority, Bed, LIMITS, PASSWORD, PATIENT, shown};
+use crate::net::test_bed::{Authority, Bed, PASSWORD, PATIENT, shown};
 use crate::net::test_server::{Answer, Cut, TestServer, answer};
 
 /// Knows one encoding, which turns every byte over.
@@ -42,7 +42,7 @@ pub(in crate::net) fn options(base: &str) -> FetchOptions {
         proxy: ProxyOptions::default(),
         retries: 0,
         jobs: NonZeroUsize::new(4).unwrap(),
-        limits: LIMITS,
+        limits: PATIENT,
         decode: turned,
     }
 }
@@ -50,6 +50,12 @@ pub(in crate::net) fn options(base: &str) -> FetchOptions {
 pub(in crate::net) fn fetcher(bed: &Bed, options: &FetchOptions) -> Fetcher {
     Fetcher::new(Arc::clone(&bed.runtime), options).unwrap()
 }
+
+/// Long enough for a busy machine, short enough to wait for.
+pub(in crate::net) const STALL: Limits = Limits {
+    stall: Duration::from_secs(2),
+    ..PATIENT
+};
 
 /// Makes a fetcher of a server's folder `cache`.
 pub(in crate::net) fn of(bed: &Bed, server: &TestServer, retries: u32) -> Fetcher {
@@ -184,7 +190,12 @@ fn a_small_answer_that_broke_is_fetched_again() {
             _ => answer(200).body("0123456789"),
         });
         let bed = Bed::new();
-        let found = get(&bed, &of(&bed, &server, 1), "a").unwrap();
+        let options = FetchOptions {
+            retries: 1,
+            limits: STALL,
+            ..options(&format!("http://{}", server.host()))
+        };
+        let found = get(&bed, &fetcher(&bed, &options), "a").unwrap();
         assert_eq!(found.as_deref(), Some(&b"0123456789"[..]));
         assert_eq!(bed.told().len(), 1);
     }
