@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
+use rustix::io::Errno;
 
 use crate::context::Context;
 use crate::error::{ErrorKind, Result};
@@ -83,6 +84,22 @@ impl ContentSource for LocalStore {
             visitor,
         }
         .object(CWD, &name, None)
+    }
+
+    /// Returns whether the path is there. A store that may not be looked into
+    /// has nothing to give.
+    fn has(&self, _: &Context, path: &StorePath) -> Result<bool> {
+        let real = self.locate(path);
+        match rustix::fs::lstat(&real) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(ErrorKind::ReadStore {
+                action: "read",
+                path: real,
+                source: io::Error::from(error),
+            }
+            .into()),
+        }
     }
 }
 
@@ -228,12 +245,7 @@ impl Walk<'_> {
         rustix::fs::openat(at, name, flags, Mode::empty()).map_err(|e| self.failed("open", name, e))
     }
 
-    fn failed(
-        &self,
-        action: &'static str,
-        name: &[u8],
-        error: rustix::io::Errno,
-    ) -> crate::error::Error {
+    fn failed(&self, action: &'static str, name: &[u8], error: Errno) -> crate::error::Error {
         ErrorKind::ReadStore {
             action,
             path: self.path(name),
@@ -289,7 +301,7 @@ impl Contents for FileContents {
         }
         let n = loop {
             match rustix::io::read(&self.fd, &mut buf[..wanted]) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 other => break other,
             }
         }

@@ -4,6 +4,7 @@
 //! - [`LocalStore`]: a store on this machine's disk
 //! - [`CONTENTS`]: the kinds of sources that a user can name; [`open_content`]
 //!   makes one
+//! - [`FirstOf`]: several sources, each for what it has
 //! - [`VerifiedContent`]: another source, checked against NAR hashes
 //! - [`PlatformCheck`]: another source, whose programs are looked at on the way
 //! - [`Program`]: what a file's first bytes tell of where it runs
@@ -11,6 +12,7 @@
 //! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
 mod entry;
+mod first_of;
 mod kinds;
 mod local;
 mod nar;
@@ -22,6 +24,7 @@ mod tests;
 mod verified;
 
 pub use entry::{ContentSource, Contents, Entry};
+pub use first_of::FirstOf;
 pub use kinds::{CONTENTS, ContentKind, ContentOptions, OpenContent, content_kind, open_content};
 pub use local::LocalStore;
 pub(crate) use nar::nar_hash;

@@ -225,6 +225,26 @@ fn what_nix_does_not_allow_is_named() {
 }
 
 #[test]
+fn a_store_knows_what_is_there() {
+    let cx = Context::default();
+    let store = Store::new();
+    assert!(!store.source().has(&cx, &store.path).unwrap());
+    symlink("/nowhere", store.at("")).unwrap();
+    assert!(store.source().has(&cx, &store.path).unwrap());
+    let nowhere = LocalStore::below(&store.at(""), &StoreDir::default());
+    assert!(!nowhere.has(&cx, &store.path).unwrap());
+    let file = store.root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let in_a_file = LocalStore::below(&file, &StoreDir::default());
+    assert!(!in_a_file.has(&cx, &store.path).unwrap());
+    let link = store.root.path().join("loop");
+    symlink("loop", &link).unwrap();
+    let in_a_loop = LocalStore::below(&link, &StoreDir::default());
+    let error = in_a_loop.has(&cx, &store.path).unwrap_err();
+    assert_eq!(error.class(), crate::error::ErrorClass::Store);
+}
+
+#[test]
 fn a_missing_store_path_is_named() {
     let store = Store::new();
     let error = store.list(&store.source()).unwrap_err();
