@@ -73,12 +73,13 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
         .map(|dir| dir.join("nix2oci"))
 }
 
-/// Returns where `NIX_DAEMON_SOCKET_PATH` says that the Nix daemon's socket is.
+/// Returns where `NIX_DAEMON_SOCKET_PATH` says that the Nix daemon's socket is;
+/// not for a store below another root, which that daemon does not serve.
 ///
 /// Source: `nixDaemonSocketFile` in NixOS/nix, `src/libstore/globals.cc` (2.8).
-pub(crate) fn daemon_socket() -> Option<PathBuf> {
+pub(crate) fn daemon_socket(store_root: Option<&Path>) -> Option<PathBuf> {
     std::env::var_os("NIX_DAEMON_SOCKET_PATH")
-        .filter(|socket| !socket.is_empty())
+        .filter(|socket| !socket.is_empty() && store_root.is_none())
         .map(PathBuf::from)
 }
 

@@ -1,7 +1,7 @@
 //! Digests, and the writer that hashes what passes.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
@@ -202,6 +202,21 @@ impl<R: Read> Read for DigestReader<R> {
     }
 }
 
+impl<R: BufRead> BufRead for DigestReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // What was shown is there still: nothing is read for it again.
+        if let (1.., Ok(shown)) = (amount, self.inner.fill_buf()) {
+            self.hasher.update(&shown[..amount]);
+        }
+        self.read += amount as u64;
+        self.inner.consume(amount);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +226,22 @@ mod tests {
         let text = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), text);
         assert_eq!(text.parse(), Ok(Digest::of(b"")));
+    }
+
+    #[test]
+    fn what_is_read_either_way_is_hashed() {
+        let mut reader = DigestReader::new(b"one two three".chain(&b" four"[..]));
+        let mut word = [0; 4];
+        reader.read_exact(&mut word).unwrap();
+        assert_eq!(reader.fill_buf().unwrap(), b"two three");
+        reader.consume(4);
+        reader.consume(0);
+        let mut rest = String::new();
+        reader.read_line(&mut rest).unwrap();
+        assert_eq!(rest, "three four");
+        let (_, digest, read) = reader.finish();
+        assert_eq!(digest, Digest::of(b"one two three four"));
+        assert_eq!(read, 18);
     }
 
     #[test]

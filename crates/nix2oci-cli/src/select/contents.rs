@@ -7,6 +7,7 @@ use nix2oci::{ContentSource, Context, StoreDir};
 
 use crate::args::{ClosureArgs, ContentArgs};
 use crate::exit::{Failure, Outcome};
+use crate::host;
 
 /// Opens the content of store paths in `store_dir`.
 pub(crate) fn content(
@@ -17,6 +18,7 @@ pub(crate) fn content(
     let options = ContentOptions {
         store_dir: store_dir.clone(),
         store_root: args.store_root.clone(),
+        daemon_socket: host::daemon_socket(args.store_root.as_deref()),
     };
     let text = args.content.first().map_or("local", String::as_str);
     content_kind(text).map_err(Failure::misuse)?;

@@ -491,8 +491,7 @@ fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn
     let options = SourceOptions {
         store_dir: args.store_dir.clone(),
         store_root: args.contents.store_root.clone(),
-        // The machine's daemon does not serve another store.
-        daemon_socket: host::daemon_socket().filter(|_| args.contents.store_root.is_none()),
+        daemon_socket: host::daemon_socket(args.contents.store_root.as_deref()),
         stdin: Some(Arc::new(|| {
             let mut bytes = Vec::new();
             io::stdin().lock().read_to_end(&mut bytes)?;

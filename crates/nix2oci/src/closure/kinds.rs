@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::daemon::{self, Daemon};
+use crate::daemon::Daemon;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::StoreDir;
 
@@ -119,8 +119,8 @@ pub struct SourceOptions {
     pub store_dir: StoreDir,
     /// The directory that stands for `/`, for a store that lies elsewhere.
     pub store_root: Option<PathBuf>,
-    /// The socket of the Nix daemon, if it is not `daemon-socket/socket` in
-    /// [`SourceOptions::state_dir`].
+    /// The socket of the Nix daemon, if it is not
+    /// [`Daemon::default_socket`].
     pub daemon_socket: Option<PathBuf>,
     /// Reads standard input, which the argument `-` stands for; without it `-`
     /// is refused.
@@ -150,7 +150,7 @@ impl SourceOptions {
     pub fn daemon(&self, socket: Option<&Path>) -> Daemon {
         let socket = match socket.or(self.daemon_socket.as_deref()) {
             Some(socket) => socket.to_owned(),
-            None => self.state_dir().join(daemon::SOCKET),
+            None => Daemon::default_socket(self.store_root.as_deref()),
         };
         Daemon::new(socket, self.store_dir.clone())
     }

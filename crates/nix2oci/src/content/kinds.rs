@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::context::Context;
+use crate::daemon::Daemon;
 use crate::error::{Error, Result};
 use crate::store::StoreDir;
 
-use super::{ContentSource, LocalStore};
+use super::{ContentSource, DaemonContent, LocalStore};
 
 /// Makes a source from what follows the colon.
 pub type OpenContent =
@@ -44,20 +45,38 @@ impl ContentKind {
 }
 
 /// All kinds, in the order of the help.
-pub const CONTENTS: &[ContentKind] = &[ContentKind {
-    name: "local",
-    argument: "ROOT",
-    argument_is_optional: true,
-    help: "the store on this machine's disk, below ROOT or the store root if there is one",
-    is_local: true,
-    open: |_, options, argument| {
-        let root = argument.map(Path::new).or(options.store_root.as_deref());
-        Ok(Arc::new(match root {
-            Some(root) => LocalStore::below(root, &options.store_dir),
-            None => LocalStore::new(&options.store_dir),
-        }))
+pub const CONTENTS: &[ContentKind] = &[
+    ContentKind {
+        name: "local",
+        argument: "ROOT",
+        argument_is_optional: true,
+        help: "the store on this machine's disk, below ROOT or the store root if there is one",
+        is_local: true,
+        open: |_, options, argument| {
+            let root = argument.map(Path::new).or(options.store_root.as_deref());
+            Ok(Arc::new(match root {
+                Some(root) => LocalStore::below(root, &options.store_dir),
+                None => LocalStore::new(&options.store_dir),
+            }))
+        },
     },
-}];
+    ContentKind {
+        name: "daemon",
+        argument: "SOCKET",
+        argument_is_optional: true,
+        help: "the Nix daemon, also for users who may not read the store",
+        is_local: true,
+        open: |_, options, argument| {
+            let socket = argument.map(Path::new).or(options.daemon_socket.as_deref());
+            let socket = match socket {
+                Some(socket) => socket.to_owned(),
+                None => Daemon::default_socket(options.store_root.as_deref()),
+            };
+            let daemon = Daemon::new(socket, options.store_dir.clone());
+            Ok(Arc::new(DaemonContent::new(Arc::new(daemon))))
+        },
+    },
+];
 
 /// What all kinds of content sources may need.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +85,9 @@ pub struct ContentOptions {
     pub store_dir: StoreDir,
     /// The directory that stands for `/`, for a store that lies elsewhere.
     pub store_root: Option<PathBuf>,
+    /// The socket of the Nix daemon, if it is not
+    /// [`Daemon::default_socket`].
+    pub daemon_socket: Option<PathBuf>,
 }
 
 /// Returns the kind that `text` names, and its argument: `KIND` or

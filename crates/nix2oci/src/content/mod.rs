@@ -5,12 +5,14 @@
 //! - [`CONTENTS`]: the kinds of sources that a user can name; [`open_content`]
 //!   makes one
 //! - [`FirstOf`]: several sources, each for what it has
+//! - [`DaemonContent`]: what the Nix daemon sends
 //! - [`VerifiedContent`]: another source, checked against NAR hashes
 //! - [`PlatformCheck`]: another source, whose programs are looked at on the way
 //! - [`Program`]: what a file's first bytes tell of where it runs
 //! - [`NarReader`]: visits what a NAR holds
 //! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
+mod daemon;
 mod entry;
 mod first_of;
 mod kinds;
@@ -23,6 +25,7 @@ mod program;
 mod tests;
 mod verified;
 
+pub use daemon::DaemonContent;
 pub use entry::{ContentSource, Contents, Entry};
 pub use first_of::FirstOf;
 pub use kinds::{CONTENTS, ContentKind, ContentOptions, OpenContent, content_kind, open_content};

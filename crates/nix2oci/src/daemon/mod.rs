@@ -52,10 +52,10 @@ pub use connection::{Connection, DaemonInfo};
 
 use socket::Socket;
 
-/// Where the daemon's socket is, below Nix's state directory `/nix/var/nix`.
+/// Where the daemon's socket is, below the root.
 ///
 /// Source: `nixDaemonSocketFile` in NixOS/nix, `src/libstore/globals.cc` (2.8).
-pub const SOCKET: &str = "daemon-socket/socket";
+const SOCKET: &str = "nix/var/nix/daemon-socket/socket";
 
 /// How long a daemon may be silent. It sends what it has as soon as it has it;
 /// what takes longest is waiting for a lock of its database or for a slow disk.
@@ -96,6 +96,12 @@ impl Daemon {
             silence: SILENCE,
             idle: Mutex::default(),
         }
+    }
+
+    /// Returns where the socket of a daemon is by default: in
+    /// `/nix/var/nix/daemon-socket`, below the root of its store if it has one.
+    pub fn default_socket(store_root: Option<&Path>) -> PathBuf {
+        store_root.unwrap_or(Path::new("/")).join(SOCKET)
     }
 
     /// Lets it be silent for so long, instead of a minute.
