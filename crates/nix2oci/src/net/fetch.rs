@@ -13,7 +13,6 @@ use reqwest::{Method, Url};
 
 use super::download::{FetchReader, Pending};
 use super::refusal::{Failure, refused};
-use super::requests::Requests;
 use super::{
     Body, Limits, Outgoing, Patience, ProxyOptions, Response, Runtime, Sending, ServerAddress,
     TlsOptions, Wire, WireOptions, authorization, basic, secret_value,
@@ -74,7 +73,6 @@ pub(super) struct Fetch {
     shown: String,
     /// For the server itself.
     private: HeaderMap,
-    jobs: usize,
     decode: Decode,
 }
 
@@ -98,14 +96,12 @@ impl Fetcher {
             proxy: &options.proxy,
             limits: options.limits,
         })?;
-        let jobs = options.jobs.get();
         let shared = Arc::new(Fetch {
             wire,
-            patience: Patience::new(options.retries, jobs, options.limits.waits),
+            patience: Patience::new(options.retries, options.jobs.get(), options.limits.waits),
             base,
             shown: options.shown.clone(),
             private: private(options)?,
-            jobs,
             decode: options.decode,
         });
         Ok(Self { shared, runtime })
@@ -138,9 +134,20 @@ impl Fetcher {
         )
     }
 
-    /// Begins to fetch many small answers at once.
-    pub(crate) fn requests<K: Send + 'static>(&self, cx: &Context) -> Requests<K> {
-        Requests::new(cx, self)
+    /// Does what [`Fetcher::get`] does and does not wait: `done` gets the answer,
+    /// on the runtime's thread. However many are begun, no more are on their way
+    /// than there are jobs; over HTTP/2 they share a connection.
+    pub(crate) fn begin(
+        &self,
+        cx: &Context,
+        target: String,
+        action: String,
+        limit: u64,
+        done: impl FnOnce(Result<Option<Bytes>>) + Send + 'static,
+    ) {
+        let (fetch, own) = (self.shared(), cx.clone());
+        let get = async move { fetch.get(&own, &target, &action, limit).await };
+        self.runtime.run(&cx.cancel, get, done);
     }
 
     /// Begins to fetch a large answer and waits for its head; `None` if it is
@@ -168,10 +175,6 @@ impl Fetcher {
 
     pub(super) fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
-    }
-
-    pub(super) fn jobs(&self) -> usize {
-        self.shared.jobs
     }
 }
 
@@ -475,3 +478,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
 #[cfg(test)]
 #[path = "fetch_tests.rs"]
 pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "many_tests.rs"]
+mod many_tests;

@@ -5,47 +5,49 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConnection, StreamOwned};
 
+use super::tests::{fetcher, of, options};
 use super::*;
 use crate::error::ErrorClass;
-use crate::net::fetch::tests::{fetcher, of, options};
 use crate::net::test_bed::{Authority, Bed, PATIENT};
 use crate::net::test_server::{TestServer, answer};
 use crate::net::{FetchOptions, TlsOptions};
 
+/// Begins to fetch so many answers.
+fn begin(fetcher: &Fetcher, cx: &Context, count: usize) -> mpsc::Receiver<(usize, Found)> {
+    let (sender, answers) = mpsc::channel();
+    for n in 0..count {
+        let sender = sender.clone();
+        let done = move |found| drop(sender.send((n, found)));
+        fetcher.begin(cx, n.to_string(), "give".to_owned(), 100, done);
+    }
+    answers
+}
+
+type Found = Result<Option<Bytes>>;
+
 #[test]
-fn every_answer_comes_with_its_key() {
+fn every_answer_comes() {
     let server = TestServer::http(|seen| match &*seen.target {
         "/cache/13" => answer(404),
         "/cache/14" => answer(400),
         target => answer(200).body(target),
     });
     let bed = Bed::new();
-    let fetcher = of(&bed, &server, 0);
-    let mut requests = fetcher.requests(&bed.cx);
-    assert!(requests.next().is_none());
-    let mut found = BTreeMap::new();
-    for round in 0..2 {
-        for n in round * 50..(round + 1) * 50 {
-            requests.start(n, &n.to_string(), "give", 100);
-        }
-        // Not all of the first round: others are started in between.
-        for _ in 0..30 + 40 * round {
-            let (key, result) = requests.next().unwrap();
-            assert!(found.insert(key, result).is_none(), "{key}");
-        }
-    }
-    assert!(requests.next().is_none());
+    let found: BTreeMap<_, _> = begin(&of(&bed, &server, 0), &bed.cx, 100)
+        .into_iter()
+        .collect();
     assert_eq!(found.len(), 100);
-    for (key, result) in found {
-        match key {
-            13 => assert_eq!(result.unwrap(), None),
-            14 => assert_eq!(result.unwrap_err().class(), ErrorClass::Remote),
-            _ => assert_eq!(result.unwrap().unwrap(), format!("/cache/{key}")),
+    for (n, found) in found {
+        match n {
+            13 => assert_eq!(found.unwrap(), None),
+            14 => assert_eq!(found.unwrap_err().class(), ErrorClass::Remote),
+            _ => assert_eq!(found.unwrap().unwrap(), format!("/cache/{n}")),
         }
     }
 }
@@ -66,42 +68,11 @@ fn no_more_run_at_once_than_there_are_jobs() {
         limits: PATIENT,
         ..options(&format!("http://{}", server.host()))
     };
-    let mut requests = fetcher(&bed, &options).requests(&bed.cx);
-    for n in 0..30 {
-        requests.start(n, "a", "give", 100);
-    }
-    while let Some((_, result)) = requests.next() {
-        result.unwrap();
+    for (_, found) in begin(&fetcher(&bed, &options), &bed.cx, 30) {
+        found.unwrap();
     }
     assert!(most.load(Ordering::SeqCst) <= 3);
     assert_eq!(server.seen().len(), 30);
-}
-
-#[test]
-fn requests_that_are_dropped_end() {
-    let server = TestServer::http(|_| {
-        thread::sleep(Duration::from_secs(5));
-        answer(200)
-    });
-    let bed = Bed::new();
-    let options = FetchOptions {
-        limits: PATIENT,
-        ..options(&format!("http://{}", server.host()))
-    };
-    let fetcher = fetcher(&bed, &options);
-    let shared = fetcher.shared();
-    let mut requests = fetcher.requests(&bed.cx);
-    for n in 0..50 {
-        requests.start(n, "a", "give", 100);
-    }
-    drop((requests, fetcher));
-    let begin = Instant::now();
-    while Arc::strong_count(&shared) > 1 {
-        assert!(begin.elapsed() < Duration::from_secs(60), "they go on");
-        thread::sleep(Duration::from_millis(10));
-    }
-    // What was not sent by then is not sent any more.
-    assert!(server.seen().len() <= 4);
 }
 
 #[test]
@@ -112,16 +83,20 @@ fn all_are_cancelled() {
     });
     let bed = Bed::new();
     let fetcher = of(&bed, &server, 0);
-    let mut requests = fetcher.requests(&bed.cx);
-    for n in 0..20 {
-        requests.start(n, "a", "give", 100);
-    }
+    let answers = begin(&fetcher, &bed.cx, 20);
     bed.cx.cancel.cancel();
-    for _ in 0..20 {
-        let (_, result) = requests.next().unwrap();
-        assert_eq!(result.unwrap_err().class(), ErrorClass::Cancelled);
+    let found: Vec<_> = answers.into_iter().collect();
+    assert_eq!(found.len(), 20);
+    for (_, found) in found {
+        assert_eq!(found.unwrap_err().class(), ErrorClass::Cancelled);
     }
-    assert!(requests.next().is_none());
+    // Nothing of them is left but what this test holds.
+    let shared = fetcher.shared();
+    let since = Instant::now();
+    while Arc::strong_count(&shared) > 2 {
+        assert!(since.elapsed() < Duration::from_secs(60), "they go on");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Speaks HTTP/2 as far as it must (RFC 9113): answers `h2` to every request,
@@ -199,12 +174,8 @@ fn requests_share_a_connection_where_the_server_can() {
     let fetcher = fetcher(&bed, &options);
     let first = fetcher.get(&bed.cx, "nix-cache-info", "give", 100);
     assert_eq!(first.unwrap().unwrap(), "h2");
-    let mut requests = fetcher.requests(&bed.cx);
-    for n in 0..16 {
-        requests.start(n, &format!("{n}.narinfo"), "give", 100);
-    }
-    while let Some((_, result)) = requests.next() {
-        assert_eq!(result.unwrap().unwrap(), "h2");
+    for (_, found) in begin(&fetcher, &bed.cx, 16) {
+        assert_eq!(found.unwrap().unwrap(), "h2");
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
