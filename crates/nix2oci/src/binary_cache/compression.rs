@@ -76,7 +76,7 @@ impl NarCompression {
     pub fn decoder<'a>(self, input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
-            Self::Xz => Box::new(XzReader::new(input)),
+            Self::Xz => Box::new(XzReader::new(input)?),
             Self::Bzip2 => Box::new(Bzip2Reader::new(input)),
             Self::Gzip => Box::new(GzipReader::new(input)),
             Self::Zstd => Box::new(ZstdReader::new(input)?),
