@@ -4,6 +4,7 @@
 mod base;
 mod closure;
 mod compat;
+mod content;
 mod copy;
 mod credentials;
 mod documents;
