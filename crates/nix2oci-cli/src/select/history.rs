@@ -48,6 +48,7 @@ pub(crate) fn history(cx: &Context, args: &SimulateArgs, history: &str) -> Outco
             io::stdin().lock().read_to_end(&mut bytes)?;
             Ok(bytes)
         })),
+        ..SourceOptions::default()
     };
     let source = open_source(&options, &source(history)).map_err(Failure::misuse)?;
     let closure = read_closure(cx, &args.store_dir, &[source.as_ref()], &[])?;

@@ -497,6 +497,7 @@ fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn
             io::stdin().lock().read_to_end(&mut bytes)?;
             Ok(bytes)
         })),
+        ..SourceOptions::default()
     };
     let sources = if args.closure.is_empty() {
         let source = closure::automatic(cx, &options).map_err(|error| {

@@ -77,6 +77,14 @@ impl TypedHash {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    /// Returns another hash by the same function.
+    pub(super) fn with_bytes(&self, bytes: &[u8]) -> Self {
+        Self {
+            algorithm: self.algorithm,
+            bytes: bytes.into(),
+        }
+    }
 }
 
 impl fmt::Display for TypedHash {

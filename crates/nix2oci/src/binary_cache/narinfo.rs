@@ -25,6 +25,7 @@ use std::fmt::Write as _;
 
 use crate::store::{NarHash, PathInfo, Quoted, StoreDir, StorePath};
 
+use super::NarCompression;
 use super::content_address::{ContentAddress, TypedHash};
 use super::keys::Signature;
 
@@ -54,10 +55,11 @@ pub struct NarInfo {
     pub nar_size: u64,
     /// The derivation that made it, if the cache tells.
     pub deriver: Option<StorePath>,
-    /// Where the NAR is, relative to the cache: `nar/….nar.xz`.
+    /// Where the NAR is, relative to the cache: `nar/….nar.xz`; or, which Nix
+    /// takes as well, an address of a server.
     pub url: String,
     /// How the NAR is compressed.
-    pub compression: String,
+    pub compression: NarCompression,
     /// The hash of the compressed NAR, if the cache tells.
     pub file_hash: Option<TypedHash>,
     /// The bytes of the compressed NAR, if the cache tells.
@@ -139,6 +141,11 @@ impl NarInfo {
         text
     }
 
+    /// Returns whether the NAR is at an address of its own.
+    pub(super) fn url_is_absolute(&self) -> bool {
+        is_absolute(&self.url)
+    }
+
     /// Returns the bytes that are downloaded to have the path: those of the
     /// NAR where the cache does not tell those of the file.
     pub fn download_size(&self) -> u64 {
@@ -155,7 +162,7 @@ struct Fields {
     nar_size: Option<u64>,
     deriver: Option<Option<StorePath>>,
     url: Option<String>,
-    compression: Option<String>,
+    compression: Option<NarCompression>,
     file_hash: Option<TypedHash>,
     file_size: Option<u64>,
     content_address: Option<Option<ContentAddress>>,
@@ -198,7 +205,13 @@ impl Fields {
                     .map_err(|problem| format!("URL is {}, {problem}", Quoted(value)))?;
                 self.url.replace(url.to_owned()).is_none()
             }
-            "Compression" => self.compression.replace(value.to_owned()).is_none(),
+            "Compression" => {
+                let compression = match value {
+                    "" => NarCompression::default(),
+                    word => word.parse().map_err(|e| wrong(&e))?,
+                };
+                self.compression.replace(compression).is_none()
+            }
             "FileHash" => {
                 let hash = value.parse().map_err(|e| wrong(&e))?;
                 self.file_hash.replace(hash).is_none()
@@ -235,7 +248,6 @@ impl Fields {
         if nar_size == 0 {
             return Err("NarSize is 0, and no NAR is empty".to_owned().into());
         }
-        let compression = self.compression.filter(|word| !word.is_empty());
         Ok(NarInfo {
             path,
             references,
@@ -244,7 +256,7 @@ impl Fields {
             nar_size,
             deriver: self.deriver.flatten(),
             url: self.url.ok_or_else(|| missing("URL"))?,
-            compression: compression.unwrap_or_else(|| "bzip2".to_owned()),
+            compression: self.compression.unwrap_or_default(),
             file_hash: self.file_hash,
             // Nix writes and reads 0 for a size that is not known.
             file_size: self.file_size.filter(|size| *size != 0),
@@ -254,13 +266,23 @@ impl Fields {
     }
 }
 
+fn is_absolute(url: &str) -> bool {
+    ["https://", "http://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+}
+
 /// Checks that a URL stays in the cache, on a server and on a disk: names with
-/// slashes between, none of them a way up, and perhaps a query.
+/// slashes between, none of them a way up, and perhaps a query. One that says
+/// what it is may lead to another server, under the rules of a redirect.
 fn check_url(url: &str) -> Result<&str, &'static str> {
     if url.len() > MAX_URL_LEN {
         return Err("expected one that is not so long");
     }
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\\#".contains(&byte);
+    if is_absolute(url) && url.bytes().all(is_plain) {
+        return Ok(url);
+    }
     let (path, _) = url.split_once('?').unwrap_or((url, ""));
     let first = path.split('/').next().unwrap_or_default();
     if first.contains(':') {

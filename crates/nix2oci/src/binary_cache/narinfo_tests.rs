@@ -138,11 +138,9 @@ fn each_field_that_matters_is_signed() {
 #[test]
 fn what_nix_leaves_out_may_be_missing() {
     let info = parse(&without("Compression")).unwrap();
-    assert_eq!(info.compression, "bzip2");
-    assert_eq!(
-        parse(&with("Compression", "")).unwrap().compression,
-        "bzip2"
-    );
+    assert_eq!(info.compression, NarCompression::Bzip2);
+    let info = parse(&with("Compression", "")).unwrap();
+    assert_eq!(info.compression, NarCompression::Bzip2);
     let info = parse(&without("File")).unwrap();
     assert_eq!((info.file_hash.as_ref(), info.file_size), (None, None));
     assert_eq!(info.download_size(), 168);
@@ -176,6 +174,7 @@ fn what_is_missing_or_wrong_is_told() {
         ),
         (with("NarSize", "+1"), "expected bytes"),
         (with("NarSize", "99999999999999999999"), "expected bytes"),
+        (with("Compression", "lzma"), "line 3: Compression: "),
         (with("NarHash", "sha512:00"), "line 6: NarHash: "),
         (with("FileHash", "x"), "line 4: FileHash: "),
         (
@@ -226,6 +225,8 @@ fn a_url_stays_in_the_cache() {
     ] {
         assert_eq!(parse(&with("URL", url)).unwrap().url, url);
     }
+    let url = "https://other.example.org/nar/x";
+    assert!(parse(&with("URL", url)).unwrap().url_is_absolute());
     let long = "x".repeat(MAX_URL_LEN + 1);
     for url in [
         "",
@@ -240,7 +241,9 @@ fn a_url_stays_in_the_cache() {
         "nar/..\\x",
         "./x",
         "nar/",
-        "https://example.org/x",
+        "ftp://example.org/x",
+        "HTTPS://example.org/x",
+        "https://example.org/x y",
         "file:///etc/passwd",
         "nar/x y",
         "nar/x#y",

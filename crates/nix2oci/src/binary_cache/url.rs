@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::store::{ParseStoreDirError, Quoted, StoreDir};
+use crate::store::{Quoted, StoreDir};
 
 /// What Nix says of a cache in the query of its address and what is of no use
 /// for somebody who only reads.
@@ -96,14 +96,6 @@ pub enum ParseCacheUrlError {
         /// What it may be.
         expected: &'static str,
     },
-    /// Its query names a store directory that is none.
-    #[error("the setting store of the binary cache {cache}")]
-    StoreDir {
-        /// The cache, without its query.
-        cache: String,
-        /// What is wrong.
-        source: ParseStoreDirError,
-    },
 }
 
 impl CacheUrl {
@@ -176,10 +168,13 @@ impl CacheUrl {
             }
             "store" => {
                 let store_dir = value.parse();
-                self.store_dir = Some(store_dir.map_err(|source| {
-                    let cache = cache.clone();
-                    ParseCacheUrlError::StoreDir { cache, source }
-                })?);
+                let store_dir = store_dir.map_err(|_| {
+                    wrong(
+                        "store",
+                        "an absolute path without . or .., such as /nix/store",
+                    )
+                })?;
+                self.store_dir = Some(store_dir);
             }
             key if WRITERS_SETTINGS.contains(&key) => {}
             key => self.unknown.push(key.to_owned()),

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "binary-cache")]
+use crate::binary_cache::{BinaryCaches, CacheOptions, CacheUrl};
 use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::error::{Error, ErrorKind, Result};
@@ -104,7 +106,17 @@ pub const SOURCES: &[SourceKind] = &[
         help: "the Nix daemon, also for users who may not read the database",
         open: |options, argument| Ok(Box::new(options.daemon(argument.map(Path::new)))),
     },
+    SourceKind {
+        name: CACHE,
+        argument: "URL",
+        argument_is_optional: false,
+        help: "a binary cache: https://…, http://…, file:///… or a folder",
+        open: open_cache,
+    },
 ];
+
+/// The kind of which several make one source.
+const CACHE: &str = "cache";
 
 /// What standard input is called in errors.
 const STDIN: &str = "standard input";
@@ -125,6 +137,28 @@ pub struct SourceOptions {
     /// Reads standard input, which the argument `-` stands for; without it `-`
     /// is refused.
     pub stdin: Option<ReadStdin>,
+    /// How binary caches are reached and believed.
+    #[cfg(feature = "binary-cache")]
+    pub caches: CacheOptions,
+}
+
+/// What [`open_sources`] makes.
+pub struct OpenedSources {
+    /// The sources, in order.
+    pub sources: Vec<Box<dyn ClosureSource>>,
+    /// The binary caches among them, from which the contents of store paths may
+    /// come as well.
+    #[cfg(feature = "binary-cache")]
+    pub caches: Option<Arc<BinaryCaches>>,
+}
+
+impl fmt::Debug for OpenedSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.sources.iter().map(|source| source.name()).collect();
+        f.debug_struct("OpenedSources")
+            .field("sources", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for SourceOptions {
@@ -153,6 +187,23 @@ impl SourceOptions {
             None => Daemon::default_socket(self.store_root.as_deref()),
         };
         Daemon::new(socket, self.store_dir.clone())
+    }
+
+    /// Returns the binary caches of these addresses, which are asked in the
+    /// order of their priorities. Asks nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for what is no address of a cache.
+    #[cfg(feature = "binary-cache")]
+    pub fn binary_caches(&self, urls: &[&str]) -> Result<Arc<BinaryCaches>> {
+        let parse = |text: &&str| {
+            let url = text.parse::<CacheUrl>();
+            url.map_err(|error| Error::invalid("closure source \"cache\"", error.to_string()))
+        };
+        let urls = urls.iter().map(parse).collect::<Result<Vec<_>>>()?;
+        let (store_dir, options) = (self.store_dir.clone(), self.caches.clone());
+        Ok(BinaryCaches::new(store_dir, urls, options))
     }
 
     /// Returns what the argument of `kind` stands for.
@@ -209,6 +260,81 @@ pub fn open_source(options: &SourceOptions, text: &str) -> Result<Box<dyn Closur
         "an argument is missing, expected {}",
         kind.syntax()
     )))
+}
+
+/// Makes the sources that `texts` name, as [`open_source`] does, but one of all
+/// binary caches, so that they are asked by their priorities. It has the place
+/// of the first of them.
+///
+/// # Errors
+///
+/// Those of [`open_source`].
+pub fn open_sources(options: &SourceOptions, texts: &[impl AsRef<str>]) -> Result<OpenedSources> {
+    let mut sources = Vec::new();
+    let mut caches = Vec::new();
+    let mut place = 0;
+    for text in texts.iter().map(AsRef::as_ref) {
+        match text.split_once(':') {
+            Some((CACHE, url)) if !url.is_empty() => {
+                if caches.is_empty() {
+                    place = sources.len();
+                }
+                caches.push(url);
+            }
+            _ => sources.push(open_source(options, text)?),
+        }
+    }
+    join_caches(options, sources, place, &caches)
+}
+
+#[cfg(feature = "binary-cache")]
+fn join_caches(
+    options: &SourceOptions,
+    mut sources: Vec<Box<dyn ClosureSource>>,
+    place: usize,
+    urls: &[&str],
+) -> Result<OpenedSources> {
+    let caches = match urls {
+        [] => None,
+        urls => Some(options.binary_caches(urls)?),
+    };
+    if let Some(caches) = &caches {
+        let caches = Arc::clone(caches);
+        sources.insert(place, Box::new(super::BinaryCacheClosure { caches }));
+    }
+    Ok(OpenedSources { sources, caches })
+}
+
+#[cfg(not(feature = "binary-cache"))]
+fn join_caches(
+    options: &SourceOptions,
+    mut sources: Vec<Box<dyn ClosureSource>>,
+    place: usize,
+    urls: &[&str],
+) -> Result<OpenedSources> {
+    if let Some(url) = urls.first() {
+        sources.insert(place, open_cache(options, Some(url))?);
+    }
+    Ok(OpenedSources { sources })
+}
+
+#[cfg(feature = "binary-cache")]
+fn open_cache(options: &SourceOptions, argument: Option<&str>) -> Result<Box<dyn ClosureSource>> {
+    let urls: Vec<_> = argument.into_iter().collect();
+    if urls.is_empty() {
+        return Err(Error::invalid("closure source \"cache\"", "expected a URL"));
+    }
+    let caches = options.binary_caches(&urls)?;
+    Ok(Box::new(super::BinaryCacheClosure { caches }))
+}
+
+#[cfg(not(feature = "binary-cache"))]
+fn open_cache(_: &SourceOptions, _: Option<&str>) -> Result<Box<dyn ClosureSource>> {
+    Err(ErrorKind::FeatureMissing {
+        what: "reading binary caches".to_owned(),
+        feature: "binary-cache",
+    }
+    .into())
 }
 
 /// Returns the source to use when the user names none: the Nix database of
@@ -347,6 +473,30 @@ mod tests {
         }
         assert_eq!(open("attrs:a#b#key").unwrap().name(), "a#b");
         assert_eq!(open("graph:C:/x").unwrap().name(), "C:/x");
+    }
+
+    #[test]
+    #[cfg(feature = "binary-cache")]
+    fn caches_are_one_source_in_the_place_of_the_first() {
+        let texts = [
+            "graph:/no/such",
+            "cache:https://one.example",
+            "db",
+            "cache:/two?priority=1",
+        ];
+        let opened = open_sources(&SourceOptions::default(), &texts).unwrap();
+        let names: Vec<_> = opened.sources.iter().map(|source| source.name()).collect();
+        assert_eq!(names[..2], ["/no/such", "https://one.example, file:///two"]);
+        assert_eq!(names.len(), 3);
+        assert_eq!(opened.caches.unwrap().name(), names[1]);
+        let opened = open_sources(&SourceOptions::default(), &["graph:x"]).unwrap();
+        assert!(opened.caches.is_none());
+        for text in ["cache:", "cache", "cache:x", "cache:s3://x", "x:y"] {
+            assert!(
+                open_sources(&SourceOptions::default(), &[text]).is_err(),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! - [`ClosureSource`]: where that knowledge comes from; [`read_closure`] asks
 //!   several and joins what they know
 //! - [`attrs_json`], [`reference_graph`], [`registration`],
-//!   [`path_info_json`], `db` (feature `db`), `daemon`: one source each
+//!   [`path_info_json`], `db` (feature `db`), `daemon`,
+//!   `binary_cache` (feature `binary-cache`): one source each
 //! - [`SOURCES`]: the kinds of sources that a user can name; [`open_source`]
 //!   and [`automatic`] make one
 //!
@@ -27,6 +28,8 @@ pub mod path_info_json;
 pub mod reference_graph;
 pub mod registration;
 
+#[cfg(feature = "binary-cache")]
+mod binary_cache;
 mod daemon;
 mod document;
 mod dominators;
@@ -39,12 +42,15 @@ mod records;
 mod source;
 
 pub use attrs_json::AttrsJson;
+#[cfg(feature = "binary-cache")]
+pub use binary_cache::BinaryCacheClosure;
 #[cfg(feature = "db")]
 pub use db::Database;
 pub use dominators::Dominators;
 pub use graph::{Closure, PathId};
 pub use kinds::{
-    OpenSource, ReadStdin, SOURCES, SourceKind, SourceOptions, automatic, open_source,
+    OpenSource, OpenedSources, ReadStdin, SOURCES, SourceKind, SourceOptions, automatic,
+    open_source, open_sources,
 };
 pub use path_info_json::PathInfoJson;
 pub use queries::{ChainNode, NamedPath};

@@ -4,6 +4,7 @@
 //! - [`LocalStore`]: a store on this machine's disk
 //! - [`CONTENTS`]: the kinds of sources that a user can name; [`open_content`]
 //!   makes one
+//! - [`BinaryCacheContent`]: binary caches (feature `binary-cache`)
 //! - [`FirstOf`]: several sources, each for what it has
 //! - [`DaemonContent`]: what the Nix daemon sends
 //! - [`VerifiedContent`]: another source, checked against NAR hashes
@@ -12,6 +13,8 @@
 //! - [`NarReader`]: visits what a NAR holds
 //! - [`nar_size`]: the size of a NAR, for sources that do not tell it
 
+#[cfg(feature = "binary-cache")]
+mod binary_cache;
 mod daemon;
 mod entry;
 mod first_of;
@@ -25,6 +28,8 @@ mod program;
 mod tests;
 mod verified;
 
+#[cfg(feature = "binary-cache")]
+pub use binary_cache::BinaryCacheContent;
 pub use daemon::DaemonContent;
 pub use entry::{ContentSource, Contents, Entry};
 pub use first_of::FirstOf;
