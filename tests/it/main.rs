@@ -7,6 +7,7 @@ mod compat;
 mod content;
 mod copy;
 mod credentials;
+mod daemon;
 mod documents;
 mod faults;
 mod floors;

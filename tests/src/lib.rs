@@ -18,6 +18,7 @@ mod isolated;
 mod memory_store;
 pub mod nginx;
 pub mod nix_cache;
+mod nix_daemon;
 pub mod request_log;
 mod tree;
 
@@ -32,4 +33,5 @@ pub use isolated::Isolated;
 pub use memory_store::{MemoryStore, Node};
 pub use nginx::Nginx;
 pub use nix_cache::{CacheKey, NixCache};
+pub use nix_daemon::NixDaemon;
 pub use tree::{Object, Tree};

@@ -1,5 +1,6 @@
 //! What a user can try after an error of the library.
 
+mod daemon;
 mod network;
 
 use std::error::Error;
@@ -15,15 +16,32 @@ const ASK_NIX: &str = "`nix path-info --recursive --json ROOT | nix2oci … --cl
 /// Returns what to try, the likeliest first; often nothing.
 pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
     let hint = match kind {
-        ErrorKind::UnknownPath { path, from } if from.starts_with("the Nix database") => format!(
-            "is it built? `nix-store --realise {path}` gets it; if it lies in another store, \
+        ErrorKind::UnknownPath { path, from }
+            if from.starts_with("the Nix database") || from.starts_with("the Nix daemon") =>
+        {
+            format!(
+                "is it built? `nix-store --realise {path}` gets it; if it lies in another store, \
              say --store-root, or --closure for a file that lists it"
-        ),
+            )
+        }
         ErrorKind::UnknownPath { from, .. } => format!(
             "{from} does not list it: export the closure of this ROOT, or leave ROOT out to take \
              what is listed"
         ),
         ErrorKind::MissingReference { .. } => incomplete(),
+        ErrorKind::Daemon {
+            socket,
+            action,
+            problem,
+            source,
+        } => match daemon::daemon(socket, action, problem, source.as_ref()) {
+            Some(hint) => hint,
+            None => return Vec::new(),
+        },
+        ErrorKind::Nar { from, .. } if from.starts_with("the Nix daemon") => {
+            "the store is damaged; `nix-store --repair-path` fetches or builds the path again"
+                .to_owned()
+        }
         ErrorKind::Document { problem, .. } if problem.ends_with("has no entry here") => {
             incomplete()
         }

@@ -29,9 +29,6 @@ const QUERY_ALL_VALID_PATHS: u64 = 23;
 const QUERY_PATH_INFO: u64 = 26;
 const NAR_FROM_PATH: u64 = 38;
 
-/// What a NAR begins with: the length of `nix-archive-1`.
-const NAR_START: u64 = 13;
-
 /// The most bytes of an answer, with what is said before it. References are
 /// what is long in one: this is room for more than 200,000 of them.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -45,6 +42,10 @@ const MAX_CLOSURE: u64 = 1 << 30;
 /// system buffers for a socket, even with the longest names: a daemon that
 /// cannot send before it is read never keeps us from sending.
 const MAX_AHEAD: usize = 128;
+
+/// Bytes at the end of a NAR in which a daemon's error is looked for; it may be
+/// there twice.
+const TAIL: usize = 4 << 10;
 
 /// How many paths are reported at once.
 const PROGRESS: usize = 256;
@@ -176,6 +177,12 @@ impl<S: Read + Write> Connection<S> {
     /// Calls `read` with the NAR of a store path, which it must read to its end
     /// and not further: nothing tells where that is but the NAR itself.
     ///
+    /// A daemon that fails puts its error into the middle of the NAR, even if it
+    /// does not have the path at all, and closes the connection. Nothing tells
+    /// it from the NAR, and in a file's contents `read` may well take it for
+    /// them: the NAR hash must be checked. If `read` fails over it, or over the
+    /// end after it, the daemon's error is told instead.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Daemon`], and what `read` fails with. Reading fails with an
@@ -188,32 +195,35 @@ impl<S: Read + Write> Connection<S> {
     ) -> Result<T> {
         let full = store_dir.join(path);
         let action = format!("send the content of {full}");
-        let start = self
-            .ask(NAR_FROM_PATH, &full)
-            .and_then(|()| self.nar_start());
-        let start = start.map_err(|fault| self.failed(&action, fault))?;
-        let mut rest = Nar {
+        self.wire.allow(MAX_ANSWER);
+        self.ask(NAR_FROM_PATH, &full)
+            .and_then(|()| wait_for_answer(&mut self.wire, self.info.protocol_minor))
+            .map_err(|fault| self.failed(&action, fault))?;
+        let mut nar = Nar {
             stream: self.wire.stream_mut(),
             name: &self.name,
             action: &action,
+            tail: Vec::new(),
+            has_ended: false,
         };
-        read(&mut start.as_slice().chain(&mut rest))
-    }
-
-    /// Returns the first 8 bytes of the NAR.
-    ///
-    /// A daemon says that all is well before it looks for the path; if it fails
-    /// then, the error comes in the NAR's place. One that fails later puts its
-    /// error into the middle of the NAR, where nothing tells it from a file's
-    /// contents, and closes the connection.
-    fn nar_start(&mut self) -> std::result::Result<[u8; 8], Fault> {
-        self.wire.allow(MAX_ANSWER);
-        wait_for_answer(&mut self.wire, self.info.protocol_minor)?;
-        match self.wire.number()? {
-            messages::ERROR => Err(messages::error(&mut self.wire, self.info.protocol_minor)?),
-            NAR_START => Ok(NAR_START.to_le_bytes()),
-            other => nonsense(format!("it sent {other:#x}, where the NAR was to begin")),
-        }
+        let result = read(&mut nar);
+        let (tail, has_ended) = (nar.tail, nar.has_ended);
+        let Err(error) = result else {
+            return result;
+        };
+        let minor = self.info.protocol_minor;
+        let told = if has_ended {
+            messages::error_in(&tail, minor)
+        } else if tail.ends_with(&messages::ERROR.to_le_bytes()) {
+            let (Ok(fault) | Err(fault)) = messages::error(&mut self.wire, minor);
+            Some(fault)
+        } else {
+            None
+        };
+        Err(match told {
+            Some(fault) => self.failed(action, fault),
+            None => error,
+        })
     }
 
     /// Returns the stream, for its owner.
@@ -387,11 +397,23 @@ impl Walk {
     }
 }
 
-/// The NAR after its first bytes.
+/// A NAR, and perhaps an error in it.
 struct Nar<'a, R> {
     stream: &'a mut R,
     name: &'a str,
     action: &'a str,
+    /// The last [`TAIL`] bytes that were read, or some more.
+    tail: Vec<u8>,
+    /// Whether the daemon closed the connection.
+    has_ended: bool,
+}
+
+/// Keeps the end of what was read.
+fn keep(tail: &mut Vec<u8>, read: &[u8]) {
+    if tail.len() >= 2 * TAIL {
+        tail.drain(..tail.len() - TAIL);
+    }
+    tail.extend_from_slice(&read[read.len().saturating_sub(TAIL)..]);
 }
 
 impl<R> Nar<'_, R> {
@@ -406,8 +428,13 @@ impl<R> Nar<'_, R> {
 
 impl<R: BufRead> Read for Nar<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.read(buf);
-        read.map_err(|error| self.failed(error))
+        let n = match self.stream.read(buf) {
+            Ok(n) => n,
+            Err(error) => return Err(self.failed(error)),
+        };
+        self.has_ended |= n == 0 && !buf.is_empty();
+        keep(&mut self.tail, &buf[..n]);
+        Ok(n)
     }
 }
 
@@ -415,13 +442,18 @@ impl<R: BufRead> BufRead for Nar<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         // Twice, because what the first one returns would keep the error from
         // being looked at.
-        if let Err(error) = self.stream.fill_buf() {
-            return Err(self.failed(error));
+        match self.stream.fill_buf() {
+            Ok(shown) => self.has_ended |= shown.is_empty(),
+            Err(error) => return Err(self.failed(error)),
         }
         self.stream.fill_buf()
     }
 
     fn consume(&mut self, amount: usize) {
+        // What was shown is there still: nothing is read for it again.
+        if let (1.., Ok(shown)) = (amount, self.stream.fill_buf()) {
+            keep(&mut self.tail, &shown[..amount]);
+        }
         self.stream.consume(amount);
     }
 }

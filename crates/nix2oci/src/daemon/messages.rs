@@ -5,7 +5,7 @@
 //! `src/libstore/remote-store.cc` and `src/libutil/serialise.cc` (2.8), and
 //! `TunnelLogger` in `src/libstore/daemon.cc`.
 
-use std::io::{Read, Write};
+use std::io::{Cursor, Read, Write};
 
 use super::wire::{Fault, Wire, brief, nonsense};
 
@@ -93,6 +93,19 @@ pub(super) fn error<S: Read + Write>(wire: &mut Wire<S>, minor: u8) -> Result<Fa
         }
     }
     Ok(told(&texts))
+}
+
+/// Finds the last error in `bytes`, in which anything else may be as well.
+pub(super) fn error_in(bytes: &[u8], minor: u8) -> Option<Fault> {
+    let marker = ERROR.to_le_bytes();
+    let places = (0..bytes.len()).rev();
+    places
+        .filter_map(|at| bytes[at..].strip_prefix(&marker))
+        .find_map(|record| {
+            let mut wire = Wire::new(Cursor::new(record.to_vec()));
+            wire.allow(record.len() as u64);
+            error(&mut wire, minor).ok()
+        })
 }
 
 fn told(texts: &[Vec<u8>]) -> Fault {
