@@ -454,7 +454,7 @@ impl Error {
     }
 
     /// Returns what happened, to be changed into another error.
-    #[cfg(feature = "net")]
+    #[cfg(any(feature = "binary-cache", feature = "registry"))]
     pub(crate) fn into_kind(self) -> ErrorKind {
         *self.0
     }

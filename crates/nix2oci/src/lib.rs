@@ -61,11 +61,10 @@ pub mod digest;
 pub mod error;
 pub mod image;
 pub mod layer;
-#[cfg(feature = "net")]
-#[expect(unused_imports, reason = "binary caches use them, which come next")]
+#[cfg(any(feature = "binary-cache", feature = "registry"))]
 #[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "binary caches use it, which come next")
+    not(feature = "registry"),
+    expect(dead_code, unused_imports, reason = "some is for registries only")
 )]
 mod net;
 pub mod oci;

@@ -27,7 +27,8 @@ fn content(size: usize) -> Vec<u8> {
 
 fn read(fetcher: &Fetcher, bed: &Bed, ahead: usize) -> io::Result<Option<Vec<u8>>> {
     let opened = fetcher
-        .open(&bed.cx, "nar/x.nar", "give the NAR", ahead)
+        .start(&bed.cx, "nar/x.nar", "give the NAR", ahead)
+        .open()
         .map_err(io::Error::other)?;
     let Some(mut reader) = opened else {
         return Ok(None);
@@ -307,7 +308,8 @@ fn a_slow_reader_is_no_standstill() {
     let server = TestServer::http(move |_| answer(200).body(body.clone()));
     let bed = Bed::new();
     let mut reader = impatient(&bed, &server, 0)
-        .open(&bed.cx, "a", "give", 1000)
+        .start(&bed.cx, "a", "give", 1000)
+        .open()
         .unwrap()
         .unwrap();
     let mut first = [0; 10];
@@ -405,7 +407,8 @@ fn a_reader_that_waits_is_cancelled() {
         ..options(&format!("http://{}", server.host()))
     };
     let mut reader = fetcher(&bed, &options)
-        .open(&bed.cx, "a", "give", 5000)
+        .start(&bed.cx, "a", "give", 5000)
+        .open()
         .unwrap()
         .unwrap();
     let cancel = bed.cx.cancel.clone();

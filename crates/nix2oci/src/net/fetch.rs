@@ -11,11 +11,11 @@ use reqwest::header::{
 };
 use reqwest::{Method, Url};
 
-use super::download::{FetchReader, Pending};
+use super::download::Pending;
 use super::refusal::{Failure, refused};
 use super::{
     Body, Limits, Outgoing, Patience, ProxyOptions, Response, Runtime, Sending, ServerAddress,
-    TlsOptions, Wire, WireOptions, authorization, basic, secret_value,
+    TlsOptions, Wire, WireOptions, basic, secret_value,
 };
 use crate::context::Context;
 use crate::credentials::Secret;
@@ -107,9 +107,12 @@ impl Fetcher {
         Ok(Self { shared, runtime })
     }
 
-    /// Fetches a small answer, of at most `limit` bytes. `target` is what
-    /// follows the server's address, or an address of its own, for which the
-    /// rules of a redirect hold. `action` is for errors: `give the narinfo of …`.
+    /// Fetches a small answer, of at most `limit` bytes, and does not wait for it:
+    /// `done` gets it, on the runtime's thread. `target` is what follows the
+    /// server's address, or an address of its own, for which the rules of a
+    /// redirect hold. `action` is for errors: `give the narinfo of …`. However
+    /// many are begun, no more are on their way than there are jobs; over HTTP/2
+    /// they share a connection.
     ///
     /// `None` if it is not there: 404, 410, and 403 unless the server says that
     /// it is about who asks. S3 says 403 of what is not there to all who may not
@@ -119,24 +122,6 @@ impl Fetcher {
     /// [`ErrorKind::Answer`] if it says something else that is of no use,
     /// [`ErrorKind::Connection`] if it says nothing, and
     /// [`ErrorKind::Cancelled`] within 100 ms after the flag of `cx` is set.
-    pub(crate) fn get(
-        &self,
-        cx: &Context,
-        target: &str,
-        action: &str,
-        limit: u64,
-    ) -> Result<Option<Bytes>> {
-        let (fetch, own) = (self.shared(), cx.clone());
-        let (target, action) = (target.to_owned(), action.to_owned());
-        self.runtime.block_on(
-            cx,
-            async move { fetch.get(&own, &target, &action, limit).await },
-        )
-    }
-
-    /// Does what [`Fetcher::get`] does and does not wait: `done` gets the answer,
-    /// on the runtime's thread. However many are begun, no more are on their way
-    /// than there are jobs; over HTTP/2 they share a connection.
     pub(crate) fn begin(
         &self,
         cx: &Context,
@@ -150,21 +135,10 @@ impl Fetcher {
         self.runtime.run(&cx.cancel, get, done);
     }
 
-    /// Begins to fetch a large answer and waits for its head; `None` if it is
-    /// not there, as [`Fetcher::get`] has it. At most `ahead` bytes, besides one
-    /// piece of the network (a few 100 KiB), are in memory while nobody reads
-    /// them. What an answer that broke lacks is fetched from there on.
-    pub(crate) fn open(
-        &self,
-        cx: &Context,
-        target: &str,
-        action: &str,
-        ahead: usize,
-    ) -> Result<Option<FetchReader>> {
-        self.start(cx, target, action, ahead).open()
-    }
-
-    /// Begins to fetch a large answer and does not wait for its head.
+    /// Begins to fetch a large answer, whose head [`Pending::open`] waits for. At
+    /// most `ahead` bytes, besides one piece of the network (a few 100 KiB), are in
+    /// memory while nobody reads them. What an answer that broke lacks is fetched
+    /// from there on. Errors and absence are those of [`Fetcher::begin`].
     pub(crate) fn start(&self, cx: &Context, target: &str, action: &str, ahead: usize) -> Pending {
         Pending::start(cx, self, target, action, ahead)
     }
@@ -253,7 +227,7 @@ fn private(options: &FetchOptions) -> Result<HeaderMap> {
 }
 
 impl Fetch {
-    /// See [`Fetcher::get`].
+    /// See [`Fetcher::begin`].
     pub(super) async fn get(
         &self,
         cx: &Context,
@@ -348,11 +322,10 @@ impl Fetch {
         self.wire.base(action).await?;
         let url = self.url(target, action)?;
         let is_own = self.wire.is_home(&url);
-        let private = if is_own {
-            self.private.clone()
-        } else {
-            authorization(None)
-        };
+        let mut private = HeaderMap::new();
+        if is_own {
+            private = self.private.clone();
+        }
         let sending = Sending {
             method: Method::GET,
             url,

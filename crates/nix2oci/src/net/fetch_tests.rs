@@ -2,9 +2,11 @@
 //! another server.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::super::download::FetchReader;
 use super::*;
 use crate::error::ErrorClass;
 use crate::net::test_bed::{Authority, Bed, PASSWORD, PATIENT, shown};
@@ -67,7 +69,16 @@ pub(in crate::net) fn of(bed: &Bed, server: &TestServer, retries: u32) -> Fetche
 }
 
 fn get(bed: &Bed, fetcher: &Fetcher, target: &str) -> Result<Option<Bytes>> {
-    fetcher.get(&bed.cx, target, "give the thing", 1000)
+    let (sender, answers) = mpsc::channel();
+    let action = "give the thing".to_owned();
+    let done = move |found| drop(sender.send(found));
+    fetcher.begin(&bed.cx, target.to_owned(), action, 1000, done);
+    answers.recv().unwrap()
+}
+
+/// Begins to fetch a large answer and waits for its head.
+fn open(fetcher: &Fetcher, bed: &Bed, target: &str) -> Result<Option<FetchReader>> {
+    fetcher.start(&bed.cx, target, "give the thing", 10).open()
 }
 
 #[test]
@@ -102,7 +113,7 @@ fn what_is_not_there_is_none() {
         let bed = Bed::new();
         let fetcher = of(&bed, &server, 3);
         assert_eq!(get(&bed, &fetcher, "a").unwrap(), None, "{status}");
-        assert!(fetcher.open(&bed.cx, "a", "give", 10).unwrap().is_none());
+        assert!(open(&fetcher, &bed, "a").unwrap().is_none());
         assert_eq!(server.seen().len(), 2);
     }
 }
@@ -246,7 +257,7 @@ fn an_encoded_answer_is_decoded() {
         let bed = Bed::new();
         let fetcher = of(&bed, &server, 3);
         let small = get(&bed, &fetcher, "a");
-        let large = fetcher.open(&bed.cx, "a", "give the thing", 100);
+        let large = open(&fetcher, &bed, "a");
         match problem {
             None => {
                 assert_eq!(small.unwrap().unwrap(), vec![7; size]);
@@ -287,7 +298,7 @@ fn the_users_headers_are_for_the_server_itself() {
     for (target, body) in [("same", "here"), ("away", "there"), (&there, "there")] {
         assert_eq!(get(&bed, &fetcher, target).unwrap().unwrap(), body);
         let mut bytes = Vec::new();
-        let large = fetcher.open(&bed.cx, target, "give", 10).unwrap();
+        let large = open(&fetcher, &bed, target).unwrap();
         large.unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, body.as_bytes());
     }

@@ -7,13 +7,18 @@
 //! - [`Patience`]: how often it is asked again, and how much at once
 //! - [`Body`], [`BodyStream`]: bytes on their way; [`Progress`]: how far they are
 //! - [`Response`]: an answer; [`refusal`]: one that is an error
+//! - [`Fetcher`]: small and large answers of one server, for code that is not
+//!   async
 //! - [`speaks_tls`]: whether a server does
 //! - [`Reach`]: how far away an address is, and who may name it
 
+#[cfg(feature = "binary-cache")]
 mod ahead;
 mod body;
 mod cancel;
+#[cfg(feature = "binary-cache")]
 mod download;
+#[cfg(feature = "binary-cache")]
 mod fetch;
 mod http;
 mod options;
@@ -38,8 +43,10 @@ mod wire;
 
 pub(crate) use body::{BodyStream, read_pieces};
 pub(crate) use cancel::until_cancelled;
-pub(crate) use download::{FetchReader, Pending};
-pub(crate) use fetch::{Decode, FetchOptions, Fetcher};
+#[cfg(feature = "binary-cache")]
+pub(crate) use download::Pending;
+#[cfg(feature = "binary-cache")]
+pub(crate) use fetch::{FetchOptions, Fetcher};
 pub(crate) use http::{Clients, HttpError, Limits, exchange, explain, io_problem};
 pub use options::{ProxyOptions, TlsOptions};
 pub(crate) use outgoing::{Body, Outgoing};

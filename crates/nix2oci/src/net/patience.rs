@@ -105,6 +105,7 @@ impl Tries<'_> {
     }
 
     /// Forgets the tries before the last one: there was progress.
+    #[cfg(feature = "binary-cache")]
     pub(crate) fn progressed(&mut self) {
         self.count = 1;
     }
