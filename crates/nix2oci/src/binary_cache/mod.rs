@@ -9,7 +9,7 @@
 //! - [`NarInfoCache`]: what they said before
 //! - [`BinaryCaches`]: several, asked in turn; `walk` asks for many paths at
 //!   once, [`NarStream`] reads a NAR and checks it
-//! - `files`: the files of one, in a folder or on a `server`
+//! - `files`: the files of one, in a folder, on a `server` or in a bucket of `s3`
 
 mod address_check;
 mod cache;
@@ -23,6 +23,7 @@ mod keys;
 mod nar_stream;
 mod narinfo;
 mod options;
+mod s3;
 mod server;
 #[cfg(test)]
 pub(crate) mod test_cache;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::credentials::{Anonymous, CredentialSource, Secret};
+use crate::credentials::{Anonymous, AwsLookup, CredentialSource, Secret};
 use crate::net::{ProxyOptions, TlsOptions};
 
 use super::{NarInfoCache, Trust};
@@ -25,6 +26,11 @@ pub struct CacheOptions {
     /// Who asks: asked by a server's host, with the port if one is written, and
     /// an empty repository. Only a name with a password is of use.
     pub credentials: Arc<dyn CredentialSource>,
+    /// Whose keys requests to buckets of S3 are signed with.
+    pub aws: AwsLookup,
+    /// The time, for the signatures: S3 refuses those that are more than 15
+    /// minutes old. Without it nothing is signed.
+    pub now: Option<SystemTime>,
     /// What is sent with every request besides.
     pub headers: Vec<CacheHeader>,
     /// Whom TLS believes.
@@ -59,6 +65,8 @@ impl Default for CacheOptions {
         Self {
             trust: Trust::default(),
             credentials: Arc::new(Anonymous),
+            aws: AwsLookup::default(),
+            now: None,
             headers: Vec::new(),
             tls: TlsOptions::default(),
             proxy: ProxyOptions::default(),

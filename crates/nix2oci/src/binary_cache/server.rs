@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::context::Context;
 use crate::credentials::Credentials;
 use crate::error::{ErrorKind, Result};
-use crate::net::{FetchOptions, Fetcher, Limits, Pending, Runtime};
+use crate::net::{FetchOptions, Fetcher, Limits, Pending, Runtime, Signer};
 
 use super::files::{CacheFiles, Reply, Started, Wanted};
 use super::{CacheOptions, CacheUrl, NarCompression};
@@ -65,6 +65,7 @@ impl Server {
                     .map(|header| (header.name.clone(), header.value.clone()))
                     .collect(),
                 user,
+                signer: signer(url, options)?,
                 tls: options.tls.clone(),
                 proxy: options.proxy.clone(),
                 retries: options.retries,
@@ -75,6 +76,16 @@ impl Server {
         )?;
         Ok(Self(fetcher))
     }
+}
+
+/// Returns what signs requests to a cache, if it is a bucket that there are keys
+/// for. Others may be open to everybody.
+fn signer(url: &CacheUrl, options: &CacheOptions) -> Result<Option<Signer>> {
+    let (Some(bucket), Some(now)) = (url.bucket(), options.now) else {
+        return Ok(None);
+    };
+    let keys = options.aws.find(bucket.profile.as_deref())?;
+    Ok(keys.map(|keys| Signer::new(keys, &bucket.region, now)))
 }
 
 impl CacheFiles for Server {

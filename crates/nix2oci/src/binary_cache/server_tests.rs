@@ -66,6 +66,46 @@ fn a_server_gives_a_closure_and_its_nars() {
 }
 
 #[test]
+fn requests_to_a_bucket_are_signed_if_there_are_keys() {
+    let cache = TestCache::new();
+    let server = TestServer::http(move |seen| give(&cache, seen));
+    let file = tempfile::tempdir().unwrap();
+    let credentials = file.path().join("credentials");
+    let keys = "[ci]\naws_access_key_id = AKIA\naws_secret_access_key = hunter2\n";
+    std::fs::write(&credentials, keys).unwrap();
+    let cx = Context::default();
+    let ask = |profile: &str| {
+        let host = server.host();
+        let url = format!("s3://cache?endpoint=http://{host}&region=eu-west-1{profile}");
+        let mut options = CacheOptions {
+            now: Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)),
+            ..options()
+        };
+        options.aws.file = Some(credentials.clone());
+        let url = url.parse().unwrap();
+        let all = BinaryCaches::new(StoreDir::default(), vec![url], options);
+        all.closure(&cx, &[fixture_path("plain")])
+    };
+    assert_eq!(ask("&profile=ci").unwrap().len(), 4);
+    for seen in server.seen() {
+        let who = seen.header("authorization").unwrap();
+        assert!(who.contains("=AKIA/20231114/eu-west-1/s3/"), "{who}");
+    }
+    let count = server.seen().len();
+    assert_eq!(ask("").unwrap().len(), 4);
+    assert!(
+        server.seen()[count..]
+            .iter()
+            .all(|seen| seen.header("authorization").is_none())
+    );
+    let error = ask("&profile=other").unwrap_err().to_string();
+    assert!(
+        error.contains("profile \"other\" of AWS: has no keys in "),
+        "{error}"
+    );
+}
+
+#[test]
 fn who_asks_is_told_to_the_server_that_is_meant() {
     let cache = TestCache::new();
     let server = TestServer::http(move |seen| {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use crate::store::{Quoted, StoreDir};
 
+use super::s3::Bucket;
+
 /// What Nix says of a cache in the query of its address and what is of no use
 /// for somebody who only reads.
 ///
@@ -25,8 +27,9 @@ const WRITERS_SETTINGS: &[&str] = &[
     "write-nar-listing",
 ];
 
-/// Where a binary cache is: `https://…`, `http://…`, `file:///…`, or an
-/// absolute path. Shown without its query.
+/// Where a binary cache is: `https://…`, `http://…`, `s3://BUCKET`, `file:///…`,
+/// or an absolute path. Shown without its query, but for the endpoint of a bucket
+/// that is not on AWS.
 ///
 /// A query has settings, as in Nix: `priority=N`, which wins over what the
 /// cache says of itself; `trusted=true`, which believes it without signatures;
@@ -39,6 +42,8 @@ pub struct CacheUrl {
     is_trusted: bool,
     store_dir: Option<StoreDir>,
     unknown: Vec<String>,
+    /// If it is a bucket.
+    bucket: Option<Bucket>,
 }
 
 /// Where it is.
@@ -56,8 +61,8 @@ pub(super) enum Place {
 pub enum ParseCacheUrlError {
     /// Not one of the ways to name one.
     #[error(
-        "{} is no binary cache: expected https://HOST[/PATH], http://…, file:///PATH or a \
-             path that begins with /",
+        "{} is no binary cache: expected https://HOST[/PATH], http://…, s3://BUCKET, \
+             file:///PATH or a path that begins with /",
         Quoted(text)
     )]
     Form {
@@ -140,12 +145,32 @@ impl CacheUrl {
         &self.place
     }
 
+    /// Returns the bucket, if it is one: what is asked of it may be signed.
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_ref()
+    }
+
     /// Returns the directory of its store paths, if the query says so.
     pub(super) fn store_dir(&self) -> Option<&StoreDir> {
         self.store_dir.as_ref()
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), ParseCacheUrlError> {
+        if let Some(bucket) = &mut self.bucket {
+            let cache = format!("s3://{}", bucket.name);
+            let set =
+                bucket
+                    .set(key, value)
+                    .map_err(|(key, expected)| ParseCacheUrlError::Setting {
+                        cache,
+                        key,
+                        value: value.to_owned(),
+                        expected,
+                    })?;
+            if set {
+                return Ok(());
+            }
+        }
         let cache = self.to_string();
         let wrong = |key, expected| ParseCacheUrlError::Setting {
             cache: cache.clone(),
@@ -185,9 +210,10 @@ impl CacheUrl {
 
 impl fmt::Display for CacheUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Http(url) => f.write_str(url),
-            Place::Folder(folder) => write!(f, "file://{}", folder.display()),
+        match (&self.place, &self.bucket) {
+            (_, Some(bucket)) => bucket.fmt(f),
+            (Place::Http(url), None) => f.write_str(url),
+            (Place::Folder(folder), None) => write!(f, "file://{}", folder.display()),
         }
     }
 }
@@ -197,12 +223,17 @@ impl FromStr for CacheUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (address, query) = text.split_once('?').unwrap_or((text, ""));
+        let bucket = bucket(address)?;
         let mut url = Self {
-            place: place(address)?,
+            place: match &bucket {
+                Some(bucket) => Place::Http(bucket.address()),
+                None => place(address)?,
+            },
             priority: None,
             is_trusted: false,
             store_dir: None,
             unknown: Vec::new(),
+            bucket,
         };
         for setting in query.split('&').filter(|setting| !setting.is_empty()) {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
@@ -211,8 +242,25 @@ impl FromStr for CacheUrl {
             })?;
             url.set(key, &value)?;
         }
+        if let Some(bucket) = &url.bucket {
+            url.place = Place::Http(bucket.address());
+        }
         Ok(url)
     }
+}
+
+/// Returns the bucket of an address that begins with `s3://`.
+fn bucket(address: &str) -> Result<Option<Bucket>, ParseCacheUrlError> {
+    let Some((scheme, name)) = address.split_once("://") else {
+        return Ok(None);
+    };
+    if !scheme.eq_ignore_ascii_case("s3") {
+        return Ok(None);
+    }
+    let bucket = Bucket::new(name.strip_suffix('/').unwrap_or(name));
+    bucket.map(Some).ok_or_else(|| ParseCacheUrlError::Form {
+        text: address.to_owned(),
+    })
 }
 
 fn place(address: &str) -> Result<Place, ParseCacheUrlError> {
@@ -234,7 +282,6 @@ fn place(address: &str) -> Result<Place, ParseCacheUrlError> {
         "file" => return folder(&decode(rest).ok_or_else(form)?),
         _ => {
             let problem = match &*scheme {
-                "s3" => "buckets of S3 are not supported",
                 "ssh" | "ssh-ng" => "stores over SSH are not supported",
                 _ => return Err(form()),
             };
@@ -331,6 +378,37 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_is_a_server() {
+        for (text, shown, base) in [
+            (
+                "s3://cache?region=eu-west-1&profile=ci&priority=10",
+                "s3://cache",
+                "https://cache.s3.eu-west-1.amazonaws.com",
+            ),
+            (
+                "S3://cache/?endpoint=minio.example%3A9000&scheme=http",
+                "s3://cache?endpoint=minio.example:9000",
+                "http://minio.example:9000/cache",
+            ),
+        ] {
+            let url = url(text);
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(url.place(), &Place::Http(base.to_owned()));
+            assert_eq!(url.bucket().map(|bucket| &*bucket.name), Some("cache"));
+        }
+        let found = url("s3://cache?profile=ci&priority=10&x=y&multipart-upload=true");
+        assert_eq!(found.bucket().unwrap().profile.as_deref(), Some("ci"));
+        assert_eq!(found.priority(), Some(10));
+        assert_eq!(found.unknown_settings(), ["x"]);
+        assert_eq!(url("https://cache?region=x").unknown_settings(), ["region"]);
+        let error = "s3://cache?scheme=ftp".parse::<CacheUrl>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the setting scheme of the binary cache s3://cache is \"ftp\", expected https or http"
+        );
+    }
+
+    #[test]
     fn settings_are_those_of_nix() {
         let found = url("file:///c?compression=xz&priority=10&trusted=1&secret-key=/k&x=y&&z");
         assert_eq!(found.priority(), Some(10));
@@ -375,14 +453,17 @@ mod tests {
             "file:///a%00b",
             "./x",
             "https://h o",
+            "s3://",
+            "s3://a/b",
+            "s3://user@bucket",
         ] {
             let error = text.parse::<CacheUrl>().unwrap_err();
             assert!(matches!(error, ParseCacheUrlError::Form { .. }), "{text}");
         }
-        let error = "s3://bucket?region=x".parse::<CacheUrl>().unwrap_err();
+        let error = "ssh://host".parse::<CacheUrl>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"s3://bucket\" is no binary cache that can be read: buckets of S3 are not supported"
+            "\"ssh://host\" is no binary cache that can be read: stores over SSH are not supported"
         );
     }
 

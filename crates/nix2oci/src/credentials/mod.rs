@@ -4,9 +4,11 @@
 //! - [`CredentialSource`]: where they come from
 //! - [`Lookup`]: the places where docker, podman and curl keep them
 //! - [`AuthFile`], [`Netrc`]: one such file; `server`: what its keys mean
+//! - [`AwsLookup`], [`AwsCredentialsFile`]: keys for S3
 //! - `helper`: programs that are asked; `redact`: what they may be quoted with
 
 mod auth_file;
+mod aws;
 mod helper;
 mod lookup;
 mod netrc;
@@ -17,6 +19,7 @@ mod secret;
 mod server;
 
 pub use auth_file::{AuthFile, AuthFileForm, Finding};
+pub use aws::{AwsCredentials, AwsCredentialsFile, AwsLookup};
 pub use lookup::{CredentialFiles, DEFAULT_HELPER_TIME_LIMIT, Lookup};
 pub use netrc::Netrc;
 pub use secret::Secret;

@@ -15,7 +15,7 @@ use super::download::Pending;
 use super::refusal::{Failure, refused};
 use super::{
     Body, Limits, Outgoing, Patience, ProxyOptions, Response, Runtime, Sending, ServerAddress,
-    TlsOptions, Wire, WireOptions, basic, secret_value,
+    Signer, TlsOptions, Wire, WireOptions, basic, secret_value,
 };
 use crate::context::Context;
 use crate::credentials::Secret;
@@ -33,6 +33,8 @@ pub(crate) struct FetchOptions {
     /// A user and a password (RFC 7617), likewise. They are sent unasked, as
     /// curl does.
     pub(crate) user: Option<(String, Secret)>,
+    /// Signs requests to this server, after all other headers.
+    pub(crate) signer: Option<Signer>,
     /// Whom TLS believes.
     pub(crate) tls: TlsOptions,
     /// Which proxy is used.
@@ -73,6 +75,7 @@ pub(super) struct Fetch {
     shown: String,
     /// For the server itself.
     private: HeaderMap,
+    signer: Option<Signer>,
     decode: Decode,
 }
 
@@ -102,6 +105,7 @@ impl Fetcher {
             base,
             shown: options.shown.clone(),
             private: private(options)?,
+            signer: options.signer.clone(),
             decode: options.decode,
         });
         Ok(Self { shared, runtime })
@@ -320,11 +324,14 @@ impl Fetch {
         } = asked;
         // Makes known what is its own.
         self.wire.base(action).await?;
-        let url = self.url(target, action)?;
+        let mut url = self.url(target, action)?;
         let is_own = self.wire.is_home(&url);
         let mut private = HeaderMap::new();
         if is_own {
             private = self.private.clone();
+            if let Some(signer) = &self.signer {
+                signer.sign(&mut url, &mut private)?;
+            }
         }
         let sending = Sending {
             method: Method::GET,

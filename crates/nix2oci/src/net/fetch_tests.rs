@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::download::FetchReader;
 use super::*;
+use crate::credentials::AwsCredentials;
 use crate::error::ErrorClass;
 use crate::net::test_bed::{Authority, Bed, PASSWORD, PATIENT, shown};
 use crate::net::test_server::{Answer, Cut, TestServer, answer};
@@ -40,6 +41,7 @@ pub(in crate::net) fn options(base: &str) -> FetchOptions {
         shown: base.to_owned(),
         headers: Vec::new(),
         user: None,
+        signer: None,
         tls: TlsOptions::default(),
         proxy: ProxyOptions::default(),
         retries: 0,
@@ -326,6 +328,45 @@ fn a_header_for_who_asks_wins_over_the_user() {
     get(&bed, &fetcher(&bed, &options), "a").unwrap();
     let seen = server.seen();
     assert_eq!(seen[0].header("authorization"), Some("Bearer token"));
+}
+
+#[test]
+fn what_the_server_itself_is_asked_is_signed() {
+    let other = TestServer::http(|_| answer(200));
+    let there = format!("http://{}/", other.host());
+    let count = AtomicUsize::new(0);
+    let server = TestServer::http(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => answer(503).header("Retry-After", "1"),
+        1 => answer(302).header("Location", there.clone()),
+        _ => answer(200),
+    });
+    let credentials = AwsCredentials {
+        access_key: "AKIA".to_owned(),
+        secret_key: Secret::new(PASSWORD),
+        session_token: None,
+    };
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let options = FetchOptions {
+        signer: Some(Signer::new(credentials, "eu-west-1", now)),
+        retries: 1,
+        ..options(&format!("http://{}/bucket", server.host()))
+    };
+    let bed = Bed::new();
+    get(&bed, &fetcher(&bed, &options), "a+b.narinfo").unwrap();
+    let seen = server.seen();
+    assert_eq!(seen[0].target, "/bucket/a%2Bb.narinfo");
+    // Each try has a time of its own, so that the last is not too old.
+    assert_ne!(seen[0].header("x-amz-date"), seen[1].header("x-amz-date"));
+    for seen in seen {
+        let who = seen.header("authorization").unwrap();
+        assert!(
+            who.contains("=AKIA/20231114/eu-west-1/s3/aws4_request,"),
+            "{who}"
+        );
+        assert!(!who.contains(PASSWORD));
+    }
+    assert_eq!(other.seen()[0].header("authorization"), None);
+    assert_eq!(other.seen()[0].header("x-amz-date"), None);
 }
 
 #[test]

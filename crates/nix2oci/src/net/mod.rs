@@ -33,6 +33,8 @@ mod refusal;
 mod response;
 mod retry;
 mod runtime;
+#[cfg(feature = "binary-cache")]
+mod sign;
 #[cfg(test)]
 pub(crate) mod test_bed;
 #[cfg(test)]
@@ -60,6 +62,8 @@ pub(crate) use refusal::{Failure, refusal};
 pub(crate) use response::Response;
 pub(crate) use retry::{gave_up, may_pass};
 pub(crate) use runtime::Runtime;
+#[cfg(feature = "binary-cache")]
+pub(crate) use sign::Signer;
 pub(crate) use throttle::Permit;
 pub(crate) use tls::{Certificates, unchecked_config};
 pub(crate) use wire::{
