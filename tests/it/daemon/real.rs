@@ -156,6 +156,13 @@ fn who_is_not_allowed_is_told_so_and_what_to_do() {
             && error.contains("this user may not use"),
         "{error}"
     );
+
+    let args = ["--closure", "daemon:/no/such", "--content", "daemon"];
+    let error = output_bytes(&mut closed.build(NOBODY, &args)).unwrap_err();
+    assert!(
+        error.contains("No such file") && error.contains("is nix-daemon running?"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -245,7 +252,7 @@ fn a_damaged_store_is_noticed() {
     assert!(error.to_string().starts_with(&expected), "{error}");
 
     // A file that its owner may not read: the daemon fails in the middle.
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     let error = read(&content, &hello).unwrap_err().to_string();
     let expected = format!("{start} failed to send the content of {full}: it says: ");
     assert!(
