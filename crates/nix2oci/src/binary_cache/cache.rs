@@ -166,9 +166,15 @@ impl Cache {
     /// Hears of an error of this cache that ends nothing, because another one
     /// may do. After some errors it is not asked any more.
     pub(super) fn failed(&self, cx: &Context, error: &Error) {
+        // An answer without a status is one that makes no sense for this path.
         let is_down = matches!(
             error.kind(),
-            ErrorKind::Connection { .. } | ErrorKind::Answer { .. } | ErrorKind::Denied { .. }
+            ErrorKind::Connection { .. }
+                | ErrorKind::Answer {
+                    status: Some(_),
+                    ..
+                }
+                | ErrorKind::Denied { .. }
         );
         let (told, what) = if is_down {
             self.is_down.store(true, Ordering::Relaxed);

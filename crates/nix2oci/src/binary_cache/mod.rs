@@ -15,6 +15,7 @@ mod address_check;
 mod cache;
 mod cache_info;
 mod caches;
+mod checked_file;
 mod compression;
 mod content_address;
 mod files;

@@ -12,16 +12,14 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha2::{Digest as _, Sha512};
-
-use crate::context::{Context, Event};
+use crate::context::Context;
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{NarHash, StorePath};
 
 use super::address_check::AddressCheck;
 use super::cache::{Cache, Known};
-use super::content_address::{HashAlgorithm, TypedHash};
+use super::checked_file::{CheckedFile, FileProblem};
 use super::files::Started;
 use super::trust::Voucher;
 use super::{BinaryCaches, NarInfo};
@@ -32,9 +30,6 @@ const BUFFER: usize = 64 << 10;
 /// Bytes of an answer that may wait for who reads them, where nothing else is
 /// said.
 const AHEAD: usize = 1 << 20;
-
-/// So many bytes further, what came over the network is told again.
-const TELL_EVERY: u64 = 256 << 10;
 
 /// The bytes of a store path's NAR, which are checked on the way.
 ///
@@ -377,26 +372,11 @@ impl NarStream {
         let Some(input) = started.open()? else {
             return Ok(None);
         };
-        let file_is_right = Arc::new(AtomicBool::new(false));
-        let file = CheckedFile {
-            input,
-            cx: self.cx.clone(),
-            is_remote: cache.files.is_remote(),
-            untold: 0,
-            size: 0,
-            expected_size: info.file_size,
-            hash: info
-                .file_hash
-                .as_ref()
-                .map(FileHasher::new)
-                .transpose()
-                .map_err(|problem| self.wrong_at(number, problem))?,
-            expected_hash: info.file_hash.clone(),
-            is_right: Arc::clone(&file_is_right),
-        };
-        let mut decoder = info
-            .compression
-            .decoder(BufReader::with_capacity(BUFFER, file))?;
+        let file = CheckedFile::new(&self.cx, input, cache.files.is_remote(), info)
+            .map_err(|problem| self.wrong_at(number, problem))?;
+        let file_is_right = file.is_right();
+        let file = BufReader::with_capacity(BUFFER, file);
+        let mut decoder = info.compression.decoder(file)?;
         self.skip(number, &mut decoder)?;
         Ok(Some(Part {
             cache: number,
@@ -498,120 +478,6 @@ fn start(cx: &Context, cache: &Cache, info: &NarInfo, ahead: usize) -> Option<Bo
     }
     let action = format!("give the NAR of {}", cache.store_dir.join(&info.path));
     Some(cache.files.start(cx, &info.url, &action, ahead))
-}
-
-/// What is wrong with a file, on its way through a decoder.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct FileProblem(String);
-
-/// A file as the cache has it, whose size and hash are checked.
-struct CheckedFile {
-    input: Box<dyn Read + Send>,
-    cx: Context,
-    is_remote: bool,
-    /// Bytes that came over the network and were not told yet.
-    untold: u64,
-    size: u64,
-    expected_size: Option<u64>,
-    hash: Option<FileHasher>,
-    expected_hash: Option<TypedHash>,
-    is_right: Arc<AtomicBool>,
-}
-
-impl CheckedFile {
-    fn tell(&mut self) {
-        let bytes = std::mem::take(&mut self.untold);
-        if bytes > 0 {
-            self.cx.observer.event(&Event::Downloaded { bytes });
-        }
-    }
-
-    /// Checks the file at its end.
-    fn check(&mut self) -> Result<(), String> {
-        if let Some(expected) = self.expected_size.filter(|size| *size != self.size) {
-            return Err(format!(
-                "its file ends after {} bytes, expected {expected}",
-                self.size
-            ));
-        }
-        if let (Some(hash), Some(expected)) = (self.hash.take(), &self.expected_hash) {
-            let found = hash.finish();
-            if *expected.as_bytes() != *found {
-                let found = expected.with_bytes(&found);
-                return Err(format!("its file has hash {found}, expected {expected}"));
-            }
-        }
-        self.is_right.store(true, Ordering::Release);
-        Ok(())
-    }
-}
-
-impl Read for CheckedFile {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() || self.is_right.load(Ordering::Acquire) {
-            return Ok(0);
-        }
-        let n = self.input.read(buf)?;
-        let failed = |problem| io::Error::other(FileProblem(problem));
-        if n == 0 {
-            self.tell();
-            self.check().map_err(failed)?;
-            return Ok(0);
-        }
-        self.size += n as u64;
-        if let Some(expected) = self.expected_size.filter(|size| *size < self.size) {
-            return Err(failed(format!("its file has more than {expected} bytes")));
-        }
-        if let Some(hash) = &mut self.hash {
-            hash.update(&buf[..n]);
-        }
-        if self.is_remote {
-            self.untold += n as u64;
-            if self.untold >= TELL_EVERY {
-                self.tell();
-            }
-        }
-        Ok(n)
-    }
-}
-
-impl Drop for CheckedFile {
-    fn drop(&mut self) {
-        self.tell();
-    }
-}
-
-/// A hash of a file, which caches tell in one of these kinds.
-enum FileHasher {
-    Sha256(Hasher),
-    Sha512(Box<Sha512>),
-}
-
-impl FileHasher {
-    fn new(expected: &TypedHash) -> Result<Self, String> {
-        match expected.algorithm() {
-            HashAlgorithm::Sha256 => Ok(Self::Sha256(Hasher::new())),
-            HashAlgorithm::Sha512 => Ok(Self::Sha512(Box::default())),
-            HashAlgorithm::Md5 | HashAlgorithm::Sha1 => Err(format!(
-                "its file has hash {expected}, expected one by SHA-256 or SHA-512"
-            )),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Sha512(hasher) => hasher.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Sha256(hasher) => hasher.finish().as_bytes().to_vec(),
-            Self::Sha512(hasher) => hasher.finalize().to_vec(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::super::test_cache::{
     Fault, Heard, TestCache, caches, fixture_infos, fixture_path, narinfo, options,
 };
-use super::super::{CacheOptions, NarInfoCache, Trust};
+use super::super::{CacheOptions, HashAlgorithm, NarInfoCache, Trust};
 use super::*;
 
 const ONE: &str = "https://one.example";

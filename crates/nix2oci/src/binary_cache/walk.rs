@@ -128,7 +128,7 @@ impl<'a> Walk<'a> {
         }
         match self.all.remembered(path) {
             Some(Some(known)) => self.fresh.push(known),
-            // Another cache may have got it since; only a build is that long.
+            // No cache had it a moment ago.
             Some(None) => {}
             None => {
                 let path = path.clone();
