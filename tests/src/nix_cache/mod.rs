@@ -104,8 +104,10 @@ impl NixCache {
         info.set("FileSize", &file.len().to_string());
         info.set("NarHash", &sha256(nar));
         info.set("NarSize", &nar.len().to_string());
-        let names = references.iter().map(|path| base_name(path));
-        info.set("References", &names.collect::<Vec<_>>().join(" "));
+        // In their order, as they are signed.
+        let mut names: Vec<_> = references.iter().map(|path| base_name(path)).collect();
+        names.sort_unstable();
+        info.set("References", &names.join(" "));
         info.sign(key);
         self.write_narinfo(path, &info);
     }
