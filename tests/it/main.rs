@@ -2,6 +2,7 @@
 //! the command with the real tools.
 
 mod base;
+mod binary_cache;
 mod closure;
 mod compat;
 mod content;

@@ -134,7 +134,7 @@ impl Workload {
         self.folder.path().join("root")
     }
 
-    fn closure(&self) -> PathBuf {
+    pub(super) fn closure(&self) -> PathBuf {
         self.folder.path().join("closure.json")
     }
 
