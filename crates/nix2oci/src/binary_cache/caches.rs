@@ -84,6 +84,11 @@ impl BinaryCaches {
         names.join(", ")
     }
 
+    /// Returns where they are, as they were given.
+    pub fn urls(&self) -> &[CacheUrl] {
+        &self.urls
+    }
+
     /// Returns the directory of the store paths.
     pub fn store_dir(&self) -> &StoreDir {
         &self.store_dir

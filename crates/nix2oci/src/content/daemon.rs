@@ -56,6 +56,20 @@ impl DaemonContent {
         self
     }
 
+    /// Expects these NAR hashes and sizes.
+    #[must_use]
+    pub fn expecting(mut self, nars: &HashMap<StorePath, (NarHash, Option<u64>)>) -> Self {
+        let nars = nars.iter().map(|(path, (nar_hash, nar_size))| {
+            let expected = Expected {
+                nar_hash: *nar_hash,
+                nar_size: *nar_size,
+            };
+            (path.clone(), expected)
+        });
+        self.expected.extend(nars);
+        self
+    }
+
     /// Returns what the NAR must be, as the closure or the daemon tells it.
     fn expected(&self, cx: &Context, path: &StorePath) -> Result<Expected> {
         if let Some(expected) = self.expected.get(path) {

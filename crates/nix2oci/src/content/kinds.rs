@@ -1,14 +1,20 @@
 //! The kinds of content sources that a user can name.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "binary-cache")]
+use crate::binary_cache::{BinaryCaches, CacheOptions, CacheUrl};
+use crate::closure::Closure;
 use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::store::StoreDir;
+use crate::store::{NarHash, StoreDir, StorePath};
 
-use super::{ContentSource, DaemonContent, LocalStore};
+#[cfg(feature = "binary-cache")]
+use super::BinaryCacheContent;
+use super::{ContentSource, DaemonContent, FirstOf, LocalStore};
 
 /// Makes a source from what follows the colon.
 pub type OpenContent =
@@ -26,9 +32,10 @@ pub struct ContentKind {
     pub argument_is_optional: bool,
     /// What it reads, in one line.
     pub help: &'static str,
-    /// Whether what it reads is on this machine's disk.
+    /// Whether what it reads is on this machine.
     pub is_local: bool,
-    /// Makes the source from the argument, which is not empty.
+    /// Makes the source from the argument, which is not empty. Reads nothing
+    /// yet.
     pub open: OpenContent,
 }
 
@@ -73,10 +80,22 @@ pub const CONTENTS: &[ContentKind] = &[
                 None => Daemon::default_socket(options.store_root.as_deref()),
             };
             let daemon = Daemon::new(socket, options.store_dir.clone());
-            Ok(Arc::new(DaemonContent::new(Arc::new(daemon))))
+            let content = DaemonContent::new(Arc::new(daemon));
+            Ok(Arc::new(content.expecting(&options.expected)))
         },
     },
+    ContentKind {
+        name: CACHE,
+        argument: "URL",
+        argument_is_optional: false,
+        help: "a binary cache: https://…, http://…, file:///… or a folder",
+        is_local: false,
+        open: |_, options, argument| open_caches(options, &Vec::from_iter(argument)),
+    },
 ];
+
+/// The kind of which several make one source.
+const CACHE: &str = "cache";
 
 /// What all kinds of content sources may need.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +107,29 @@ pub struct ContentOptions {
     /// The socket of the Nix daemon, if it is not
     /// [`Daemon::default_socket`].
     pub daemon_socket: Option<PathBuf>,
+    /// What the NARs of store paths must be, hash and size, as far as somebody
+    /// told it: what comes from far away is held to it.
+    pub expected: HashMap<StorePath, (NarHash, Option<u64>)>,
+    /// How binary caches are reached and believed.
+    #[cfg(feature = "binary-cache")]
+    pub caches: CacheOptions,
+    /// Binary caches that were asked already: they are taken where the same ones
+    /// are named, so that nobody is asked twice.
+    #[cfg(feature = "binary-cache")]
+    pub opened: Option<Arc<BinaryCaches>>,
+}
+
+impl ContentOptions {
+    /// Expects what a closure tells of its store paths.
+    #[must_use]
+    pub fn expecting(mut self, closure: &Closure) -> Self {
+        let told = closure.infos().iter().filter_map(|info| {
+            let nar_hash = info.nar_hash?;
+            Some((info.path.clone(), (nar_hash, info.nar_size)))
+        });
+        self.expected.extend(told);
+        self
+    }
 }
 
 /// Returns the kind that `text` names, and its argument: `KIND` or
@@ -121,7 +163,10 @@ pub fn content_kind(text: &str) -> Result<(&'static ContentKind, Option<&str>)> 
 ///
 /// # Errors
 ///
-/// Those of [`content_kind`], and those of the kind.
+/// Those of [`content_kind`], and those of the kind:
+/// [`ErrorKind::FeatureMissing`](crate::ErrorKind::FeatureMissing), and
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for an argument
+/// that makes no sense.
 pub fn open_content(
     cx: &Context,
     options: &ContentOptions,
@@ -129,4 +174,134 @@ pub fn open_content(
 ) -> Result<Arc<dyn ContentSource>> {
     let (kind, argument) = content_kind(text)?;
     (kind.open)(cx, options, argument)
+}
+
+/// Makes one source of all that `texts` name: each store path comes from the
+/// first that has it. Binary caches are asked by their priorities, all in the
+/// place of the first of them.
+///
+/// # Errors
+///
+/// Those of [`open_content`]; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
+/// if nothing is named.
+pub fn open_contents(
+    cx: &Context,
+    options: &ContentOptions,
+    texts: &[impl AsRef<str>],
+) -> Result<Arc<dyn ContentSource>> {
+    let mut sources: Vec<(String, Arc<dyn ContentSource>)> = Vec::new();
+    let mut urls = Vec::new();
+    let mut place = 0;
+    for text in texts.iter().map(AsRef::as_ref) {
+        match content_kind(text)? {
+            (kind, Some(url)) if kind.name == CACHE => {
+                if urls.is_empty() {
+                    place = sources.len();
+                }
+                urls.push(url);
+            }
+            (kind, argument) => {
+                sources.push((text.to_owned(), (kind.open)(cx, options, argument)?));
+            }
+        }
+    }
+    if !urls.is_empty() {
+        sources.insert(place, (urls.join(", "), open_caches(options, &urls)?));
+    }
+    match sources.len() {
+        0 => Err(Error::invalid("content sources", "expected one at least")),
+        1 => Ok(sources.remove(0).1),
+        _ => Ok(Arc::new(FirstOf::new(options.store_dir.clone(), sources))),
+    }
+}
+
+#[cfg(feature = "binary-cache")]
+fn open_caches(options: &ContentOptions, urls: &[&str]) -> Result<Arc<dyn ContentSource>> {
+    let parse = |text: &&str| {
+        let url = text.parse::<CacheUrl>();
+        url.map_err(|error| Error::invalid("content source \"cache\"", error.to_string()))
+    };
+    let urls = urls.iter().map(parse).collect::<Result<Vec<_>>>()?;
+    if urls.is_empty() {
+        return Err(Error::invalid("content source \"cache\"", "expected a URL"));
+    }
+    let caches = match &options.opened {
+        Some(opened) if opened.urls() == urls => Arc::clone(opened),
+        _ => BinaryCaches::new(options.store_dir.clone(), urls, options.caches.clone()),
+    };
+    let expected = options.expected.clone();
+    Ok(Arc::new(BinaryCacheContent::new(caches, expected)))
+}
+
+#[cfg(not(feature = "binary-cache"))]
+fn open_caches(_: &ContentOptions, _: &[&str]) -> Result<Arc<dyn ContentSource>> {
+    Err(crate::error::ErrorKind::FeatureMissing {
+        what: "reading binary caches".to_owned(),
+        feature: "binary-cache",
+    }
+    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn problem(texts: &[&str]) -> String {
+        let options = ContentOptions::default();
+        let opened = open_contents(&Context::default(), &options, texts);
+        opened
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn a_kind_that_is_not_there_gets_the_list() {
+        for text in ["", "store", "db", ":x", "/nix/store"] {
+            let error = problem(&[text]);
+            for kind in CONTENTS {
+                assert!(error.contains(&kind.syntax()), "{error}");
+            }
+        }
+        assert_eq!(problem(&[]), "content sources: expected one at least");
+    }
+
+    #[test]
+    fn arguments_are_asked_for_where_they_are_needed() {
+        for kind in CONTENTS {
+            let empty = problem(&[&format!("{}:", kind.name)]);
+            assert!(empty.contains("an argument is missing"), "{empty}");
+            let without = problem(&[kind.name]);
+            assert_eq!(without.is_empty(), kind.argument_is_optional, "{without}");
+        }
+    }
+
+    #[test]
+    fn the_first_that_has_a_store_path_gives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path: StorePath = format!("{}-x", "0".repeat(32)).parse().unwrap();
+        let second = dir.path().join("second");
+        let file = second.join("nix/store").join(path.as_str());
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "text").unwrap();
+        let local = |name: &str| format!("local:{}", dir.path().join(name).display());
+        let cx = Context::default();
+        let visited = |texts: &[String]| {
+            let content = open_contents(&cx, &ContentOptions::default(), texts).unwrap();
+            let mut files = 0;
+            let seen = content.visit(&cx, &path, &mut |_| {
+                files += 1;
+                Ok(())
+            });
+            seen.map(|()| files)
+        };
+        assert_eq!(visited(&[local("first"), local("second")]).unwrap(), 1);
+        let neither = visited(&[local("first"), local("third")]).unwrap_err();
+        match neither.kind() {
+            ErrorKind::UnknownPath { from, .. } => {
+                assert_eq!(*from, format!("{} or {}", local("first"), local("third")));
+            }
+            other => panic!("{other}"),
+        }
+    }
 }

@@ -33,7 +33,9 @@ pub use binary_cache::BinaryCacheContent;
 pub use daemon::DaemonContent;
 pub use entry::{ContentSource, Contents, Entry};
 pub use first_of::FirstOf;
-pub use kinds::{CONTENTS, ContentKind, ContentOptions, OpenContent, content_kind, open_content};
+pub use kinds::{
+    CONTENTS, ContentKind, ContentOptions, OpenContent, content_kind, open_content, open_contents,
+};
 pub use local::LocalStore;
 pub(crate) use nar::nar_hash;
 pub use nar::nar_size;
