@@ -74,6 +74,7 @@ fn a_cache_tells_of_itself() {
     let empty = json!({
         "version": 1, "directory": dir, "entries": 0, "size": 0,
         "oldestUse": null, "newestUse": null,
+        "narInfos": {"entries": 0, "size": 0, "oldest": null, "newest": null},
     });
     assert_eq!(cache_json(&dir, &["info"]), empty);
     assert!(!dir.exists(), "to look is not to make");

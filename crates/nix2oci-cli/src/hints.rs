@@ -1,5 +1,6 @@
 //! What a user can try after an error of the library.
 
+mod cache;
 mod daemon;
 mod network;
 
@@ -24,10 +25,14 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
              say --store-root, or --closure for a file that lists it"
             )
         }
+        ErrorKind::UnknownPath { path, from } if cache::is_cache(from) => cache::unknown_path(path),
         ErrorKind::UnknownPath { from, .. } => format!(
             "{from} does not list it: export the closure of this ROOT, or leave ROOT out to take \
              what is listed"
         ),
+        ErrorKind::MissingReference { from, .. } if cache::is_cache(from) => {
+            cache::missing_reference()
+        }
         ErrorKind::MissingReference { .. } => incomplete(),
         ErrorKind::Daemon {
             socket,
@@ -101,12 +106,40 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
             Some(hint) => hint,
             None => return Vec::new(),
         },
+        ErrorKind::Denied { host, .. } if cache::is_cache(host) => cache::denied(host),
         ErrorKind::Denied {
             host,
             action,
             problem,
         } => network::denied(host, action, problem),
         ErrorKind::Credentials { host, .. } => network::credentials(host),
+        ErrorKind::Answer {
+            host,
+            action,
+            status,
+            problem,
+        } if cache::is_cache(host) => match cache::answer(action, *status, problem) {
+            Some(hint) => hint,
+            None => return Vec::new(),
+        },
+        ErrorKind::Connection { host, source, .. } if cache::is_cache(host) => {
+            match cache::connection(host, source.as_ref()) {
+                Some(hint) => hint,
+                None => return Vec::new(),
+            }
+        }
+        ErrorKind::NarInfo { .. } => cache::narinfo(),
+        ErrorKind::Untrusted {
+            path,
+            from,
+            problem,
+        } => cache::untrusted(path, from, problem),
+        ErrorKind::Nar { from, path, .. } => cache::nar(from, path),
+        ErrorKind::InvalidInput { what, problem }
+            if cache::is_cache(what) && problem.starts_with("is no binary cache") =>
+        {
+            cache::no_cache()
+        }
         ErrorKind::Answer {
             action,
             status,

@@ -83,6 +83,25 @@ pub(crate) fn daemon_socket(store_root: Option<&Path>) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// Returns the closure source that `NIX_REMOTE` asks for, as `--closure` names it:
+/// the daemon, if it says so. What it says else is for Nix.
+///
+/// Source: `openFromNonUri` in NixOS/nix, `src/libstore/store-api.cc` (2.8).
+pub(crate) fn nix_remote() -> Option<String> {
+    parse_remote(std::env::var_os("NIX_REMOTE")?.to_str()?)
+}
+
+fn parse_remote(remote: &str) -> Option<String> {
+    // A query has settings of Nix's own, such as the root of another store.
+    let (address, settings) = remote.split_once('?').unwrap_or((remote, ""));
+    match address.strip_prefix("unix://") {
+        _ if !settings.is_empty() => None,
+        None => (address == "daemon").then(|| "daemon".to_owned()),
+        Some("") => Some("daemon".to_owned()),
+        Some(socket) => Some(format!("daemon:{socket}")),
+    }
+}
+
 /// Returns this moment, as files have it.
 pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()
@@ -123,6 +142,22 @@ mod tests {
         assert_eq!(parse_peak("Name:\tx\n"), None);
         if cfg!(target_os = "linux") {
             assert!(peak_memory().unwrap() > 100_000);
+        }
+    }
+
+    #[test]
+    fn nix_remote_may_ask_for_the_daemon() {
+        for (remote, source) in [
+            ("daemon", Some("daemon")),
+            ("unix://", Some("daemon")),
+            ("unix:///run/nix/socket", Some("daemon:/run/nix/socket")),
+            ("unix:///run/socket?root=/x", None),
+            ("", None),
+            ("auto", None),
+            ("local", None),
+            ("ssh-ng://builder", None),
+        ] {
+            assert_eq!(parse_remote(remote).as_deref(), source, "{remote}");
         }
     }
 

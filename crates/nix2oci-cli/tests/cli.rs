@@ -1,6 +1,8 @@
 //! The command as users and scripts see it: help, messages, exit codes, and
 //! documents. What is in an image is tested by the library.
 
+#[path = "cli/caches.rs"]
+mod caches;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/diff.rs"]

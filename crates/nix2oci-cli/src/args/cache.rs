@@ -1,14 +1,17 @@
-//! The cache of layers.
+//! What is kept for the next time.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-/// Look after the cache of layers
+/// Look after what is kept for the next time
 ///
-/// `push` notes there which blob each layer became. A layer that a later push
-/// needs again is then not packed if the registry has it. An entry is some 350
-/// bytes: the cache holds no layer, and without it nothing is lost but time.
+/// `push` notes which blob each layer became. A layer that a later push needs
+/// again is then not packed if the registry has it. An entry is some 350 bytes:
+/// the cache holds no layer, and without it nothing is lost but time.
+///
+/// Beside it is what binary caches said of store paths, so that they are not
+/// asked again: for 30 days, and for an hour where they had nothing.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct CacheArgs {
@@ -45,7 +48,8 @@ pub(crate) struct CacheInfoArgs {
 
 /// Remove what was not used for long
 ///
-/// When an entry was used last is known to a day.
+/// When an entry was used last is known to a day. What binary caches said goes
+/// when it does not count any more, or was asked for before that.
 #[derive(Debug, Args)]
 pub(crate) struct CachePruneArgs {
     #[command(flatten)]
@@ -53,7 +57,7 @@ pub(crate) struct CachePruneArgs {
     /// Remove what was not used for so many days
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     pub(crate) unused_for: u32,
-    /// Of what is left, keep so many entries: those that were used last
+    /// Of the layers that are left, keep so many: those that were used last
     #[arg(long, value_name = "N")]
     pub(crate) max_entries: Option<u64>,
 }

@@ -29,12 +29,16 @@ pub(crate) struct ClosureArgs {
 }
 
 impl ClosureArgs {
-    /// Returns whether roots must be given: a database knows every store path
-    /// of the machine, a file only those of one closure.
+    /// Returns whether roots must be given: a file lists the store paths of one
+    /// closure, all else those of a whole store or of many.
     pub(crate) fn needs_roots(&self) -> bool {
-        let is_whole_store = |source: &String| source.split(':').next() == Some("db");
-        self.closure.iter().all(is_whole_store)
+        self.closure.iter().all(|source| is_whole_store(source))
     }
+}
+
+/// Returns whether a closure source holds more than one closure.
+pub(crate) fn is_whole_store(source: &str) -> bool {
+    matches!(source.split(':').next(), Some("cache" | "daemon" | "db"))
 }
 
 /// Lists the sources of the library.

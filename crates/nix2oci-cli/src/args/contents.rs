@@ -25,6 +25,7 @@ fn contents_help() -> String {
         CONTENTS
             .iter()
             .map(|kind: &ContentKind| (kind.syntax(), kind.help)),
-        "Without this option it is local.",
+        "Without this option it is what goes with --closure: of cache: the same caches, of daemon \
+         local and, for what is not there, daemon, of all else local.",
     )
 }

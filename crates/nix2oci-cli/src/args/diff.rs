@@ -4,7 +4,7 @@ use clap::Args;
 use nix2oci::StoreDir;
 use nix2oci::oci::{Platform, parse_platform};
 
-use super::{ImageArgs, PageArgs, RegistryArgs};
+use super::{BinaryCacheArgs, CacheDirArgs, ImageArgs, PageArgs, RegistryArgs};
 
 /// Show what changed from one image to another
 ///
@@ -117,6 +117,10 @@ pub(crate) struct ExplainArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheDirArgs,
 }
 
 const EXPLAIN_POSITIONALS: &str = "\

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 
-use super::{ContentArgs, RecordArgs, RegistryArgs, ReuseArgs, output, values};
+use super::{BinaryCacheArgs, ContentArgs, RecordArgs, RegistryArgs, ReuseArgs, output, values};
 
 /// Join images of several platforms in one image index
 ///
@@ -53,6 +53,8 @@ pub(crate) struct IndexArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
     #[command(flatten)]
     pub(crate) reuse: ReuseArgs,
     /// Worker threads [default: as many as the machine offers]

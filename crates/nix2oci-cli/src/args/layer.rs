@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{ImageArgs, RegistryArgs};
+use super::{BinaryCacheArgs, CacheDirArgs, ImageArgs, RegistryArgs};
 
 /// Options of an image's config and its base, which a layer has no part in.
 const IMAGE_OPTIONS: [&str; 16] = [
@@ -70,4 +70,8 @@ pub(crate) struct MakeLayerArgs {
     pub(crate) comment: Option<String>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheDirArgs,
 }

@@ -6,13 +6,15 @@ use std::str::FromStr;
 use clap::error::{Error, ErrorKind};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{ImageArgs, RegistryArgs, help_table};
+use super::{BinaryCacheArgs, CacheDirArgs, ImageArgs, RegistryArgs, help_table};
 
 /// What `load` takes, with the runtime told from the ROOTs.
 #[derive(Debug)]
 pub(crate) struct LoadArgs {
     pub(crate) image: ImageArgs,
     pub(crate) registry: RegistryArgs,
+    pub(crate) caches: BinaryCacheArgs,
+    pub(crate) cache: CacheDirArgs,
     /// The last argument.
     pub(crate) runtime: Runtime,
 }
@@ -41,6 +43,10 @@ struct Typed {
     image: ImageArgs,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    caches: BinaryCacheArgs,
+    #[command(flatten)]
+    cache: CacheDirArgs,
 }
 
 impl Args for LoadArgs {
@@ -65,6 +71,8 @@ impl FromArgMatches for LoadArgs {
         let Typed {
             mut image,
             registry,
+            caches,
+            cache,
         } = Typed::from_arg_matches(matches)?;
         let expected = "expected podman, docker, containerd[:NAMESPACE] or k3s[:DIR] as the last \
                         argument";
@@ -81,6 +89,8 @@ impl FromArgMatches for LoadArgs {
         Ok(Self {
             image,
             registry,
+            caches,
+            cache,
             runtime,
         })
     }

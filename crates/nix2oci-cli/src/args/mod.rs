@@ -7,6 +7,7 @@
 //! - [`values`]: what a single value must look like
 
 mod base;
+mod binary_cache;
 mod cache;
 mod closure;
 mod contents;
@@ -34,8 +35,9 @@ use nix2oci::StoreDir;
 use nix2oci::oci::{Platform, parse_platform};
 
 pub(crate) use base::BaseArgs;
+pub(crate) use binary_cache::{BinaryCacheArgs, CacheDirArgs, HeaderArg, parse_header};
 pub(crate) use cache::{CacheArgs, CacheCommand};
-pub(crate) use closure::ClosureArgs;
+pub(crate) use closure::{ClosureArgs, is_whole_store};
 pub(crate) use contents::ContentArgs;
 pub(crate) use copy::CopyArgs;
 pub(crate) use diff::{DiffArgs, ExplainArgs};
@@ -158,6 +160,8 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
+    #[command(flatten)]
     pub(crate) reuse: ReuseArgs,
     /// Begin another image, for another platform: the result is an index of all
     ///
@@ -183,6 +187,10 @@ pub(crate) struct ResolveArgs {
     pub(crate) image: ImageArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
+    #[command(flatten)]
+    pub(crate) cache: CacheDirArgs,
     /// Where the recipe goes; standard output by default
     #[arg(
         short,
@@ -230,6 +238,8 @@ pub(crate) struct PlanArgs {
     pub(crate) max_size: Option<u64>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
     #[command(flatten)]
     pub(crate) reuse: ReuseArgs,
     /// Print the plan as JSON

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs};
+use super::{BinaryCacheArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs};
 
 /// Push an image to a registry: only what it lacks
 ///
@@ -38,6 +38,8 @@ pub(crate) struct PushArgs {
     pub(crate) image: ImageArgs,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) caches: BinaryCacheArgs,
     #[command(flatten)]
     pub(crate) reuse: ReuseArgs,
     #[command(flatten)]

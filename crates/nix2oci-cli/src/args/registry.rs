@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueHint};
-use nix2oci::registry::{DEFAULT_JOBS, DEFAULT_RETRIES};
+use nix2oci::registry::DEFAULT_RETRIES;
 
-use super::values::{self, CacheDir, Creds};
+use super::CacheDirArgs;
+use super::values::{self, Creds};
 
 /// How a registry is reached, and who asks.
 #[derive(Debug, Args)]
@@ -44,10 +45,10 @@ pub(crate) struct RegistryArgs {
     /// /etc/docker/certs.d have in a directory named HOST:PORT.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) cert_dir: Vec<PathBuf>,
-    /// Authorities to believe in addition to the system's, in PEM
+    /// Authorities to believe in addition to the system's, in PEM; of binary caches too
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) ca_file: Vec<PathBuf>,
-    /// Whether the registry must prove who it is
+    /// Whether the registry, or a binary cache, must prove who it is
     ///
     /// --tls-verify=false believes any certificate, and speaks plain HTTP if the
     /// registry does not know TLS: whoever is on the way can read the
@@ -87,9 +88,9 @@ pub(crate) struct RegistryArgs {
     /// How often a request is repeated that failed for a reason that may pass
     #[arg(long, value_name = "N", default_value_t = DEFAULT_RETRIES, allow_negative_numbers = true)]
     pub(crate) retry: u32,
-    /// How many requests run at once; fewer while the registry asks for patience
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_JOBS, value_parser = values::jobs, allow_negative_numbers = true)]
-    pub(crate) jobs: NonZeroUsize,
+    /// How many requests run at once, fewer while the server asks for patience [default: 8; 32 of a binary cache]
+    #[arg(long, value_name = "N", value_parser = values::jobs, allow_negative_numbers = true)]
+    pub(crate) jobs: Option<NonZeroUsize>,
     /// Send blobs in chunks of this size, such as 16M
     ///
     /// For registries behind a proxy that takes no large bodies. Slower: each
@@ -128,10 +129,6 @@ pub(crate) struct ReuseArgs {
     /// registry lost.
     #[arg(long, conflicts_with = "no_reuse")]
     pub(crate) verify_reused: bool,
-    /// Where digests of packed layers are kept, or none [default: $XDG_CACHE_HOME/nix2oci, else ~/.cache/nix2oci]
-    ///
-    /// Only digests, no layers: with them, a layer that was packed before and
-    /// that the registry has is neither packed nor sent, in any repository.
-    #[arg(long, value_name = "DIR|none", value_hint = ValueHint::DirPath)]
-    pub(crate) cache_dir: Option<CacheDir>,
+    #[command(flatten)]
+    pub(crate) cache: CacheDirArgs,
 }

@@ -8,7 +8,7 @@ use nix2oci::build::DEFAULT_MAX_LAYERS;
 use nix2oci::closure::SOURCES;
 
 use super::layers::strategies_help;
-use super::{help_table, values};
+use super::{help_table, is_whole_store, values};
 
 /// Show what each way of making layers would have moved over past releases
 ///
@@ -81,9 +81,7 @@ pub(crate) struct SimulateArgs {
 
 /// Lists what a HISTORY can be.
 fn histories_help() -> String {
-    let of_one_release = SOURCES
-        .iter()
-        .filter(|kind| !["db", "daemon"].contains(&kind.name));
+    let of_one_release = SOURCES.iter().filter(|kind| !is_whole_store(kind.name));
     help_table(
         "The closure of one release each, the oldest first; two at least",
         of_one_release

@@ -12,8 +12,7 @@ use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::select::Loaders;
-use crate::select::Pushed;
+use crate::select::{Loaders, Pushed, Reach};
 use crate::{host, select, stdout};
 
 use super::several::{Output, Parts};
@@ -40,7 +39,8 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let mut sink = select::sink(&destination)?;
     let cx = select::context(args.image.run.threads, talk)?;
     let base = select::base(&cx, &args.image, &args.registry, None)?;
-    let mut spec = select::image(&cx, &args.image, &base, talk)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
+    let mut spec = select::image(&cx, &args.image, &base, &reach, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.contents.store_root.as_deref();
@@ -76,6 +76,7 @@ fn build_several(args: &BuildArgs, talk: &Talk) -> Outcome {
             .collect(),
         next: &args.next_parts,
         registry: &args.registry,
+        caches: &args.caches,
         reuse: &args.reuse,
         result: &|pushed| pushed.manifest_digest.to_string(),
     };
@@ -100,6 +101,7 @@ fn push(args: &BuildArgs, names: &[Reference], talk: &Talk) -> Outcome {
             names,
             image: &args.image,
             registry: &args.registry,
+            caches: &args.caches,
             reuse: &args.reuse,
             record: &args.record,
             json: args.json,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use nix2oci::binary_cache::{NarInfoCache, NarInfoCacheRemoval};
 use nix2oci::layer::{CacheLimits, CacheRemoval, DirCache};
 use nix2oci::oci::Timestamp;
 use serde::Serialize;
@@ -29,6 +30,20 @@ struct Report {
     newest_use: Option<Timestamp>,
     #[serde(flatten)]
     removed: Option<Removed>,
+    nar_infos: NarInfos,
+}
+
+/// What is kept of what binary caches said.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NarInfos {
+    entries: u64,
+    size: u64,
+    /// When what is there was asked for.
+    oldest: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    #[serde(flatten)]
+    removed: Option<Removed>,
 }
 
 /// What `prune` and `clear` removed.
@@ -39,22 +54,25 @@ struct Removed {
     removed_size: u64,
 }
 
-/// Tells of the cache of layers, or removes entries and tells which.
+/// Tells of what is kept, or removes entries and tells how many.
 pub(crate) fn cache(args: &CacheArgs) -> Outcome {
     let place = args.command.place();
     let cache = select::layer_cache(place.cache_dir.as_deref())?;
-    let removal = match &args.command {
-        CacheCommand::Info(_) => None,
+    let nar_infos = select::narinfo_cache(cache.dir());
+    let (layers_removed, infos_removed) = match &args.command {
+        CacheCommand::Info(_) => (None, None),
         CacheCommand::Prune(args) => {
             let limits = CacheLimits {
                 used_since: host::system_time().checked_sub(DAY * args.unused_for),
                 max_entries: args.max_entries,
             };
-            Some(cache.prune(&limits)?)
+            let layers = cache.prune(&limits)?;
+            (Some(layers), Some(nar_infos.prune(limits.used_since)?))
         }
-        CacheCommand::Clear(_) => Some(cache.clear()?),
+        CacheCommand::Clear(_) => (Some(cache.clear()?), Some(nar_infos.clear()?)),
     };
-    let report = Report::new(&cache, removal)?;
+    let mut report = Report::new(&cache, layers_removed)?;
+    report.nar_infos = NarInfos::new(&nar_infos, infos_removed)?;
     let text = if place.json {
         output::json(&report)
     } else {
@@ -78,6 +96,7 @@ impl Report {
                 removed_entries: removal.entries,
                 removed_size: removal.bytes,
             }),
+            nar_infos: NarInfos::default(),
         })
     }
 
@@ -103,7 +122,31 @@ impl Report {
                 field(name, time.to_string());
             }
         }
+        let infos = &self.nar_infos;
+        if let Some(removed) = infos.removed.as_ref().filter(|r| r.removed_entries > 0) {
+            let removed = sized(removed.removed_entries, removed.removed_size);
+            field("narinfos", format!("{removed} removed"));
+        }
+        if infos.entries > 0 {
+            field("narinfos", sized(infos.entries, infos.size));
+        }
         text
+    }
+}
+
+impl NarInfos {
+    fn new(cache: &NarInfoCache, removal: Option<NarInfoCacheRemoval>) -> Outcome<Self> {
+        let info = cache.info()?;
+        Ok(Self {
+            entries: info.entries,
+            size: info.bytes,
+            oldest: info.oldest.and_then(timestamp),
+            newest: info.newest.and_then(timestamp),
+            removed: removal.map(|removal| Removed {
+                removed_entries: removal.entries,
+                removed_size: removal.bytes,
+            }),
+        })
     }
 }
 

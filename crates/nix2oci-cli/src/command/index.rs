@@ -9,7 +9,7 @@ use nix2oci::{ContentSource, Recipe};
 use crate::args::IndexArgs;
 use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
-use crate::select::{self, OpenedImage, RecipeOrImage};
+use crate::select::{self, OpenedImage, Reach, RecipeOrImage};
 
 use super::several::{self, Output, Whole};
 
@@ -37,11 +37,12 @@ pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
     let remote: Vec<_> = remote.cloned().collect();
     let reuse = Some(&args.reuse);
     let network = select::network_of(&cx, &remote, &args.registry, reuse, output.host(), None)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
     let mut opened = Vec::with_capacity(images.len());
     for image in images {
         opened.push(match image {
             RecipeOrImage::Recipe(file) => {
-                let (recipe, content) = several::recipe(&cx, &file, &args.contents)?;
+                let (recipe, content) = several::recipe(&cx, &file, &args.contents, &reach)?;
                 Opened::Recipe(Box::new(recipe), content)
             }
             RecipeOrImage::Image(image) => {

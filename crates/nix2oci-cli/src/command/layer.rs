@@ -12,7 +12,7 @@ use crate::args::{ConfigArgs, MakeLayerArgs};
 use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::PendingFile;
-use crate::select::Base;
+use crate::select::{Base, Reach};
 use crate::{host, select};
 
 /// Makes layers without an image.
@@ -28,7 +28,8 @@ pub(crate) fn layer(args: &MakeLayerArgs, talk: &Talk) -> Outcome {
         ));
     }
     let cx = select::context(args.image.run.threads, talk)?;
-    let mut spec = select::image(&cx, &args.image, &Base::default(), talk)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
+    let mut spec = select::image(&cx, &args.image, &Base::default(), &reach, talk)?;
     select::keep_layers(&cx, &mut spec, &args.image.layers, &args.registry, None)?;
     // Those that are used are none of those that are made.
     spec.max_layers = spec.max_layers.saturating_add(spec.used_layers.len());

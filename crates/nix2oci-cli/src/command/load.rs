@@ -14,7 +14,7 @@ use nix2oci::{Context, Digest, Error, ImageSink, build};
 use crate::args::{LoadArgs, Runtime};
 use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
-use crate::select::{AnyImage, Loaders};
+use crate::select::{AnyImage, Loaders, Reach};
 use crate::{host, program, select, stdout};
 
 /// Hands an image to a local runtime.
@@ -50,7 +50,8 @@ struct Loaded {
 
 fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
     let base = select::base(cx, &args.image, &args.registry, None)?;
-    let mut spec = select::image(cx, &args.image, &base, talk)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
+    let mut spec = select::image(cx, &args.image, &base, &reach, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.contents.store_root.as_deref();

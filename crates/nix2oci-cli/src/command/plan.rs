@@ -12,7 +12,7 @@ use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Failure, Outcome, Status};
 use crate::html::{self, Moved, PageFile, State};
 use crate::report::Report;
-use crate::select::Network;
+use crate::select::{Network, Reach};
 use crate::{output, select};
 
 use super::push::network;
@@ -26,7 +26,8 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let network = against.as_ref().map(|against| against.network(&cx, args));
     let network = network.transpose()?.flatten();
     let base = select::base(&cx, &args.image, &args.registry, network.as_ref())?;
-    let mut spec = select::image(&cx, &args.image, &base, talk)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
+    let mut spec = select::image(&cx, &args.image, &base, &reach, talk)?;
     let network = base.network(network.as_ref());
     select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
     let forecast = against

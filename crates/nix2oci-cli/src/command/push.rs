@@ -8,12 +8,14 @@ use nix2oci::build::{PushReport, PushSource};
 use nix2oci::oci::Reference;
 use nix2oci::{ContentSource, Context, Error, Recipe, StoreDir};
 
-use crate::args::{ContentArgs, ImageArgs, PushArgs, RecordArgs, RegistryArgs, ReuseArgs};
+use crate::args::{
+    BinaryCacheArgs, ContentArgs, ImageArgs, PushArgs, RecordArgs, RegistryArgs, ReuseArgs,
+};
 use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::select::{self, Loaders, Network, Pushed};
+use crate::select::{self, Loaders, Network, Pushed, Reach};
 use crate::{host, stdout};
 
 use super::several::{Output, Parts};
@@ -21,7 +23,7 @@ use super::several::{Output, Parts};
 /// Pushes an image. Everything that can be wrong with where the results go is
 /// found out before the work.
 pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
-    let has_closure = !args.image.closure.closure.is_empty();
+    let has_closure = !args.image.closure.needs_roots();
     let config = args.image.config.config.as_deref();
     let (what, names) = select::push(&args.image.roots, has_closure, config)?;
     if !args.next_parts.images.is_empty() {
@@ -32,6 +34,7 @@ pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
         names: &names,
         image: &args.image,
         registry: &args.registry,
+        caches: &args.caches,
         reuse: &args.reuse,
         record: &args.record,
         json: args.json,
@@ -52,6 +55,7 @@ fn push_several(args: &PushArgs, first: Pushed, names: Vec<Reference>, talk: &Ta
         sources,
         next: &args.next_parts,
         registry: &args.registry,
+        caches: &args.caches,
         reuse: &args.reuse,
         result: &|pushed| pushed.pinned.clone(),
     };
@@ -65,6 +69,7 @@ pub(super) struct Push<'a> {
     pub(super) names: &'a [Reference],
     pub(super) image: &'a ImageArgs,
     pub(super) registry: &'a RegistryArgs,
+    pub(super) caches: &'a BinaryCacheArgs,
     pub(super) reuse: &'a ReuseArgs,
     pub(super) record: &'a RecordArgs,
     pub(super) json: bool,
@@ -99,11 +104,12 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
     let cx = select::context(args.image.run.threads, talk)?;
     let network = network(&cx, args.registry, args.reuse, args.image, args.names)?;
     let push = |source| network.push(&cx, source, args.names);
+    let reach = Reach::new(args.registry, args.caches, &args.reuse.cache);
     let mut platform = None;
     let pushed = match args.what {
         Pushed::Roots(roots) => {
             let base = select::base(&cx, args.image, args.registry, Some(&network))?;
-            let mut spec = select::image_of(&cx, args.image, roots, &base, talk)?;
+            let mut spec = select::image_of(&cx, args.image, roots, &base, &reach, talk)?;
             let layers = &args.image.layers;
             select::keep_layers(&cx, &mut spec, layers, args.registry, Some(&network))?;
             let store_root = args.image.closure.contents.store_root.as_deref();
@@ -115,7 +121,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
             let name = file.display().to_string();
             let bytes = fs::read(file).map_err(Error::reading(file))?;
             let recipe = Recipe::parse(&bytes, &name)?;
-            let content = content_of(&cx, &recipe, &name, &args.image.closure.contents)?;
+            let content = content_of(&cx, &recipe, &name, &args.image.closure.contents, &reach)?;
             let base = select::base(&cx, args.image, args.registry, Some(&network))?;
             push(PushSource::Recipe {
                 recipe: &recipe,
@@ -200,10 +206,16 @@ pub(super) fn content_of(
     recipe: &Recipe,
     name: &str,
     args: &ContentArgs,
+    reach: &Reach<'_>,
 ) -> Outcome<Arc<dyn ContentSource>> {
     let store_dir: StoreDir = recipe
         .store_dir
         .parse()
         .map_err(|error| Failure::input(format!("{name}, key storeDir: {error}")))?;
-    select::content(cx, args, &store_dir)
+    let layers = recipe.parts(name)?.layers;
+    let paths = layers
+        .iter()
+        .flat_map(|(spec, _)| spec.content.store_paths());
+    let expected = paths.filter_map(|(path, nar_hash)| Some((path.clone(), ((*nar_hash)?, None))));
+    select::content(cx, args, reach, &store_dir, expected.collect())
 }

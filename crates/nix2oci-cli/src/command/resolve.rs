@@ -6,7 +6,7 @@ use crate::args::ResolveArgs;
 use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::PendingFile;
-use crate::select::Loaders;
+use crate::select::{Loaders, Reach};
 use crate::{host, select, stdout};
 
 /// Writes the recipe of an image.
@@ -24,7 +24,8 @@ pub(crate) fn resolve(args: &ResolveArgs, talk: &Talk) -> Outcome {
     let digest_file = digest_file.transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
     let base = select::base(&cx, &args.image, &args.registry, None)?;
-    let mut spec = select::image(&cx, &args.image, &base, talk)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
+    let mut spec = select::image(&cx, &args.image, &base, &reach, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.contents.store_root.as_deref();

@@ -14,12 +14,14 @@ use nix2oci::oci::{Descriptor, Platform, Reference, descriptor_digest};
 use nix2oci::sink::Destination;
 use nix2oci::{ContentSource, Context, Digest, Error, ImageSink, ImageSpec, Recipe, StoreDir};
 
-use crate::args::{ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs};
+use crate::args::{
+    BinaryCacheArgs, ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs,
+};
 use crate::display::{Summary, Talk};
 use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::{Joined, Report};
-use crate::select::{self, Loaders, Network, OpenedImage, Pushed};
+use crate::select::{self, Loaders, Network, OpenedImage, Pushed, Reach};
 use crate::{host, stdout};
 
 /// Where an index goes, and what is told of it. Everything that can be wrong
@@ -220,6 +222,7 @@ pub(super) struct Parts<'a> {
     pub(super) sources: Vec<(Pushed, &'a ImageArgs)>,
     pub(super) next: &'a NextParts,
     pub(super) registry: &'a RegistryArgs,
+    pub(super) caches: &'a BinaryCacheArgs,
     pub(super) reuse: &'a ReuseArgs,
     /// What goes to standard output of an index that was pushed.
     pub(super) result: &'a dyn Fn(&PushedIndex) -> String,
@@ -253,6 +256,7 @@ pub(super) fn run(parts: &Parts<'_>, output: Output, talk: &Talk) -> Outcome {
         output.host(),
         stdin_taken.as_deref(),
     )?;
+    let reach = Reach::new(parts.registry, parts.caches, &parts.reuse.cache);
     let mut selected = Vec::with_capacity(parts.sources.len());
     for (source, args) in &parts.sources {
         selected.push(select_part(
@@ -261,6 +265,7 @@ pub(super) fn run(parts: &Parts<'_>, output: Output, talk: &Talk) -> Outcome {
             source,
             args,
             network.as_ref(),
+            &reach,
             talk,
         )?);
     }
@@ -310,19 +315,20 @@ fn select_part(
     source: &Pushed,
     args: &ImageArgs,
     network: Option<&Network>,
+    reach: &Reach<'_>,
     talk: &Talk,
 ) -> Outcome<Selected> {
     Ok(match source {
         Pushed::Roots(roots) => {
             let base = select::base(cx, args, parts.registry, network)?;
-            let mut spec = select::image_of(cx, args, roots, &base, talk)?;
+            let mut spec = select::image_of(cx, args, roots, &base, reach, talk)?;
             let network = base.network(network);
             select::keep_layers(cx, &mut spec, &args.layers, parts.registry, network)?;
             Selected::Spec(Box::new(spec))
         }
         Pushed::Recipe(file) => {
             select::refuse_options_but(args, &["--content", "--store-root"])?;
-            let (recipe, content) = recipe(cx, file, &args.closure.contents)?;
+            let (recipe, content) = recipe(cx, file, &args.closure.contents, reach)?;
             Selected::Recipe(Box::new(recipe), content)
         }
         Pushed::Image(image) => {
@@ -339,11 +345,12 @@ pub(super) fn recipe(
     cx: &Context,
     file: &Path,
     args: &ContentArgs,
+    reach: &Reach<'_>,
 ) -> Outcome<(Recipe, Arc<dyn ContentSource>)> {
     let name = file.display().to_string();
     let bytes = fs::read(file).map_err(Error::reading(file))?;
     let recipe = Recipe::parse(&bytes, &name)?;
-    let content = super::push::content_of(cx, &recipe, &name, args)?;
+    let content = super::push::content_of(cx, &recipe, &name, args, reach)?;
     Ok((recipe, content))
 }
 

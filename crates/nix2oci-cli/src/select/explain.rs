@@ -5,18 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use nix2oci::build::plan;
-use nix2oci::closure::{PathId, read_closure};
+use nix2oci::closure::PathId;
 use nix2oci::content::nar_size;
 use nix2oci::image::{ImageClosure, ImageTable, RootReason, image_closure};
 use nix2oci::store::StorePathPrefix;
-use nix2oci::{Closure, ClosureSource, Context, Error, Recipe, StorePath};
+use nix2oci::{Closure, Context, Error, Recipe, StorePath};
 
 use crate::args::ExplainArgs;
 use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
 
 use super::push::{AnyImage, Pushed, source};
-use super::{image_of, network, refuse_options, refuse_options_but, sources};
+use super::sources::Sources;
+use super::{Reach, image_of, network, refuse_options, refuse_options_but};
 
 /// A closure, and why its roots are in it if that was found out.
 pub(crate) struct Explained {
@@ -46,10 +47,11 @@ impl Explained {
 /// Finds out which closure is meant, and all that is known of it.
 pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcome<Explained> {
     let config = args.image.config.config.as_deref();
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
     match source(&args.image.roots, config)? {
         Pushed::Roots(roots) => {
             let base = super::base(cx, &args.image, &args.registry, None)?;
-            let spec = image_of(cx, &args.image, &roots, &base, talk)?;
+            let spec = image_of(cx, &args.image, &roots, &base, &reach, talk)?;
             let below = match &spec.base {
                 Some(_) => plan(cx, &spec)?.base,
                 None => Vec::new(),
@@ -116,9 +118,9 @@ fn recipe(cx: &Context, args: &ExplainArgs, file: &Path, talk: &Talk) -> Outcome
         ))
         .hint(format!("say --store-dir {}", recipe.store_dir)));
     }
-    let sources = sources(cx, &args.image.closure, talk)?;
-    let sources: Vec<&dyn ClosureSource> = sources.iter().map(AsRef::as_ref).collect();
-    let closure = read_closure(cx, store_dir, &sources, &paths)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
+    let sources = Sources::open(cx, &args.image.closure, &reach, talk)?;
+    let closure = sources.read(cx, store_dir, &paths)?;
     let config = listing.config.unwrap_or_default();
     let infos = closure.infos().to_vec();
     let closure = ImageClosure::of_known(&name, store_dir, infos, &config)?;

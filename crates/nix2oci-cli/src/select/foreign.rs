@@ -1,6 +1,7 @@
 //! An image that the build of another tool describes: dockerTools' and
 //! nix2container's JSON as ROOT.
 
+use std::collections::HashMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,9 @@ use std::sync::Arc;
 use nix2oci::build::{
     DEFAULT_MAX_LAYERS, ForeignFormat, ForeignImage, ForeignOptions, described_layers,
 };
-use nix2oci::closure::read_closure;
 use nix2oci::image::{ImageForm, recognise};
 use nix2oci::layer::Owner;
-use nix2oci::{ClosureSource, Context, Error, ImageSpec, StorePath, plan};
+use nix2oci::{Context, Error, ImageSpec, StorePath, plan};
 
 use crate::args::ImageArgs;
 use crate::display::Talk;
@@ -20,8 +20,9 @@ use crate::exit::{Failure, Outcome};
 use crate::host;
 
 use super::roots::Store;
+use super::sources::Sources;
 use super::stored::{given_option_but, tagged_names};
-use super::{add_nix_db, config, content, layer_tars, sources, tell};
+use super::{Reach, add_nix_db, config, content, layer_tars, tell};
 
 /// Bytes that a description may have: one of 20,000 store paths has 2 MB.
 const MAX_SIZE: u64 = 64 << 20;
@@ -97,21 +98,29 @@ pub(super) fn spec(
     cx: &Context,
     image: &ForeignImage,
     args: &ImageArgs,
+    reach: &Reach<'_>,
     talk: &Talk,
 ) -> Outcome<ImageSpec> {
     let root = args.closure.contents.store_root.as_deref();
     let store = Store::new(image.store_dir.clone(), root);
-    let content = content(cx, &args.closure.contents, store.dir())?;
     let mut options = ForeignOptions::new(host::now());
     options.store_root = root.map(Path::to_owned);
     options.compression = args.layers.compression;
-    if !args.closure.closure.is_empty() {
-        let sources = sources(cx, &args.closure, talk)?;
-        let sources: Vec<&dyn ClosureSource> = sources.iter().map(AsRef::as_ref).collect();
+    let content = if args.closure.closure.is_empty() {
+        content(
+            cx,
+            &args.closure.contents,
+            reach,
+            store.dir(),
+            HashMap::new(),
+        )?
+    } else {
+        let sources = Sources::open(cx, &args.closure, reach, talk)?;
         let paths: Vec<StorePath> = image.layers.iter().flatten().cloned().collect();
-        let known = read_closure(cx, store.dir(), &sources, &paths)?;
+        let known = sources.read(cx, store.dir(), &paths)?;
         options.infos = known.infos().to_vec();
-    }
+        sources.content(cx, &args.closure.contents, &known, reach)?
+    };
     let mut spec = image.spec(cx, Arc::clone(&content), &options)?;
     config::apply(&args.config, &mut spec.config, None)?;
     if let Some(mtime) = args.layers.mtime {

@@ -7,7 +7,7 @@ use nix2oci::closure::{SOURCES, SourceOptions, open_source, read_closure};
 use nix2oci::plan::ExplicitLayer;
 use nix2oci::{Closure, Context, StorePath};
 
-use crate::args::{PathName, SimulateArgs};
+use crate::args::{PathName, SimulateArgs, is_whole_store};
 use crate::exit::{Failure, Outcome};
 
 use super::both_want_stdin;
@@ -21,9 +21,9 @@ pub(crate) fn check_histories(args: &SimulateArgs) -> Outcome<()> {
     for history in &args.histories {
         let source = source(history);
         let argument = source.split_once(':').map(|(_, argument)| argument);
-        if let Some("db" | "daemon") = source.split(':').next() {
+        if is_whole_store(&source) {
             return Err(Failure::usage(format!(
-                "{history} holds all store paths of a machine, not those of one release"
+                "{history} holds store paths of many closures, not those of one release"
             ))
             .hint("`nix path-info --json --recursive ./result > FILE` tells of one"));
         }
@@ -41,8 +41,6 @@ pub(crate) fn check_histories(args: &SimulateArgs) -> Outcome<()> {
 pub(crate) fn history(cx: &Context, args: &SimulateArgs, history: &str) -> Outcome<Closure> {
     let options = SourceOptions {
         store_dir: args.store_dir.clone(),
-        store_root: None,
-        daemon_socket: None,
         stdin: Some(Arc::new(|| {
             let mut bytes = Vec::new();
             io::stdin().lock().read_to_end(&mut bytes)?;

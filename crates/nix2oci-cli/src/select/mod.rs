@@ -5,6 +5,7 @@
 //!
 //! - [`image`]: the arguments of `build`, `resolve`, `plan` and `load`
 //! - `base`: the image that another one is built on
+//! - `caches`: how binary caches are reached and believed
 //! - `config`: the image's config and names
 //! - `contents`: where what is inside store paths comes from
 //! - `earlier`: the layers of images that exist
@@ -19,12 +20,14 @@
 //! - `registry`: how a registry is reached and who asks
 //! - `root`: what is at the root beside the store
 //! - `roots`: which store path a file name means
+//! - `sources`: where the closure comes from
 //! - `start`: whether the image can start
 //! - `stored`: whether an image that is there is meant, and what it is called
 //! - `user`: whether the image knows who its program runs as
 //! - `warnings`: what is no error and still not what people mean
 
 mod base;
+mod caches;
 mod config;
 mod contents;
 mod earlier;
@@ -39,32 +42,32 @@ mod push;
 mod registry;
 mod root;
 mod roots;
+mod sources;
 mod start;
 mod stored;
 mod user;
 mod warnings;
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use nix2oci::binary_cache::NarInfoCache;
 use nix2oci::build::UsedLayers;
-use nix2oci::closure::{self, SourceOptions, read_closure};
 use nix2oci::content::nar_size;
 use nix2oci::image::{ImageForm, ImageSource, ParseImageSourceError, recognise};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
 use nix2oci::{
-    CancelFlag, Closure, ClosureSource, ContentSource, Context, Error, ErrorKind, Event, ImageSink,
-    ImageSpec, StorePath,
+    CancelFlag, Closure, ContentSource, Context, Error, ErrorKind, Event, ImageSink, ImageSpec,
+    StorePath,
 };
 
+use crate::args::ImageArgs;
 use crate::args::values::NamedLayer;
-use crate::args::{ClosureArgs, ImageArgs};
 use crate::display::{Talk, measure};
 use crate::exit::{Failure, Outcome};
 use crate::{host, signal, stdout};
@@ -73,6 +76,7 @@ use root::Root;
 use roots::Store;
 
 pub(crate) use base::{Base, base};
+pub(crate) use caches::Reach;
 pub(crate) use contents::{content, is_far};
 pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
@@ -197,15 +201,22 @@ pub(crate) fn layer_cache(dir: Option<&Path>) -> Outcome<DirCache> {
     Ok(DirCache::new(dir, host::system_time()))
 }
 
+/// Returns where what binary caches said is kept, below the directory of the
+/// cache of layers.
+pub(crate) fn narinfo_cache(dir: &Path) -> NarInfoCache {
+    NarInfoCache::new(dir.join("narinfo"), host::system_time())
+}
+
 /// Finds out which image is meant; reads the closure and what is at the root.
 /// `base` is what [`base()`] opened.
 pub(crate) fn image(
     cx: &Context,
     args: &ImageArgs,
     base: &Base,
+    reach: &Reach<'_>,
     talk: &Talk,
 ) -> Outcome<ImageSpec> {
-    image_of(cx, args, &args.roots, base, talk)
+    image_of(cx, args, &args.roots, base, reach, talk)
 }
 
 /// The same, of other roots than those of the arguments.
@@ -214,11 +225,12 @@ pub(crate) fn image_of(
     args: &ImageArgs,
     roots: &[PathBuf],
     base: &Base,
+    reach: &Reach<'_>,
     talk: &Talk,
 ) -> Outcome<ImageSpec> {
     claim_stdin(args)?;
     if let Some(image) = foreign::foreign(args, roots)? {
-        return foreign::spec(cx, &image, args, talk);
+        return foreign::spec(cx, &image, args, reach, talk);
     }
     let root = args.closure.contents.store_root.as_deref();
     let store = Store::new(args.closure.store_dir.clone(), root);
@@ -241,17 +253,17 @@ pub(crate) fn image_of(
     let names = config::names(&args.config)?;
     let mtime = args.layers.mtime.map_or_else(host::source_date, Ok)?;
 
-    let content = content(cx, &args.closure.contents, store.dir())?;
     let layer_tars = layer_tars(cx, args, &store)?;
     let needs = root_of_image.needs(&store);
-    let wanted = Wanted {
+    let wanted = sources::Wanted {
         roots: &roots,
         needs: &needs,
         may_be_empty: !layer_tars.is_empty()
             || !args.root.root_tree.is_empty()
             || base.image.is_some(),
     };
-    let mut closure = read(cx, &args.closure, &store, &wanted, talk)?;
+    let (mut closure, sources) = sources::read(cx, &args.closure, &store, &wanted, reach, talk)?;
+    let content = sources.content(cx, &args.closure.contents, &closure, reach)?;
     // A derivation makes its config a store path, so that Nix finds what it
     // mentions; nobody wants that file itself in the image, also where it is a
     // ROOT for what it mentions.
@@ -438,89 +450,6 @@ fn layer_tars(cx: &Context, args: &ImageArgs, store: &Store) -> Outcome<Vec<TarF
     let files = args.layers.layer_tar.iter();
     let tars = files.map(|file| Ok(TarFile::open(cx, file, store.dir())?));
     tars.collect()
-}
-
-/// Of what the closure is read.
-struct Wanted<'a> {
-    roots: &'a [StorePath],
-    needs: &'a [(&'static str, StorePath)],
-    /// Whether the image has something beside store paths.
-    may_be_empty: bool,
-}
-
-/// Reads the closure of the roots and of what the image's root needs.
-fn read(
-    cx: &Context,
-    args: &ClosureArgs,
-    store: &Store,
-    wanted: &Wanted<'_>,
-    talk: &Talk,
-) -> Outcome<Closure> {
-    let Wanted {
-        roots,
-        needs,
-        may_be_empty,
-    } = *wanted;
-    let mut asked = roots.to_vec();
-    // Without ROOT, a file that lists a closure says what is in the image, and
-    // the needs must be among that.
-    if !roots.is_empty() || args.needs_roots() {
-        asked.extend(needs.iter().map(|(_, path)| path.clone()));
-        if asked.is_empty() && may_be_empty {
-            return Ok(Closure::new(store.dir().clone(), [], &[], "nothing")?);
-        }
-        if asked.is_empty() {
-            return Err(Failure::usage("no ROOT is given").hint(
-                "say a store path or ./result; it may be left out only with a --closure whose \
-                 file lists the closure, such as attrs:FILE",
-            ));
-        }
-    }
-    let sources = sources(cx, args, talk)?;
-    let sources: Vec<&dyn ClosureSource> = sources.iter().map(AsRef::as_ref).collect();
-    let closure = read_closure(cx, store.dir(), &sources, &asked)?;
-    if closure.is_empty() && !may_be_empty {
-        return Err(Failure::input("the closure has no store path")
-            .hint("say a ROOT, or look at the file that --closure names"));
-    }
-    root::check_needs(&closure, needs)?;
-    Ok(closure)
-}
-
-fn sources(cx: &Context, args: &ClosureArgs, talk: &Talk) -> Outcome<Vec<Box<dyn ClosureSource>>> {
-    let options = SourceOptions {
-        store_dir: args.store_dir.clone(),
-        store_root: args.contents.store_root.clone(),
-        daemon_socket: host::daemon_socket(args.contents.store_root.as_deref()),
-        stdin: Some(Arc::new(|| {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes)?;
-            Ok(bytes)
-        })),
-        ..SourceOptions::default()
-    };
-    let sources = if args.closure.is_empty() {
-        let source = closure::automatic(cx, &options).map_err(|error| {
-            let failure = Failure::from(error);
-            match &args.contents.store_root {
-                Some(root) => failure.hint_first(format!(
-                    "is there a store below {}? --store-root takes DIR of `nix --store DIR`",
-                    root.display()
-                )),
-                None => failure,
-            }
-        })?;
-        vec![source]
-    } else {
-        args.closure
-            .iter()
-            .map(|text| closure::open_source(&options, text).map_err(Failure::misuse))
-            .collect::<Outcome<_>>()?
-    };
-    for source in &sources {
-        talk.note(|| format!("closure from {}", source.name()));
-    }
-    Ok(sources)
 }
 
 /// Tells what was chosen.

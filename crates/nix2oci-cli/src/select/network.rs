@@ -50,7 +50,7 @@ impl Network {
             options.verify_reused = reuse.verify_reused;
             let named = reuse.reuse_from.iter().map(|text| reuse_from(text));
             options.reuse_from = named.collect::<Outcome<_>>()?;
-            options.cache = cache_dir(reuse)
+            options.cache = cache_dir(&reuse.cache)
                 .filter(|_| !reuse.no_reuse)
                 .map(|dir| Arc::new(DirCache::new(dir, host::system_time())) as _);
         }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix2oci::credentials::{CredentialFiles, Credentials, Lookup, Secret};
-use nix2oci::registry::{ProxyOptions, RegistryOptions, TlsOptions};
+use nix2oci::registry::{DEFAULT_JOBS, ProxyOptions, RegistryOptions, TlsOptions};
 use nix2oci::{Context, Event};
 
 use crate::args::values::{CacheDir, Creds};
-use crate::args::{RegistryArgs, ReuseArgs};
+use crate::args::{CacheDirArgs, RegistryArgs};
 use crate::exit::{Failure, Outcome};
 
 use super::both_want_stdin;
@@ -64,19 +64,19 @@ pub(crate) fn registry_options(
     options.plain_http = args.plain_http;
     options.proxy = proxy(&env);
     options.retries = args.retry;
-    options.jobs = args.jobs;
+    options.jobs = args.jobs.unwrap_or(DEFAULT_JOBS);
     options.chunk_size = args.chunk_size;
     Ok(options)
 }
 
-/// Returns where the layer cache is, or `None` if there is to be none.
-pub(crate) fn cache_dir(args: &ReuseArgs) -> Option<PathBuf> {
+/// Returns where things are kept for the next time, or `None` if nowhere.
+pub(crate) fn cache_dir(args: &CacheDirArgs) -> Option<PathBuf> {
     cache_dir_in(args, &Environment::of_process())
 }
 
 /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>, which
 /// says that a relative path is to be ignored.
-fn cache_dir_in(args: &ReuseArgs, env: &Environment<'_>) -> Option<PathBuf> {
+fn cache_dir_in(args: &CacheDirArgs, env: &Environment<'_>) -> Option<PathBuf> {
     match &args.cache_dir {
         Some(CacheDir::None) => None,
         Some(CacheDir::At(dir)) => Some(dir.clone()),
@@ -89,14 +89,14 @@ fn cache_dir_in(args: &ReuseArgs, env: &Environment<'_>) -> Option<PathBuf> {
 }
 
 /// What the machine says, apart so that tests can say something else.
-struct Environment<'e> {
+pub(super) struct Environment<'e> {
     var: &'e dyn Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
     uid: u32,
 }
 
 impl Environment<'_> {
-    fn of_process() -> Self {
+    pub(super) fn of_process() -> Self {
         Self {
             var: &|name| std::env::var_os(name),
             home: std::env::home_dir().filter(|home| home.is_absolute()),
@@ -119,11 +119,11 @@ impl Environment<'_> {
         Some(value.to_string_lossy().into_owned())
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
     }
 
-    fn at_home(&self, path: &str) -> Option<PathBuf> {
+    pub(super) fn at_home(&self, path: &str) -> Option<PathBuf> {
         self.home.as_ref().map(|home| home.join(path))
     }
 }
@@ -248,7 +248,7 @@ fn credential_files(args: &RegistryArgs, env: &Environment<'_>) -> CredentialFil
 /// `NIX_SSL_CERT_FILE` is for programs from Nix what `SSL_CERT_FILE` is for
 /// others, which is a part of the system's authorities. In a Nix build it may
 /// name a file that is not there.
-fn tls(args: &RegistryArgs, env: &Environment<'_>) -> TlsOptions {
+pub(super) fn tls(args: &RegistryArgs, env: &Environment<'_>) -> TlsOptions {
     let mut tls = TlsOptions::default();
     tls.verify = args.tls_verify;
     tls.ca_files.clone_from(&args.ca_file);
@@ -272,7 +272,7 @@ fn tls(args: &RegistryArgs, env: &Environment<'_>) -> TlsOptions {
 /// `HTTP_PROXY` is not believed in a CGI program, where it is what a client put
 /// into the header `Proxy` (CVE-2016-5385): `REQUEST_METHOD` tells, as for Go's
 /// `net/http`. curl never reads it.
-fn proxy(env: &Environment<'_>) -> ProxyOptions {
+pub(super) fn proxy(env: &Environment<'_>) -> ProxyOptions {
     let http: &[&str] = match env.has("REQUEST_METHOD") {
         true => &["http_proxy", "all_proxy", "ALL_PROXY"],
         false => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],

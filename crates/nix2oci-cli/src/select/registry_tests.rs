@@ -6,6 +6,7 @@ use clap::Parser;
 use nix2oci::ErrorClass;
 
 use super::*;
+use crate::args::ReuseArgs;
 use crate::exit::Status;
 use crate::select::registry::{cache_dir, registry_options};
 
@@ -301,7 +302,7 @@ fn reuse_is_all_or_nothing() {
 #[test]
 fn the_cache_is_where_caches_are() {
     let found = |words: &[&str], vars: &[(&str, &str)]| {
-        with(vars, |env| cache_dir_in(&line(words).reuse, env))
+        with(vars, |env| cache_dir_in(&line(words).reuse.cache, env))
     };
     assert_eq!(found(&[], &[]), Some("/home/me/.cache/nix2oci".into()));
     let moved = [("XDG_CACHE_HOME", "/x")];
@@ -312,6 +313,6 @@ fn the_cache_is_where_caches_are() {
         Some("/home/me/.cache/nix2oci".into())
     );
     assert_eq!(found(&["--cache-dir", "none"], &moved), None);
-    assert_eq!(cache_dir(&line(&["--cache-dir", "none"]).reuse), None);
+    assert_eq!(cache_dir(&line(&["--cache-dir", "none"]).reuse.cache), None);
     assert_eq!(found(&["--cache-dir", "c"], &moved), Some("c".into()));
 }

@@ -166,7 +166,7 @@ fn what_is_no_history_is_told_by_name() {
             &["v1.json", "graph:graph"],
             "graph:graph: the NAR size of /nix/store/",
         ),
-        (2, &["v1.json", "db"], "all store paths of a machine"),
+        (2, &["v1.json", "db"], "store paths of many closures"),
         (
             2,
             &["-", "path-info:-"],
