@@ -10,11 +10,14 @@ use std::sync::Arc;
 use nix2oci::binary_cache::{
     CacheHeader, CacheOptions, CacheUrl, DEFAULT_CACHE_JOBS, PublicKeys, Trust,
 };
-use nix2oci::credentials::{CredentialFiles, CredentialSource, Credentials, Lookup};
+use nix2oci::credentials::{
+    AwsCredentials, AwsLookup, CredentialFiles, CredentialSource, Credentials, Lookup, Secret,
+};
 use nix2oci::{Context, Error, Event};
 
 use crate::args::{BinaryCacheArgs, CacheDirArgs, HeaderArg, RegistryArgs, parse_header};
 use crate::exit::{Failure, Outcome};
+use crate::host;
 
 use super::narinfo_cache;
 use super::registry::{Environment, cache_dir, proxy, tls};
@@ -71,6 +74,8 @@ pub(super) fn cache_options(
     check_hosts(&options.headers, urls)?;
     options.tls = tls(reach.registry, &env);
     options.proxy = proxy(&env);
+    options.aws = aws(&env);
+    options.now = Some(host::system_time());
     options.info_cache = cache_dir(reach.cache).map(|dir| narinfo_cache(&dir));
     options.retries = reach.registry.retry;
     options.jobs = reach.registry.jobs.unwrap_or(DEFAULT_CACHE_JOBS);
@@ -249,6 +254,29 @@ fn credentials(
     Ok(Netrcs(lookups.collect::<Outcome<_>>()?))
 }
 
+/// Returns where the keys of buckets are looked for.
+///
+/// Source: the variables of the same names in the AWS SDKs and Tools Reference
+/// Guide, "Environment variables".
+fn aws(env: &Environment<'_>) -> AwsLookup {
+    let text = |name| env.text(&[name]);
+    let mut lookup = AwsLookup::default();
+    if let (Some(access_key), Some(secret_key)) =
+        (text("AWS_ACCESS_KEY_ID"), text("AWS_SECRET_ACCESS_KEY"))
+    {
+        lookup.given = Some(AwsCredentials {
+            access_key,
+            secret_key: Secret::new(secret_key),
+            session_token: text("AWS_SESSION_TOKEN").map(Secret::new),
+        });
+    }
+    lookup.file = env
+        .path("AWS_SHARED_CREDENTIALS_FILE")
+        .or_else(|| env.at_home(".aws/credentials"));
+    lookup.profile = text("AWS_PROFILE");
+    lookup
+}
+
 /// Returns the netrc files to be asked, the first first. The one that the user
 /// named must be there; that of Nix counts where this user may read it.
 fn netrc_files(args: &BinaryCacheArgs, env: &Environment<'_>) -> Outcome<Vec<PathBuf>> {
@@ -264,8 +292,6 @@ fn netrc_files(args: &BinaryCacheArgs, env: &Environment<'_>) -> Outcome<Vec<Pat
 
 #[cfg(test)]
 mod tests {
-    use nix2oci::credentials::Secret;
-
     use super::*;
 
     fn urls(texts: &[&str]) -> Vec<CacheUrl> {
@@ -375,5 +401,39 @@ mod tests {
         };
         let missing = netrc_files(&args, &Environment::of_process());
         assert!(missing.err().unwrap().to_text(false).contains("missing"));
+    }
+
+    #[test]
+    fn keys_of_buckets_are_in_the_environment_or_in_a_file() {
+        let with = |variables: &'static [(&str, &str)]| {
+            let var = move |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| value.into())
+            };
+            aws(&Environment {
+                var: &var,
+                home: Some("/home/me".into()),
+                uid: 0,
+            })
+        };
+        let all = with(&[
+            ("AWS_ACCESS_KEY_ID", "AKID"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+            ("AWS_SESSION_TOKEN", "hunter3"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/keys"),
+            ("AWS_PROFILE", "ci"),
+        ]);
+        let given = all.given.as_ref().unwrap();
+        assert_eq!(given.access_key, "AKID");
+        assert_eq!(given.secret_key.reveal(), "hunter2");
+        assert_eq!(given.session_token.as_ref().unwrap().reveal(), "hunter3");
+        assert_eq!(all.file.as_deref(), Some(Path::new("/keys")));
+        assert_eq!(all.profile.as_deref(), Some("ci"));
+        assert!(!format!("{all:?}").contains("hunter"));
+
+        let half = with(&[("AWS_ACCESS_KEY_ID", "AKID")]);
+        assert_eq!(half.given, None);
+        let own = Path::new("/home/me/.aws/credentials");
+        assert_eq!(half.file.as_deref(), Some(own));
     }
 }

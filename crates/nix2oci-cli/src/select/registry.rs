@@ -90,9 +90,9 @@ fn cache_dir_in(args: &CacheDirArgs, env: &Environment<'_>) -> Option<PathBuf> {
 
 /// What the machine says, apart so that tests can say something else.
 pub(super) struct Environment<'e> {
-    var: &'e dyn Fn(&str) -> Option<OsString>,
-    home: Option<PathBuf>,
-    uid: u32,
+    pub(super) var: &'e dyn Fn(&str) -> Option<OsString>,
+    pub(super) home: Option<PathBuf>,
+    pub(super) uid: u32,
 }
 
 impl Environment<'_> {
@@ -114,7 +114,7 @@ impl Environment<'_> {
     }
 
     /// Returns the first of several variables, as text.
-    fn text(&self, names: &[&str]) -> Option<String> {
+    pub(super) fn text(&self, names: &[&str]) -> Option<String> {
         let value = names.iter().find_map(|name| self.get(name))?;
         Some(value.to_string_lossy().into_owned())
     }
