@@ -263,3 +263,30 @@ fn many_signatures_are_cut() {
     let text = format!("{PLAIN}{}", format!("{signature}\n").repeat(1000));
     assert_eq!(parse(&text).unwrap().signatures.len(), MAX_SIGNATURES);
 }
+
+proptest::proptest! {
+    /// Whatever is changed: what is read holds together, and nothing that a
+    /// signature is of can change under it.
+    #[test]
+    fn a_changed_narinfo_is_an_error_or_one_that_holds(
+        changes in proptest::collection::vec((0..PLAIN.len(), 0u8..128), 1..4),
+        end in 0..2 * PLAIN.len(),
+    ) {
+        let mut bytes = PLAIN.as_bytes().to_vec();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        bytes.truncate(end.max(1));
+        let store_dir = StoreDir::default();
+        if let Ok(info) = NarInfo::parse(&bytes, &store_dir) {
+            assert!(bytes.ends_with(b"\n") && info.nar_size > 0);
+            assert!(check_url(&info.url).is_ok());
+            assert!(info.references.is_sorted() && !info.references.contains(&info.path));
+            let keys: PublicKeys = format!("{TEST_KEY} {OTHER_KEY}").parse().unwrap();
+            let fingerprint = info.fingerprint(&store_dir);
+            if keys.verify(fingerprint.as_bytes(), &info.signatures) {
+                assert_eq!(fingerprint, parse(PLAIN).unwrap().fingerprint(&store_dir));
+            }
+        }
+    }
+}
