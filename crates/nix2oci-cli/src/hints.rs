@@ -136,7 +136,7 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
         } => cache::untrusted(path, from, problem),
         ErrorKind::Nar { from, path, .. } => cache::nar(from, path),
         ErrorKind::InvalidInput { what, problem }
-            if cache::is_cache(what) && problem.starts_with("is no binary cache") =>
+            if cache::is_cache(what) && problem.contains("nix-cache-info") =>
         {
             cache::no_cache()
         }

@@ -89,6 +89,12 @@ pub(super) fn untrusted(path: &str, cache: &str, problem: &str) -> String {
              '{cache}?secret-key=FILE' {path}` does; --no-check-sigs believes it as it is"
         );
     }
+    if problem.starts_with("has no valid signature") {
+        return format!(
+            "what the cache says was changed since it was signed, or the key that \
+             --trusted-public-key names is another one of that name: ask whoever runs {cache}"
+        );
+    }
     format!(
         "--trusted-public-key NAME:KEY believes a key of the cache: its owner publishes it, and \
          nix.conf of a machine that uses {cache} has it in trusted-public-keys"
@@ -147,8 +153,11 @@ mod tests {
     fn what_is_not_signed_and_what_others_signed_are_told_apart() {
         let told = |problem| untrusted("/nix/store/x", "file:///c", problem);
         assert!(told("is not signed").contains("--to 'file:///c?secret-key=FILE' /nix/store/x"));
-        let others = told("has no valid signature by a trusted key (cache.nixos.org-1)");
+        let others =
+            told("is signed by \"a-1\", which is not trusted (trusted: cache.nixos.org-1)");
         assert!(others.starts_with("--trusted-public-key"), "{others}");
+        let forged = told("has no valid signature by a trusted key (cache.nixos.org-1)");
+        assert!(forged.contains("was changed since"), "{forged}");
     }
 
     #[test]

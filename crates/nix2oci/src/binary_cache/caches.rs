@@ -310,13 +310,13 @@ impl BinaryCaches {
         let Some(bytes) = answer? else {
             return Err(Error::invalid(
                 cache.name.clone(),
-                format!("is no binary cache: it has no {CACHE_INFO}"),
+                format!("it has no {CACHE_INFO}, which every binary cache has"),
             ));
         };
         let info = NixCacheInfo::parse(&bytes).map_err(|problem| {
             Error::from(ErrorKind::Answer {
                 host: cache.name.clone(),
-                action: "say what it is".to_owned(),
+                action: format!("give {CACHE_INFO}"),
                 status: None,
                 problem: format!("{CACHE_INFO}: {problem}"),
             })
@@ -347,7 +347,7 @@ fn begin(cx: &Context, cache: &Cache) -> Asked {
     let (sender, receiver) = mpsc::channel();
     let wanted = Wanted {
         name: CACHE_INFO.to_owned(),
-        action: "say what it is".to_owned(),
+        action: format!("give {CACHE_INFO}"),
         limit: MAX_CACHE_INFO_SIZE,
     };
     let reply = Box::new(move |answer| {

@@ -129,7 +129,7 @@ fn a_cache_of_another_store_is_refused() {
     let all = caches(&[(ONE, &one), (TWO, &two)], options());
     assert_eq!(
         all.info(&cx, &path).unwrap_err().to_string(),
-        "https://two.example: is no binary cache: it has no nix-cache-info"
+        "https://two.example: it has no nix-cache-info, which every binary cache has"
     );
 }
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::store::StoreDir;
+use crate::store::{Quoted, StoreDir};
 
 use super::content_address::{ContentAddress, ContentAddressMethod, HashAlgorithm};
-use super::keys::PublicKeys;
+use super::keys::{PublicKey, PublicKeys};
 use super::narinfo::NarInfo;
 
 /// What is believed of binary caches.
@@ -39,10 +39,16 @@ pub(super) enum Voucher {
     NamedFrom(ContentAddress),
 }
 
+/// Keys that are told of that signed a path and are not trusted.
+const MOST_SIGNERS: usize = 3;
+
 /// Why a narinfo is not believed, to be said after the path's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Doubt {
-    has_signatures: bool,
+    /// The names of the keys that are said to have signed it.
+    signers: Vec<String>,
+    /// Whether one of them has the name of a trusted key.
+    is_forged: bool,
     keys: String,
     /// Why its address does not help, if it has one.
     address: Option<String>,
@@ -50,10 +56,21 @@ pub(super) struct Doubt {
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.has_signatures, &*self.keys) {
-            (false, _) => write!(f, "is not signed")?,
-            (true, "") => write!(f, "is signed, but no key is trusted")?,
-            (true, keys) => write!(f, "has no valid signature by a trusted key ({keys})")?,
+        let keys = &self.keys;
+        match &self.signers[..] {
+            [] => write!(f, "is not signed")?,
+            _ if keys.is_empty() => write!(f, "is signed, but no key is trusted")?,
+            _ if self.is_forged => {
+                write!(f, "has no valid signature by a trusted key ({keys})")?;
+            }
+            signers => {
+                let shown = &signers[..signers.len().min(MOST_SIGNERS)];
+                let signers = shown.join(", ");
+                write!(
+                    f,
+                    "is signed by {signers}, which is not trusted (trusted: {keys})"
+                )?;
+            }
         }
         match &self.address {
             Some(address) => write!(f, ", and {address}"),
@@ -73,7 +90,15 @@ impl Trust {
             return Ok(Voucher::Signed);
         }
         let doubt = |address| Doubt {
-            has_signatures: !info.signatures.is_empty(),
+            signers: info
+                .signatures
+                .iter()
+                .map(|signature| Quoted(signature.key_name()).to_string())
+                .collect(),
+            is_forged: info.signatures.iter().any(|signature| {
+                let mut names = keys.iter().map(PublicKey::name);
+                names.any(|name| name == signature.key_name())
+            }),
             keys: keys.names(),
             address,
         };
@@ -179,7 +204,12 @@ mod tests {
         assert_eq!(judge(&without, &key()), Ok(Voucher::Signed));
         assert_eq!(
             judge(&without, &Trust::default()).unwrap_err(),
-            "has no valid signature by a trusted key (cache.nixos.org-1)"
+            "is signed by \"test.example-1\", which is not trusted (trusted: cache.nixos.org-1)"
+        );
+        let forged = without.replace("NarSize: ", "NarSize: 1");
+        assert_eq!(
+            judge(&forged, &key()).unwrap_err(),
+            "has no valid signature by a trusted key (test.example-1)"
         );
         let nobody = Trust::Keys(PublicKeys::default());
         assert_eq!(
