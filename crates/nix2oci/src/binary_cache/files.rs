@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
@@ -55,8 +55,20 @@ impl Folder {
         Self(path.to_owned())
     }
 
+    /// Returns where a file is; None if its name leads out of the folder. What
+    /// is a query on a server is a part of the name here, and may have any
+    /// slashes and dots in it.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let is_inside = Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        is_inside.then(|| self.0.join(name))
+    }
+
     fn read(&self, wanted: &Wanted) -> Result<Option<Bytes>> {
-        let path = self.0.join(&wanted.name);
+        let Some(path) = self.path(&wanted.name) else {
+            return Ok(None);
+        };
         let Some(file) = open(&path)? else {
             // Of a folder that is not there nothing is known.
             std::fs::metadata(&self.0).map_err(Error::reading(&self.0))?;
@@ -81,7 +93,7 @@ impl CacheFiles for Folder {
     }
 
     fn start(&self, _: &Context, name: &str, _: &str, _: usize) -> Box<dyn Started> {
-        Box::new(InFolder(self.0.join(name)))
+        Box::new(InFolder(self.path(name)))
     }
 
     fn is_remote(&self) -> bool {
@@ -90,12 +102,15 @@ impl CacheFiles for Folder {
 }
 
 /// A file in a folder, which is opened when somebody reads it.
-struct InFolder(PathBuf);
+struct InFolder(Option<PathBuf>);
 
 impl Started for InFolder {
     fn open(self: Box<Self>) -> Result<Option<Box<dyn Read + Send>>> {
-        let file = open(&self.0)?;
-        Ok(file.map(|file| -> Box<dyn Read + Send> { Box::new(NamedFile { file, path: self.0 }) }))
+        let Some(path) = self.0 else {
+            return Ok(None);
+        };
+        let file = open(&path)?;
+        Ok(file.map(|file| -> Box<dyn Read + Send> { Box::new(NamedFile { file, path }) }))
     }
 }
 
@@ -138,5 +153,40 @@ fn open(path: &Path) -> Result<Option<File>> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::reading(path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_out_of_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("cache");
+        std::fs::create_dir_all(inside.join("nar/x?y")).unwrap();
+        std::fs::write(dir.path().join("secret"), "text").unwrap();
+        std::fs::write(inside.join("nar/x?y/z"), "text").unwrap();
+        let folder = Folder::new(&inside);
+        let read = |name: &str| {
+            let started = folder.start(&Context::default(), name, "give it", 0);
+            let text = started.open().unwrap().map(io::read_to_string);
+            let wanted = Wanted {
+                name: name.to_owned(),
+                action: "give it".to_owned(),
+                limit: 10,
+            };
+            assert_eq!(folder.read(&wanted).unwrap().is_some(), text.is_some());
+            text.map(Result::unwrap)
+        };
+        assert_eq!(read("nar/x?y/z").as_deref(), Some("text"));
+        let absolute = dir.path().join("secret");
+        for name in [
+            "../secret",
+            "nar/x?y/../../../secret",
+            absolute.to_str().unwrap(),
+        ] {
+            assert_eq!(read(name), None, "{name}");
+        }
     }
 }
