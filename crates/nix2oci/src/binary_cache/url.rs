@@ -66,13 +66,13 @@ pub enum ParseCacheUrlError {
         Quoted(text)
     )]
     Form {
-        /// The text, without its query.
+        /// The text, without its query, and without a user in it.
         text: String,
     },
     /// A way to name one that is not supported.
     #[error("{} is no binary cache that can be read: {problem}", Quoted(text))]
     Unsupported {
-        /// The text, without its query.
+        /// The text, without its query, and without a user in it.
         text: String,
         /// Why.
         problem: &'static str,
@@ -238,7 +238,7 @@ impl FromStr for CacheUrl {
         for setting in query.split('&').filter(|setting| !setting.is_empty()) {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
             let value = decode(value).ok_or_else(|| ParseCacheUrlError::Form {
-                text: address.to_owned(),
+                text: without_user(address),
             })?;
             url.set(key, &value)?;
         }
@@ -259,13 +259,13 @@ fn bucket(address: &str) -> Result<Option<Bucket>, ParseCacheUrlError> {
     }
     let bucket = Bucket::new(name.strip_suffix('/').unwrap_or(name));
     bucket.map(Some).ok_or_else(|| ParseCacheUrlError::Form {
-        text: address.to_owned(),
+        text: without_user(address),
     })
 }
 
 fn place(address: &str) -> Result<Place, ParseCacheUrlError> {
     let form = || ParseCacheUrlError::Form {
-        text: address.to_owned(),
+        text: without_user(address),
     };
     let folder = |path: &str| {
         let path = path.trim_end_matches('/');
@@ -286,7 +286,7 @@ fn place(address: &str) -> Result<Place, ParseCacheUrlError> {
                 _ => return Err(form()),
             };
             return Err(ParseCacheUrlError::Unsupported {
-                text: address.to_owned(),
+                text: without_user(address),
                 problem,
             });
         }
@@ -296,6 +296,11 @@ fn place(address: &str) -> Result<Place, ParseCacheUrlError> {
         return Err(ParseCacheUrlError::User {
             host: host.to_owned(),
         });
+    }
+    // A password with a slash in it makes a port of its beginning.
+    let port = host.rsplit_once(':').filter(|_| !host.ends_with(']'));
+    if port.is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(form());
     }
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     let is_path = |byte: u8| byte.is_ascii_graphic() && !b"\\#\"<>^`{|}".contains(&byte);
@@ -311,6 +316,15 @@ fn place(address: &str) -> Result<Place, ParseCacheUrlError> {
     let slash = if path.is_empty() { "" } else { "/" };
     let host = host.to_ascii_lowercase();
     Ok(Place::Http(format!("{scheme}://{host}{slash}{path}")))
+}
+
+/// Returns an address as an error may show it: there may be a password before
+/// the last `@`, whatever else is wrong.
+fn without_user(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
+        _ => address.to_owned(),
+    }
 }
 
 /// Returns a text without its percent signs, or None if what it stands for is
@@ -469,7 +483,16 @@ mod tests {
 
     #[test]
     fn a_password_is_refused_and_not_shown() {
-        for text in ["https://me:hunter2@h.io/x", "https://hunter2@h.io"] {
+        for text in [
+            "https://me:hunter2@h.io/x",
+            "https://hunter2@h.io",
+            "https://me:hunter2/x@h.io/y",
+            "https://me:/hunter2@h.io/y?store=%zz",
+            "ftp://me:hunter2@h.io",
+            "ssh://me:hunter2@h.io",
+            "s3://hunter2@h.io",
+            "s3://me:hunter2/@h.io?region=x",
+        ] {
             let error = text.parse::<CacheUrl>().unwrap_err().to_string();
             assert!(
                 error.contains("h.io") && !error.contains("hunter2"),
