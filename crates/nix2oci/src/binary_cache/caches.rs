@@ -271,18 +271,18 @@ impl BinaryCaches {
         let mut ordered = Vec::with_capacity(caches.len());
         let mut first_failure = None;
         for ((cache, url), answer) in caches.into_iter().zip(&self.urls).zip(answers) {
-            let answer = match answer {
-                Asked::Kept(bytes) => Ok(Some(bytes)),
-                Asked::Now(receiver) => {
-                    let answer = wait(cx, &receiver)?;
-                    if let Ok(Some(bytes)) = &answer {
-                        cache.keep_info(bytes);
-                    }
-                    answer
-                }
+            let (answer, is_new) = match answer {
+                Asked::Kept(bytes) => (Ok(Some(bytes)), false),
+                Asked::Now(receiver) => (wait(cx, &receiver)?, true),
             };
+            let said = answer.as_ref().ok().cloned().flatten();
             match self.understand(&cache, url, answer) {
-                Ok(priority) => ordered.push((url.priority().unwrap_or(priority), cache)),
+                Ok(priority) => {
+                    if let Some(bytes) = said.filter(|_| is_new) {
+                        cache.keep_info(&bytes);
+                    }
+                    ordered.push((url.priority().unwrap_or(priority), cache));
+                }
                 Err(error) if is_users_mistake(&error) => return Err(error),
                 Err(error) => {
                     if self.urls.len() > 1 {
@@ -341,7 +341,9 @@ enum Asked {
 
 fn begin(cx: &Context, cache: &Cache) -> Asked {
     let kept = cache.kept.as_ref();
-    if let Some(bytes) = kept.and_then(|kept| kept.cache_info(&cache.name)) {
+    let kept = kept.and_then(|kept| kept.cache_info(&cache.name));
+    // Whatever else is in its place: the cache knows better.
+    if let Some(bytes) = kept.filter(|bytes| NixCacheInfo::parse(bytes).is_ok()) {
         return Asked::Kept(bytes.into());
     }
     let (sender, receiver) = mpsc::channel();

@@ -301,6 +301,33 @@ fn what_was_said_before_is_not_asked_for() {
     );
 }
 
+/// What a portal of a network says in a cache's place, and what its owner
+/// mends, counts for one run and not for a week.
+#[test]
+fn what_makes_no_sense_of_a_cache_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let kept = NarInfoCache::new(dir.path(), now);
+    let (one, cx, path) = (TestCache::new(), Context::default(), fixture_path("plain"));
+    let good = one.get("nix-cache-info");
+    let info = || {
+        let options = CacheOptions {
+            info_cache: Some(kept.clone()),
+            ..options()
+        };
+        caches(&[(ONE, &one)], options).info(&cx, &path)
+    };
+    for bad in ["Priority: many\n", "StoreDir: /other/store\n"] {
+        one.put("nix-cache-info", bad);
+        info().unwrap_err();
+        one.put("nix-cache-info", &*good);
+        info().unwrap().unwrap();
+        kept.clear().unwrap();
+    }
+    kept.keep_cache_info(ONE, b"Priority: many\n").unwrap();
+    info().unwrap().unwrap();
+}
+
 /// Waits until a test's condition holds.
 fn until(condition: impl Fn() -> bool) {
     let begin = Instant::now();
