@@ -304,7 +304,10 @@ impl NarStream {
             host: cache.name.clone(),
             action: self.action(),
             status: None,
-            problem: format!("it tells of the store path, but has no {}", known.info.url),
+            problem: format!(
+                "it tells of the store path, but has no {}",
+                known.info.url_without_query()
+            ),
         }
         .into())
     }
@@ -365,7 +368,8 @@ impl NarStream {
         let started = match started {
             Some(started) => started,
             None => start(&self.cx, cache, info, AHEAD).ok_or_else(|| {
-                let problem = format!("its address is {}, expected one in the folder", info.url);
+                let url = info.url_without_query();
+                let problem = format!("its address is {url}, expected one in the folder");
                 self.wrong_at(number, problem)
             })?,
         };

@@ -398,6 +398,24 @@ fn an_old_narinfo_is_asked_for_again() {
 }
 
 #[test]
+fn the_query_of_an_address_is_not_shown() {
+    let (path, cx) = (fixture_path("plain"), Context::default());
+    let one = TestCache::new();
+    one.edit(&path, &one.nar(&path), "nar/x.nar.xz?token=hunter2");
+    let all = caches(&[(ONE, &one)], options());
+    let error = read(&all, &cx, &path).unwrap_err().to_string();
+    assert!(error.contains("has no nar/x.nar.xz"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    one.edit(&path, "nar/x.nar.xz", "nar//x.nar.xz");
+    let error = caches(&[(ONE, &one)], options())
+        .info(&cx, &path)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("nar//x.nar.xz"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn an_address_of_a_server_leads_out_of_no_folder() {
     let dir = tempfile::tempdir().unwrap();
     let (path, cx) = (fixture_path("plain"), Context::default());

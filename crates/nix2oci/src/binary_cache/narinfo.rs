@@ -146,6 +146,11 @@ impl NarInfo {
         is_absolute(&self.url)
     }
 
+    /// Returns where the NAR is, for errors: a query may be a secret.
+    pub(super) fn url_without_query(&self) -> &str {
+        without_query(&self.url)
+    }
+
     /// Returns the bytes that are downloaded to have the path: those of the
     /// NAR where the cache does not tell those of the file.
     pub fn download_size(&self) -> u64 {
@@ -201,8 +206,9 @@ impl Fields {
                 self.deriver.replace(deriver).is_none()
             }
             "URL" => {
-                let url = check_url(value)
-                    .map_err(|problem| format!("URL is {}, {problem}", Quoted(value)))?;
+                let url = check_url(value).map_err(|problem| {
+                    format!("URL is {}, {problem}", Quoted(without_query(value)))
+                })?;
                 self.url.replace(url.to_owned()).is_none()
             }
             "Compression" => {
@@ -270,6 +276,10 @@ fn is_absolute(url: &str) -> bool {
     ["https://", "http://"]
         .iter()
         .any(|scheme| url.starts_with(scheme))
+}
+
+fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(path, _)| path)
 }
 
 /// Checks that a URL stays in the cache, on a server and on a disk: names with

@@ -379,7 +379,9 @@ impl Fetch {
             }
             .into()
         };
-        let no_address = || refuse(format!("it names {target:?}, which is no address"));
+        // A query may be a secret.
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let no_address = || refuse(format!("it names {path:?}, which is no address"));
         let is_absolute = ["http://", "https://"].iter().any(|scheme| {
             target
                 .get(..scheme.len())
