@@ -180,9 +180,15 @@ impl NarStream {
             State::Reading => {}
         }
         let pulled = self.pull_unchecked(buf);
-        if pulled.is_err() {
+        if let Err(error) = &pulled {
             self.state = State::Failed;
             self.part = None;
+            // What is kept may be of another file of the same name.
+            if matches!(error.kind(), ErrorKind::Nar { .. }) {
+                for number in &self.from {
+                    self.caches[*number].forget(&self.path);
+                }
+            }
         }
         pulled
     }
@@ -287,10 +293,14 @@ impl NarStream {
                 None => return Ok(None),
             },
         };
-        if let Some(part) = self.open_at(number, &known.info, started)? {
-            return Ok(Some(part));
-        }
+        let opened = self.open_at(number, &known.info, started);
         // What was said a while ago may not hold any more.
+        let is_old = |error: &Error| known.is_kept && matches!(error.kind(), ErrorKind::Nar { .. });
+        match opened {
+            Ok(Some(part)) => return Ok(Some(part)),
+            Err(error) if !is_old(&error) => return Err(error),
+            Ok(None) | Err(_) => {}
+        }
         if known.is_kept {
             cache.forget(&self.path);
             if let Some(known) = self.known_of(number, true)?

@@ -397,6 +397,33 @@ fn an_old_narinfo_is_asked_for_again() {
     assert_eq!(one.take_asked().len(), 3, "it is asked for again once");
 }
 
+/// A cache that compresses anew, or has a path built anew, under the same name.
+#[test]
+fn an_old_narinfo_does_not_fail_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let kept = || CacheOptions {
+        info_cache: Some(NarInfoCache::new(dir.path(), now)),
+        ..options()
+    };
+    let (path, cx) = (fixture_path("plain"), Context::default());
+    let one = TestCache::new();
+    let info = caches(&[(ONE, &one)], kept()).info(&cx, &path).unwrap();
+    let info = info.unwrap();
+    // The same NAR in another file.
+    let nar = read(&caches(&[(ONE, &one)], options()), &cx, &path).unwrap();
+    one.put(&info.url, nar);
+    let file = format!("FileHash: {}\nFileSize: {}", info.nar_hash, info.nar_size);
+    let text = String::from_utf8(one.get(&narinfo(&path))).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with("File"));
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let text = text.replace("Compression: xz", &format!("Compression: none\n{file}"));
+    assert!(text.contains("Compression: none"), "{text}");
+    one.put(&narinfo(&path), text);
+    read(&caches(&[(ONE, &one)], kept()), &cx, &path).unwrap_err();
+    read(&caches(&[(ONE, &one)], kept()), &cx, &path).unwrap();
+}
+
 #[test]
 fn the_query_of_an_address_is_not_shown() {
     let (path, cx) = (fixture_path("plain"), Context::default());
