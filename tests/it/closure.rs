@@ -76,8 +76,9 @@ fn descriptions(kind: &SourceKind) -> Vec<Description> {
             },
         ],
         "db" => vec![describes("nix-2.8.0/db.sqlite")],
-        // It is not described by bytes at rest: it/daemon holds it to these laws.
-        "daemon" => Vec::new(),
+        // They are not one document: it/daemon and it/binary_cache hold them to
+        // these laws.
+        "cache" | "daemon" => Vec::new(),
         other => panic!("closure source {other} has no description of the fixture"),
     }
 }
