@@ -42,7 +42,7 @@ pub struct NarStream {
     path: StorePath,
     nar_hash: NarHash,
     nar_size: u64,
-    /// What the narinfo that was believed still wants to be checked.
+    /// What the narinfo of the first part still wants to be checked.
     address: Option<AddressCheck>,
     /// What is read now.
     part: Option<Part>,
@@ -68,6 +68,8 @@ enum State {
 /// A NAR as one cache gives it.
 struct Part {
     cache: usize,
+    /// Why the cache is believed.
+    voucher: Voucher,
     decoder: Box<dyn Read + Send>,
     /// Set when all of the file was read and found to be right.
     file_is_right: Arc<AtomicBool>,
@@ -125,10 +127,6 @@ impl NarStream {
         };
         let others = (0..caches.len()).filter(|number| *number != first);
         let left: Vec<usize> = std::iter::once(first).chain(others).collect();
-        let address = match &known.voucher {
-            Voucher::NamedFrom(address) => Some(AddressCheck::new(address)),
-            Voucher::Signed | Voucher::Named => None,
-        };
         let mut stream = Self {
             all: Arc::clone(all),
             caches,
@@ -136,7 +134,7 @@ impl NarStream {
             path: path.clone(),
             nar_hash,
             nar_size,
-            address,
+            address: None,
             part: None,
             left: left.into_iter(),
             failure: None,
@@ -263,6 +261,14 @@ impl NarStream {
         while let Some(number) = self.left.next() {
             let failure = match self.part_of(number, begun.take()) {
                 Ok(Some(part)) => {
+                    // Nobody vouches for the hash but who gives the beginning:
+                    // what is expected may be what another cache said of it.
+                    if self.position == 0 {
+                        self.address = match &part.voucher {
+                            Voucher::NamedFrom(address) => Some(AddressCheck::new(address)),
+                            Voucher::Signed | Voucher::Named => None,
+                        };
+                    }
                     self.part = Some(part);
                     if self.from.last() != Some(&number) {
                         self.from.push(number);
@@ -293,7 +299,7 @@ impl NarStream {
                 None => return Ok(None),
             },
         };
-        let opened = self.open_at(number, &known.info, started);
+        let opened = self.open_at(number, &known, started);
         // What was said a while ago may not hold any more.
         let is_old = |error: &Error| known.is_kept && matches!(error.kind(), ErrorKind::Nar { .. });
         match opened {
@@ -304,7 +310,7 @@ impl NarStream {
         if known.is_kept {
             cache.forget(&self.path);
             if let Some(known) = self.known_of(number, true)?
-                && let Some(part) = self.open_at(number, &known.info, None)?
+                && let Some(part) = self.open_at(number, &known, None)?
             {
                 self.all.correct(&self.path, &known);
                 return Ok(Some(part));
@@ -353,10 +359,11 @@ impl NarStream {
     fn open_at(
         &self,
         number: usize,
-        info: &NarInfo,
+        known: &Known,
         started: Option<Box<dyn Started>>,
     ) -> Result<Option<Part>> {
         let cache = &self.caches[number];
+        let info = &known.info;
         if info.nar_hash != self.nar_hash {
             return Err(self.wrong_at(
                 number,
@@ -394,6 +401,7 @@ impl NarStream {
         self.skip(number, &mut decoder)?;
         Ok(Some(Part {
             cache: number,
+            voucher: known.voucher.clone(),
             decoder,
             file_is_right,
         }))

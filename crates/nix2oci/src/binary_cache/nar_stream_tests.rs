@@ -265,6 +265,22 @@ fn content_has_the_address_that_the_name_follows_from() {
         error.to_string().contains("its content has hash sha512:"),
         "{error}"
     );
+
+    // Nor is it taken because it is what is expected, from the second cache
+    // after a first one that is believed and has another.
+    let base = fixture_infos().into_iter().find(|info| info.path == base);
+    let base = base.unwrap();
+    let two = TestCache::new();
+    let believed = "https://two.example?trusted=true&priority=1";
+    let all = caches(&[(believed, &two), (ONE, &one)], strict());
+    let expected = (base.nar_hash, Some(base.nar_size));
+    let stream = all.open_nar(&cx, &flat, Some(expected)).unwrap();
+    assert_eq!(stream.from(), ONE);
+    let error = stream.finish().unwrap_err();
+    assert!(
+        error.to_string().contains("its content has hash sha512:"),
+        "{error}"
+    );
 }
 
 #[test]
