@@ -256,7 +256,10 @@ pub(super) fn run(parts: &Parts<'_>, output: Output, talk: &Talk) -> Outcome {
         output.host(),
         stdin_taken.as_deref(),
     )?;
-    let reach = Reach::new(parts.registry, parts.caches, &parts.reuse.cache);
+    let mut reach = Reach::new(parts.registry, parts.caches, &parts.reuse.cache);
+    for (_, args) in &parts.sources {
+        reach.add(&args.closure);
+    }
     let mut selected = Vec::with_capacity(parts.sources.len());
     for (source, args) in &parts.sources {
         selected.push(select_part(

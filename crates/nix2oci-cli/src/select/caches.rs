@@ -15,7 +15,9 @@ use nix2oci::credentials::{
 };
 use nix2oci::{Context, Error, Event};
 
-use crate::args::{BinaryCacheArgs, CacheDirArgs, HeaderArg, RegistryArgs, parse_header};
+use crate::args::{
+    BinaryCacheArgs, CacheDirArgs, ClosureArgs, HeaderArg, RegistryArgs, parse_header,
+};
 use crate::exit::{Failure, Outcome};
 use crate::host;
 
@@ -38,6 +40,9 @@ pub(crate) struct Reach<'a> {
     caches: &'a BinaryCacheArgs,
     /// What is kept for the next time.
     cache: &'a CacheDirArgs,
+    /// All caches that the command names, of which some are asked at a time:
+    /// options hold for all of them.
+    named: Vec<CacheUrl>,
     /// Whether the user was told what the options mean: once for all images.
     told: OnceCell<()>,
 }
@@ -53,17 +58,27 @@ impl<'a> Reach<'a> {
             registry,
             caches,
             cache,
+            named: Vec::new(),
             told: OnceCell::new(),
         }
     }
+
+    /// Takes the caches that one of several images names. What is no address is
+    /// told when it is opened.
+    pub(crate) fn add(&mut self, args: &ClosureArgs) {
+        let texts = args.closure.iter().chain(&args.contents.content);
+        let urls = texts.filter_map(|text| text.strip_prefix("cache:")?.parse().ok());
+        self.named.extend(urls);
+    }
 }
 
-/// Makes what the library needs to talk to the binary caches at `urls`. Reads
-/// the files that the user named.
+/// Makes what the library needs to talk to the binary caches at `urls`, beside
+/// others that the same options are for. Reads the files that the user named.
 pub(super) fn cache_options(
     cx: &Context,
     reach: &Reach<'_>,
     urls: &[CacheUrl],
+    others: &[CacheUrl],
 ) -> Outcome<CacheOptions> {
     let args = reach.caches;
     let env = Environment::of_process();
@@ -71,7 +86,8 @@ pub(super) fn cache_options(
     options.trust = trust(args)?;
     options.credentials = Arc::new(credentials(cx, args, &env)?);
     options.headers = headers(&args.cache_header)?;
-    check_hosts(&options.headers, urls)?;
+    let all = [urls, others, &reach.named].concat();
+    check_hosts(&options.headers, &all)?;
     options.tls = tls(reach.registry, &env);
     options.proxy = proxy(&env);
     options.aws = aws(&env);

@@ -55,7 +55,8 @@ impl Contents<'_> {
             ..ContentOptions::default()
         };
         if !urls.is_empty() {
-            options.caches = cache_options(cx, reach, &urls)?;
+            let others = self.opened.as_ref().map_or(&[][..], |opened| opened.urls());
+            options.caches = cache_options(cx, reach, &urls, others)?;
             options.opened = self.opened;
         }
         open_contents(cx, &options, texts).map_err(Failure::misuse)

@@ -108,7 +108,8 @@ impl Sources {
         } else {
             let urls = cache_urls("--closure", &named)?;
             if !urls.is_empty() {
-                options.caches = cache_options(cx, reach, &urls)?;
+                let others = cache_urls("--content", &args.contents.content)?;
+                options.caches = cache_options(cx, reach, &urls, &others)?;
             }
             let opened = closure::open_sources(&options, &named).map_err(Failure::misuse)?;
             Self {

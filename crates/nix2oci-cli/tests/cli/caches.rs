@@ -194,6 +194,18 @@ fn options_of_caches_that_make_no_sense_are_refused() {
             &[&two[..], &["--cache-header", "X:hunter2"]].concat(),
             "HOST/X:VALUE, with a.invalid or",
         ),
+        // What the closure comes from is one cache, and what the files come from
+        // another.
+        (
+            2,
+            &[
+                &two[..2],
+                &["--content", "cache:https://a.invalid"],
+                &["--cache-header", "X:hunter2"],
+            ]
+            .concat(),
+            "HOST/X:VALUE, with a.invalid or",
+        ),
         (3, &["--cache-header", "@missing"], "failed to read missing"),
         (3, &["--netrc-file", "missing"], "failed to read missing"),
     ] {
