@@ -59,6 +59,8 @@ pub(crate) fn options() -> CacheOptions {
 pub(crate) enum Fault {
     /// The server answers with 500.
     Fails,
+    /// The same, the first time that it is asked for the file.
+    FailsOnce,
     /// The connection breaks after so many bytes.
     Breaks(usize),
 }
@@ -159,8 +161,13 @@ impl TestCache {
 
     fn find(&self, name: &str) -> Result<Option<(Vec<u8>, Option<usize>)>> {
         self.asked.lock().unwrap().push(name.to_owned());
-        let fault = self.faults.lock().unwrap().get(name).copied();
-        if fault == Some(Fault::Fails) {
+        let mut faults = self.faults.lock().unwrap();
+        let fault = faults.get(name).copied();
+        if fault == Some(Fault::FailsOnce) {
+            faults.remove(name);
+        }
+        drop(faults);
+        if matches!(fault, Some(Fault::Fails | Fault::FailsOnce)) {
             return Err(ErrorKind::Answer {
                 host: "test".to_owned(),
                 action: format!("give {name}"),

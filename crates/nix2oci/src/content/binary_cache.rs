@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::binary_cache::{Begun, BinaryCaches};
 use crate::closure::Closure;
 use crate::context::Context;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{NarHash, StorePath};
 
 use super::nar_read::{NarOrigin, NarReader};
@@ -40,6 +40,18 @@ struct Coming {
     /// For each layer that is packed the paths that were not begun.
     queues: VecDeque<VecDeque<StorePath>>,
     begun: HashMap<StorePath, Begun>,
+    /// Whether the server had enough of it.
+    is_over: bool,
+}
+
+impl Coming {
+    /// Begins nothing any more and ends what was begun: some servers give few
+    /// connections at a time, and one that nobody reads yet keeps the one from
+    /// beginning that is visited.
+    fn give_up(&mut self) {
+        self.begun.clear();
+        self.is_over = true;
+    }
 }
 
 impl std::fmt::Debug for Coming {
@@ -85,6 +97,9 @@ impl BinaryCacheContent {
 
     /// Begins to fetch what comes next, as much as may be.
     fn begin(&self, cx: &Context, coming: &mut Coming) {
+        if coming.is_over {
+            return;
+        }
         let mut idle = 0;
         while coming.begun.len() < AHEAD && idle < coming.queues.len() {
             let Some(mut queue) = coming.queues.pop_front() else {
@@ -108,6 +123,17 @@ impl BinaryCacheContent {
         }
     }
 
+    /// Ends all that is on its way ahead, if that may be why a server failed:
+    /// then it is worth to ask again.
+    fn stand_alone(&self, was_begun: bool) -> bool {
+        let mut coming = self.coming();
+        let is_reason = was_begun || !coming.begun.is_empty();
+        if is_reason {
+            coming.give_up();
+        }
+        is_reason
+    }
+
     /// Asks for what is visited now and for all that comes, if nobody did.
     fn look_up(&self, cx: &Context, path: &StorePath) -> Result<()> {
         if self.caches.is_known(path) {
@@ -117,6 +143,19 @@ impl BinaryCacheContent {
         paths.extend(self.coming().queues.iter().flatten().cloned());
         self.caches.look_up(cx, &paths)
     }
+}
+
+/// Returns whether a server refused or said nothing, as one does that is asked
+/// for too much at once.
+fn is_of_the_server(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Connection { .. }
+            | ErrorKind::Answer {
+                status: Some(_),
+                ..
+            }
+    )
 }
 
 impl ContentSource for BinaryCacheContent {
@@ -135,7 +174,13 @@ impl ContentSource for BinaryCacheContent {
         };
         self.look_up(cx, path)?;
         let expected = self.expected.get(path).copied();
-        let stream = self.caches.open_begun(cx, path, expected, begun)?;
+        let was_begun = begun.is_some();
+        let stream = match self.caches.open_begun(cx, path, expected, begun) {
+            Err(error) if is_of_the_server(&error) && self.stand_alone(was_begun) => {
+                self.caches.open_nar(cx, path, expected)?
+            }
+            opened => opened?,
+        };
         self.begin(cx, &mut self.coming());
         let origin = NarOrigin {
             from: stream.from(),

@@ -191,6 +191,34 @@ fn content_that_is_not_that_of_the_closure_is_refused() {
     ));
 }
 
+/// A server that gives one connection at a time, as `limit_conn 1` of nginx,
+/// refuses all others until the one is read that nobody reads yet.
+#[test]
+fn what_was_begun_too_early_is_asked_for_again() {
+    let one = TestCache::new();
+    let caches = caches(&[(ONE, &one)], everything());
+    let cx = Context::default();
+    let closure = closure(&caches, &cx, &["plain"]);
+    let paths: Vec<_> = closure.infos().iter().map(|i| i.path.clone()).collect();
+    let content = BinaryCacheContent::for_closure(Arc::clone(&caches), &closure);
+    for path in &paths[1..] {
+        one.break_file(&one.nar(path), Fault::FailsOnce);
+    }
+    one.take_asked();
+    content.expect(&cx, &paths);
+    for path in &paths {
+        let hash = nar_hash(&cx, &content, path).unwrap();
+        assert_eq!(hash, content.expected[path].0);
+    }
+    let nars: Vec<_> = paths.iter().map(|path| one.nar(path)).collect();
+    assert_eq!(one.take_asked(), [&nars[..], &nars[1..]].concat());
+    // It is not the look ahead that fails here.
+    one.break_file(&nars[0], Fault::Fails);
+    content.expect(&cx, &paths);
+    nar_hash(&cx, &content, &paths[0]).unwrap_err();
+    assert_eq!(one.take_asked(), [&*nars[0]]);
+}
+
 /// A NAR that was begun may break as well.
 #[test]
 fn a_nar_that_breaks_goes_on_elsewhere() {
