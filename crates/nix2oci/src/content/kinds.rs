@@ -14,7 +14,7 @@ use crate::store::{NarHash, StoreDir, StorePath};
 
 #[cfg(feature = "binary-cache")]
 use super::BinaryCacheContent;
-use super::{ContentSource, DaemonContent, FirstOf, LocalStore};
+use super::{ContentSource, DaemonContent, FirstOf, LocalStore, VerifiedContent};
 
 /// Makes a source from what follows the colon.
 pub type OpenContent =
@@ -54,7 +54,7 @@ impl ContentKind {
 /// All kinds, in the order of the help.
 pub const CONTENTS: &[ContentKind] = &[
     ContentKind {
-        name: "local",
+        name: LOCAL,
         argument: "ROOT",
         argument_is_optional: true,
         help: "the store on this machine's disk, below ROOT or the store root if there is one",
@@ -93,6 +93,9 @@ pub const CONTENTS: &[ContentKind] = &[
         open: |_, options, argument| open_caches(options, &Vec::from_iter(argument)),
     },
 ];
+
+/// The kind that checks nothing by itself.
+const LOCAL: &str = "local";
 
 /// The kind of which several make one source.
 const CACHE: &str = "cache";
@@ -180,6 +183,10 @@ pub fn open_content(
 /// first that has it. Binary caches are asked by their priorities, all in the
 /// place of the first of them.
 ///
+/// Beside a source far away, what the local store has is held to what is
+/// expected as well, which costs one more SHA-256: a folder that an interrupted
+/// build left there is not what somebody signed.
+///
 /// # Errors
 ///
 /// Those of [`open_content`]; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
@@ -192,6 +199,8 @@ pub fn open_contents(
     let mut sources: Vec<(String, Arc<dyn ContentSource>)> = Vec::new();
     let mut urls = Vec::new();
     let mut place = 0;
+    let kinds = texts.iter().map(|text| content_kind(text.as_ref()));
+    let is_any_far = kinds.flatten().any(|(kind, _)| !kind.is_local);
     for text in texts.iter().map(AsRef::as_ref) {
         match content_kind(text)? {
             (kind, Some(url)) if kind.name == CACHE => {
@@ -201,7 +210,14 @@ pub fn open_contents(
                 urls.push(url);
             }
             (kind, argument) => {
-                sources.push((text.to_owned(), (kind.open)(cx, options, argument)?));
+                let mut source = (kind.open)(cx, options, argument)?;
+                if is_any_far && kind.name == LOCAL {
+                    let known = options.expected.iter();
+                    let known = known.map(|(path, (nar_hash, _))| (path, *nar_hash));
+                    let verified = VerifiedContent::of_known(source, &options.store_dir, known);
+                    source = Arc::new(verified);
+                }
+                sources.push((text.to_owned(), source));
             }
         }
     }
@@ -303,5 +319,38 @@ mod tests {
             }
             other => panic!("{other}"),
         }
+    }
+
+    #[test]
+    #[cfg(feature = "binary-cache")]
+    fn beside_a_cache_the_local_store_is_held_to_what_is_expected() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("nix/store");
+        std::fs::create_dir_all(&store).unwrap();
+        let path =
+            |c: char| -> StorePath { format!("{}-x", String::from(c).repeat(32)).parse().unwrap() };
+        for c in ['0', '1'] {
+            std::fs::write(store.join(path(c).as_str()), "half of it").unwrap();
+        }
+        let mut options = ContentOptions {
+            store_root: Some(dir.path().to_owned()),
+            ..ContentOptions::default()
+        };
+        options
+            .expected
+            .insert(path('0'), (NarHash::new([7; 32]), None));
+        let cx = Context::default();
+        let visit = |texts: &[&str], c| {
+            let content = open_contents(&cx, &options, texts).unwrap();
+            content.visit(&cx, &path(c), &mut |_| Ok(()))
+        };
+        visit(&["local"], '0').unwrap();
+        let both = ["local", "cache:/no/cache"];
+        visit(&both, '1').unwrap();
+        let wrong = visit(&both, '0').unwrap_err();
+        assert!(
+            matches!(wrong.kind(), ErrorKind::NarHashMismatch { .. }),
+            "{wrong}"
+        );
     }
 }

@@ -22,6 +22,8 @@ const DRAIN_SIZE: usize = 16 << 10;
 pub struct VerifiedContent {
     inner: Arc<dyn ContentSource>,
     expected: HashMap<StorePath, (String, NarHash)>,
+    /// Whether store paths that nothing is known of are given as they are.
+    lets_others_pass: bool,
 }
 
 impl VerifiedContent {
@@ -40,11 +42,31 @@ impl VerifiedContent {
             };
             expected.insert(closure.path(id).clone(), (full, nar_hash));
         }
-        Ok(Self { inner, expected })
+        Ok(Self {
+            inner,
+            expected,
+            lets_others_pass: false,
+        })
     }
 }
 
 impl VerifiedContent {
+    /// Checks of what `inner` gives the store paths whose NAR hashes are known,
+    /// and gives others as they are; `store_dir` is the directory of all.
+    pub(super) fn of_known<'a>(
+        inner: Arc<dyn ContentSource>,
+        store_dir: &StoreDir,
+        known: impl IntoIterator<Item = (&'a StorePath, NarHash)>,
+    ) -> Self {
+        let known = known.into_iter();
+        let expected = known.map(|(path, hash)| (path.clone(), (store_dir.join(path), hash)));
+        Self {
+            inner,
+            expected: expected.collect(),
+            lets_others_pass: true,
+        }
+    }
+
     /// Checks other paths as well, which are not in the closure; `store_dir` is
     /// their directory.
     ///
@@ -79,6 +101,9 @@ impl ContentSource for VerifiedContent {
         path: &StorePath,
         visitor: &mut dyn FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<()> {
+        if self.lets_others_pass && !self.expected.contains_key(path) {
+            return self.inner.visit(cx, path, visitor);
+        }
         let mut nar = NarHasher::new();
         self.inner.visit(cx, path, &mut |entry| {
             nar.entry(&entry);
