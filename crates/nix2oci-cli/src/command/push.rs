@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use nix2oci::build::{PushReport, PushSource};
 use nix2oci::oci::Reference;
+use nix2oci::store::ExpectedNar;
 use nix2oci::{ContentSource, Context, Error, Recipe, StoreDir};
 
 use crate::args::{
@@ -216,6 +217,12 @@ pub(super) fn content_of(
     let paths = layers
         .iter()
         .flat_map(|(spec, _)| spec.content.store_paths());
-    let expected = paths.filter_map(|(path, nar_hash)| Some((path.clone(), ((*nar_hash)?, None))));
+    let expected = paths.filter_map(|(path, nar_hash)| {
+        let expected = ExpectedNar {
+            nar_hash: (*nar_hash)?,
+            nar_size: None,
+        };
+        Some((path.clone(), expected))
+    });
     select::content(cx, args, reach, &store_dir, expected.collect())
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use nix2oci::binary_cache::BinaryCaches;
 use nix2oci::content::{ContentOptions, content_kind, open_contents};
-use nix2oci::{ContentSource, Context, NarHash, StoreDir, StorePath};
+use nix2oci::store::ExpectedNar;
+use nix2oci::{ContentSource, Context, StoreDir, StorePath};
 
 use crate::args::{ClosureArgs, ContentArgs};
 use crate::exit::{Failure, Outcome};
@@ -26,7 +27,7 @@ pub(super) struct Contents<'a> {
     pub(super) store_root: Option<&'a Path>,
     pub(super) store_dir: &'a StoreDir,
     /// What the NARs of store paths must be, as far as it is known.
-    pub(super) expected: HashMap<StorePath, (NarHash, Option<u64>)>,
+    pub(super) expected: HashMap<StorePath, ExpectedNar>,
     /// Caches that were asked for the closure.
     pub(super) opened: Option<Arc<BinaryCaches>>,
 }
@@ -70,7 +71,7 @@ pub(crate) fn content(
     args: &ContentArgs,
     reach: &Reach<'_>,
     store_dir: &StoreDir,
-    expected: HashMap<StorePath, (NarHash, Option<u64>)>,
+    expected: HashMap<StorePath, ExpectedNar>,
 ) -> Outcome<Arc<dyn ContentSource>> {
     let contents = Contents {
         named: &args.content,

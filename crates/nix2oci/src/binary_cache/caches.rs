@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{NarHash, StoreDir, StorePath};
+use crate::store::{ExpectedNar, StoreDir, StorePath};
 
 use super::cache::{Cache, Known, Told, wait};
 use super::cache_info::{DEFAULT_PRIORITY, MAX_CACHE_INFO_SIZE, NixCacheInfo};
@@ -135,8 +135,8 @@ impl BinaryCaches {
         Ok(())
     }
 
-    /// Opens the NAR of a store path, decompressed. `expected` is what its hash
-    /// and its size must be; without them, what the first cache says.
+    /// Opens the NAR of a store path, decompressed. `expected` is what it
+    /// must be; without it, what the first cache says.
     ///
     /// What is read is right only if [`NarStream::finish`] says so.
     ///
@@ -149,7 +149,7 @@ impl BinaryCaches {
         self: &Arc<Self>,
         cx: &Context,
         path: &StorePath,
-        expected: Option<(NarHash, Option<u64>)>,
+        expected: Option<ExpectedNar>,
     ) -> Result<NarStream> {
         NarStream::open(cx, self, path, expected, None)
     }
@@ -160,7 +160,7 @@ impl BinaryCaches {
         self: &Arc<Self>,
         cx: &Context,
         path: &StorePath,
-        expected: Option<(NarHash, Option<u64>)>,
+        expected: Option<ExpectedNar>,
         begun: Option<Begun>,
     ) -> Result<NarStream> {
         NarStream::open(cx, self, path, expected, begun)

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::context::Context;
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{NarHash, StorePath};
+use crate::store::{ExpectedNar, NarHash, StorePath};
 
 use super::address_check::AddressCheck;
 use super::cache::{Cache, Known};
@@ -89,13 +89,13 @@ impl Begun {
         cx: &Context,
         all: &BinaryCaches,
         path: &StorePath,
-        nar_hash: NarHash,
+        expected: ExpectedNar,
         ahead: usize,
     ) -> Option<Self> {
         let known = all.remembered(path).flatten()?;
         let caches = all.caches(cx).ok()?;
         let cache = &caches[known.cache];
-        let is_of_use = cache.files.is_remote() && known.info.nar_hash == nar_hash;
+        let is_of_use = cache.files.is_remote() && known.info.nar_hash == expected.nar_hash;
         if !is_of_use || cache.is_down() {
             return None;
         }
@@ -109,7 +109,7 @@ impl NarStream {
         cx: &Context,
         all: &Arc<BinaryCaches>,
         path: &StorePath,
-        expected: Option<(NarHash, Option<u64>)>,
+        expected: Option<ExpectedNar>,
         begun: Option<Begun>,
     ) -> Result<Self> {
         let caches = all.caches(cx)?;
@@ -121,10 +121,8 @@ impl NarStream {
             })?,
         };
         let first = known.cache;
-        let (nar_hash, nar_size) = match expected {
-            Some((nar_hash, nar_size)) => (nar_hash, nar_size.unwrap_or(known.info.nar_size)),
-            None => (known.info.nar_hash, known.info.nar_size),
-        };
+        let nar_hash = expected.map_or(known.info.nar_hash, |nar| nar.nar_hash);
+        let nar_size = expected.and_then(|nar| nar.nar_size);
         let others = (0..caches.len()).filter(|number| *number != first);
         let left: Vec<usize> = std::iter::once(first).chain(others).collect();
         let mut stream = Self {
@@ -133,7 +131,7 @@ impl NarStream {
             cx: cx.clone(),
             path: path.clone(),
             nar_hash,
-            nar_size,
+            nar_size: nar_size.unwrap_or(known.info.nar_size),
             address: None,
             part: None,
             left: left.into_iter(),

@@ -181,7 +181,9 @@ fn a_closure_may_expect_another_nar() {
     let all = caches(&[(ONE, &one)], options());
     let info = all.info(&cx, &path).unwrap().unwrap();
     let other = NarHash::new([0; 32]);
-    let error = all.open_nar(&cx, &path, Some((other, None))).err().unwrap();
+    let expected = |nar_hash, nar_size| ExpectedNar { nar_hash, nar_size };
+    let open = |nar| all.open_nar(&cx, &path, Some(nar));
+    let error = open(expected(other, None)).err().unwrap();
     assert_eq!(
         error.to_string(),
         format!(
@@ -190,10 +192,7 @@ fn a_closure_may_expect_another_nar() {
             info.nar_hash
         )
     );
-    let error = all
-        .open_nar(&cx, &path, Some((info.nar_hash, Some(1))))
-        .err()
-        .unwrap();
+    let error = open(expected(info.nar_hash, Some(1))).err().unwrap();
     assert!(
         error
             .to_string()
@@ -201,9 +200,7 @@ fn a_closure_may_expect_another_nar() {
         "{error}"
     );
     for size in [None, Some(168)] {
-        let stream = all
-            .open_nar(&cx, &path, Some((info.nar_hash, size)))
-            .unwrap();
+        let stream = open(expected(info.nar_hash, size)).unwrap();
         stream.finish().unwrap();
     }
 }
@@ -273,7 +270,10 @@ fn content_has_the_address_that_the_name_follows_from() {
     let two = TestCache::new();
     let believed = "https://two.example?trusted=true&priority=1";
     let all = caches(&[(believed, &two), (ONE, &one)], strict());
-    let expected = (base.nar_hash, Some(base.nar_size));
+    let expected = ExpectedNar {
+        nar_hash: base.nar_hash,
+        nar_size: Some(base.nar_size),
+    };
     let stream = all.open_nar(&cx, &flat, Some(expected)).unwrap();
     assert_eq!(stream.from(), ONE);
     let error = stream.finish().unwrap_err();

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use crate::error::{ErrorKind, Result};
-use crate::store::{PathInfo, StoreDir, StorePath};
+use crate::store::{ExpectedNar, PathInfo, StoreDir, StorePath};
 
 /// A store path's place in a [`Closure`]: dense, from 0, references before
 /// referrers.
@@ -134,6 +134,13 @@ impl Closure {
     /// [`Closure::set_nar_sizes`]).
     pub fn nar_size(&self, id: PathId) -> u64 {
         self.info(id).nar_size.unwrap_or(0)
+    }
+
+    /// Returns what the NARs of the paths must be, in order, of those whose NAR
+    /// hashes are known.
+    pub fn expected_nars(&self) -> impl Iterator<Item = (&StorePath, ExpectedNar)> {
+        let infos = self.infos.iter();
+        infos.filter_map(|info| Some((&info.path, info.expected_nar()?)))
     }
 
     /// Returns the sum of the NAR sizes that are known, in bytes; `u64::MAX` if

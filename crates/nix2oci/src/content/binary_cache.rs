@@ -8,7 +8,7 @@ use crate::binary_cache::{Begun, BinaryCaches};
 use crate::closure::Closure;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{NarHash, StorePath};
+use crate::store::{ExpectedNar, StorePath};
 
 use super::nar_read::{NarOrigin, NarReader};
 use super::{ContentSource, Entry};
@@ -28,7 +28,7 @@ const AHEAD_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub struct BinaryCacheContent {
     caches: Arc<BinaryCaches>,
-    expected: HashMap<StorePath, (NarHash, Option<u64>)>,
+    expected: HashMap<StorePath, ExpectedNar>,
     coming: Mutex<Coming>,
     /// Whether all that is expected was looked up, as far as it is known.
     is_looked_up: AtomicBool,
@@ -67,10 +67,7 @@ impl BinaryCacheContent {
     /// Reads store paths from caches. The NARs of those that are in `expected`
     /// must have these hashes and sizes; those of others the ones that the
     /// caches tell and are believed to tell.
-    pub fn new(
-        caches: Arc<BinaryCaches>,
-        expected: HashMap<StorePath, (NarHash, Option<u64>)>,
-    ) -> Self {
+    pub fn new(caches: Arc<BinaryCaches>, expected: HashMap<StorePath, ExpectedNar>) -> Self {
         Self {
             caches,
             expected,
@@ -82,12 +79,9 @@ impl BinaryCacheContent {
     /// Reads the store paths of a closure, whose NAR hashes count as far as they
     /// are known.
     pub fn for_closure(caches: Arc<BinaryCaches>, closure: &Closure) -> Self {
-        let expected = closure.infos().iter().filter_map(|info| {
-            let nar_hash = info.nar_hash?;
-            Some((info.path.clone(), (nar_hash, info.nar_size)))
-        });
-        let expected = expected.collect();
-        Self::new(caches, expected)
+        let expected = closure.expected_nars();
+        let expected = expected.map(|(path, nar)| (path.clone(), nar));
+        Self::new(caches, expected.collect())
     }
 
     fn coming(&self) -> MutexGuard<'_, Coming> {
@@ -110,8 +104,8 @@ impl BinaryCacheContent {
             if let Some(path) = next.cloned() {
                 queue.pop_front();
                 idle = 0;
-                if let Some((nar_hash, _)) = self.expected.get(&path) {
-                    let begun = Begun::begin(cx, &self.caches, &path, *nar_hash, AHEAD_BYTES);
+                if let Some(expected) = self.expected.get(&path) {
+                    let begun = Begun::begin(cx, &self.caches, &path, *expected, AHEAD_BYTES);
                     coming.begun.extend(begun.map(|begun| (path, begun)));
                 }
             } else {

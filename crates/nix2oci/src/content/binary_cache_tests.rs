@@ -8,7 +8,7 @@ use crate::binary_cache::test_cache::{
 use crate::binary_cache::{CacheOptions, Trust};
 use crate::closure::{BinaryCacheClosure, ClosureSource, read_closure};
 use crate::content::nar_hash;
-use crate::store::StoreDir;
+use crate::store::{NarHash, StoreDir};
 
 use super::*;
 
@@ -19,6 +19,10 @@ fn everything() -> CacheOptions {
         trust: Trust::Everything,
         ..options()
     }
+}
+
+fn nar(nar_hash: NarHash, nar_size: Option<u64>) -> ExpectedNar {
+    ExpectedNar { nar_hash, nar_size }
 }
 
 fn closure(caches: &Arc<BinaryCaches>, cx: &Context, names: &[&str]) -> Closure {
@@ -108,7 +112,7 @@ fn what_comes_is_begun_before_it_is_visited() {
     one.take_asked();
     let expected = |path: &StorePath| {
         let info = caches.info(&cx, path).unwrap().unwrap();
-        (path.clone(), (info.nar_hash, Some(info.nar_size)))
+        (path.clone(), nar(info.nar_hash, Some(info.nar_size)))
     };
     let expected = paths.iter().map(expected).collect();
     let content = BinaryCacheContent::new(Arc::clone(&caches), expected);
@@ -119,7 +123,7 @@ fn what_comes_is_begun_before_it_is_visited() {
     assert!(one.take_asked().is_empty());
     for (n, path) in paths.iter().enumerate() {
         let hash = nar_hash(&cx, &content, path).unwrap();
-        assert_eq!(hash, content.expected[path].0);
+        assert_eq!(hash, content.expected[path].nar_hash);
         assert!(content.coming().begun.len() <= AHEAD);
         let asked = one.take_asked();
         assert!(asked.len() <= 1, "{n}: {asked:?}");
@@ -146,7 +150,7 @@ fn what_is_not_known_is_asked_for_together() {
     let infos = fixture_infos();
     let expected: HashMap<_, _> = infos
         .iter()
-        .map(|info| (info.path.clone(), (info.nar_hash, None)))
+        .map(|info| (info.path.clone(), nar(info.nar_hash, None)))
         .collect();
     let paths: Vec<_> = infos.iter().map(|info| info.path.clone()).collect();
     let content = BinaryCacheContent::new(Arc::clone(&caches), expected.clone());
@@ -171,7 +175,7 @@ fn content_that_is_not_that_of_the_closure_is_refused() {
     let caches = caches(&[(ONE, &one)], options());
     let (cx, path) = (Context::default(), fixture_path("plain"));
     let other = NarHash::new([1; 32]);
-    let expected = HashMap::from([(path.clone(), (other, None))]);
+    let expected = HashMap::from([(path.clone(), nar(other, None))]);
     let content = BinaryCacheContent::new(caches, expected);
     content.expect(&cx, std::slice::from_ref(&path));
     let error = nar_hash(&cx, &content, &path).unwrap_err();
@@ -208,7 +212,7 @@ fn what_was_begun_too_early_is_asked_for_again() {
     content.expect(&cx, &paths);
     for path in &paths {
         let hash = nar_hash(&cx, &content, path).unwrap();
-        assert_eq!(hash, content.expected[path].0);
+        assert_eq!(hash, content.expected[path].nar_hash);
     }
     let nars: Vec<_> = paths.iter().map(|path| one.nar(path)).collect();
     assert_eq!(one.take_asked(), [&nars[..], &nars[1..]].concat());
@@ -232,7 +236,7 @@ fn a_nar_that_breaks_goes_on_elsewhere() {
     content.expect(&cx, std::slice::from_ref(&path));
     heard.take();
     let hash = nar_hash(&cx, &content, &path).unwrap();
-    assert_eq!(hash, content.expected[&path].0);
+    assert_eq!(hash, content.expected[&path].nar_hash);
     assert_eq!(
         heard.warnings(),
         ["another cache is asked for the rest: failed to give a NAR at test: the connection broke"]

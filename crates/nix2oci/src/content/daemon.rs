@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::digest::DigestReader;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{NarHash, StorePath};
+use crate::store::{ExpectedNar, NarHash, StorePath};
 
 use super::{ContentSource, Entry, NarOrigin, NarReader};
 
@@ -22,14 +22,7 @@ use super::{ContentSource, Entry, NarOrigin, NarReader};
 #[derive(Debug)]
 pub struct DaemonContent {
     daemon: Arc<Daemon>,
-    expected: HashMap<StorePath, Expected>,
-}
-
-/// What the NAR of a store path must be.
-#[derive(Debug, Clone, Copy)]
-struct Expected {
-    nar_hash: NarHash,
-    nar_size: Option<u64>,
+    expected: HashMap<StorePath, ExpectedNar>,
 }
 
 impl DaemonContent {
@@ -45,33 +38,22 @@ impl DaemonContent {
     /// those that another source told, perhaps.
     #[must_use]
     pub fn for_closure(mut self, closure: &Closure) -> Self {
-        let told = closure.infos().iter().filter_map(|info| {
-            let expected = Expected {
-                nar_hash: info.nar_hash?,
-                nar_size: info.nar_size,
-            };
-            Some((info.path.clone(), expected))
-        });
+        let told = closure.expected_nars();
+        let told = told.map(|(path, nar)| (path.clone(), nar));
         self.expected.extend(told);
         self
     }
 
     /// Expects these NAR hashes and sizes.
     #[must_use]
-    pub fn expecting(mut self, nars: &HashMap<StorePath, (NarHash, Option<u64>)>) -> Self {
-        let nars = nars.iter().map(|(path, (nar_hash, nar_size))| {
-            let expected = Expected {
-                nar_hash: *nar_hash,
-                nar_size: *nar_size,
-            };
-            (path.clone(), expected)
-        });
+    pub fn expecting(mut self, nars: &HashMap<StorePath, ExpectedNar>) -> Self {
+        let nars = nars.iter().map(|(path, nar)| (path.clone(), *nar));
         self.expected.extend(nars);
         self
     }
 
     /// Returns what the NAR must be, as the closure or the daemon tells it.
-    fn expected(&self, cx: &Context, path: &StorePath) -> Result<Expected> {
+    fn expected(&self, cx: &Context, path: &StorePath) -> Result<ExpectedNar> {
         if let Some(expected) = self.expected.get(path) {
             return Ok(*expected);
         }
@@ -86,12 +68,8 @@ impl DaemonContent {
         };
         let info = self.daemon.path_info(cx, path)?;
         let info = info.ok_or_else(|| missing("it does not have it"))?;
-        Ok(Expected {
-            nar_hash: info
-                .nar_hash
-                .ok_or_else(|| missing("its NAR hash is not known"))?,
-            nar_size: info.nar_size,
-        })
+        let expected = info.expected_nar();
+        expected.ok_or_else(|| missing("its NAR hash is not known"))
     }
 }
 

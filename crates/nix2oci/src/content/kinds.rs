@@ -10,7 +10,7 @@ use crate::closure::Closure;
 use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::error::{Error, Result};
-use crate::store::{NarHash, StoreDir, StorePath};
+use crate::store::{ExpectedNar, StoreDir, StorePath};
 
 #[cfg(feature = "binary-cache")]
 use super::BinaryCacheContent;
@@ -112,7 +112,7 @@ pub struct ContentOptions {
     pub daemon_socket: Option<PathBuf>,
     /// What the NARs of store paths must be, hash and size, as far as somebody
     /// told it: what comes from far away is held to it.
-    pub expected: HashMap<StorePath, (NarHash, Option<u64>)>,
+    pub expected: HashMap<StorePath, ExpectedNar>,
     /// How binary caches are reached and believed.
     #[cfg(feature = "binary-cache")]
     pub caches: CacheOptions,
@@ -126,10 +126,8 @@ impl ContentOptions {
     /// Expects what a closure tells of its store paths.
     #[must_use]
     pub fn expecting(mut self, closure: &Closure) -> Self {
-        let told = closure.infos().iter().filter_map(|info| {
-            let nar_hash = info.nar_hash?;
-            Some((info.path.clone(), (nar_hash, info.nar_size)))
-        });
+        let told = closure.expected_nars();
+        let told = told.map(|(path, nar)| (path.clone(), nar));
         self.expected.extend(told);
         self
     }
@@ -213,7 +211,7 @@ pub fn open_contents(
                 let mut source = (kind.open)(cx, options, argument)?;
                 if is_any_far && kind.name == LOCAL {
                     let known = options.expected.iter();
-                    let known = known.map(|(path, (nar_hash, _))| (path, *nar_hash));
+                    let known = known.map(|(path, nar)| (path, nar.nar_hash));
                     let verified = VerifiedContent::of_known(source, &options.store_dir, known);
                     source = Arc::new(verified);
                 }
@@ -262,6 +260,7 @@ fn open_caches(_: &ContentOptions, _: &[&str]) -> Result<Arc<dyn ContentSource>>
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::store::NarHash;
 
     fn problem(texts: &[&str]) -> String {
         let options = ContentOptions::default();
@@ -336,9 +335,11 @@ mod tests {
             store_root: Some(dir.path().to_owned()),
             ..ContentOptions::default()
         };
-        options
-            .expected
-            .insert(path('0'), (NarHash::new([7; 32]), None));
+        let expected = ExpectedNar {
+            nar_hash: NarHash::new([7; 32]),
+            nar_size: None,
+        };
+        options.expected.insert(path('0'), expected);
         let cx = Context::default();
         let visit = |texts: &[&str], c| {
             let content = open_contents(&cx, &options, texts).unwrap();

@@ -1,6 +1,6 @@
 //! What Nix knows of a store path.
 
-use super::{NarHash, StorePath};
+use super::{ExpectedNar, NarHash, StorePath};
 
 /// What Nix knows of a store path, as far as an image needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,5 +39,13 @@ impl PathInfo {
             nar_size: None,
             deriver: None,
         }
+    }
+
+    /// Returns what its NAR must be; None if the source tells no NAR hash.
+    pub fn expected_nar(&self) -> Option<ExpectedNar> {
+        Some(ExpectedNar {
+            nar_hash: self.nar_hash?,
+            nar_size: self.nar_size,
+        })
     }
 }
