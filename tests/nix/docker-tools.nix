@@ -90,6 +90,25 @@ rec {
     contents = pkgs.bash;
   };
 
+  bash-uncompressed = bash.override {
+    name = "bash-uncompressed";
+    compressor = "none";
+  };
+  bash-zstd = bash.override {
+    name = "bash-zstd";
+    compressor = "zstd";
+  };
+  bash-layered-uncompressed = bash-no-tag-layered.override {
+    name = "bash-layered-uncompressed";
+    tag = "latest";
+    compressor = "none";
+  };
+  bash-layered-zstd = bash-no-tag-layered.override {
+    name = "bash-layered-zstd";
+    tag = "latest";
+    compressor = "zstd";
+  };
+
   hello-on-root = dockerTools.streamLayeredImage {
     name = "hello";
     tag = "latest";
@@ -466,14 +485,8 @@ rec {
   ];
   merged-compressors = dockerTools.mergeImages [
     redis
-    (bash.override {
-      name = "bash-uncompressed";
-      compressor = "none";
-    })
-    (bash.override {
-      name = "bash-zstd";
-      compressor = "zstd";
-    })
+    bash-uncompressed
+    bash-zstd
   ];
 
   # A server that commands prepared a root for.

@@ -119,6 +119,11 @@ in
     ln -s /usr/sbin/{user,group}{add,mod,del} $out/bin
   '';
 
+  libcap = runCommand "libcap" { } ''
+    mkdir -p $out/bin
+    ln -s /usr/sbin/setcap $out/bin
+  '';
+
   cacert = final.writeTextDir "etc/ssl/certs/ca-bundle.crt" "no certificate\n";
 
   # As nixpkgs' of this name, of which only `registration` is used.

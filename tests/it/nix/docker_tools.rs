@@ -20,6 +20,7 @@
 //! | layers unpacked in correct order before runAsRoot runs | none: there is no runAsRoot ([`refused`]) |
 //! | repeated base layers handled (#214434) | [`base::a_base_with_one_layer_twice_keeps_both`] |
 //! | environment variables are inherited, also of layered images; correctly resolved | [`base::the_environment_is_inherited_and_each_variable_is_there_once`] |
+//! | images with alternative compression schemas load | [`images_of_every_compression_run`] |
 //! | the nix store is initialized: dependencies of the Nix binary | [`database::nix_knows_the_closure_in_the_container`] |
 //! | the nix binary symlinks are intact, also when layered | [`database::nix_knows_the_closure_in_the_container`] |
 //! | does not change store path contents | [`database::nix_finds_every_store_path_as_it_was`] |
@@ -32,13 +33,15 @@
 //! | bare paths in contents are loaded correctly | [`root::a_path_beside_the_expression_may_be_given`] |
 //! | image-with-certs | [`root::helpers_put_files_where_programs_look`] |
 //! | chown is persistent in fakeRootCommands; with non-root user | [`root::store_paths_can_belong_to_a_user`] |
-//! | runAsRoot (#34779), fakechroot, etc by fakechroot, exportImage | [`refused`] |
+//! | runAsRoot beside extraCommands (#34779), by fakeRootCommands | [`commands::both_kinds_of_commands_run`] |
+//! | runAsRoot itself, fakechroot, etc by fakechroot, exportImage | [`refused`] |
 //! | buildNixShellImage: all of it | [`shells`] |
 //! | registry/ prefix in image name, also of layered images | [`a_registry_may_be_in_the_name`] |
 //! | chown with fakeRootCommands | [`commands_set_owners`] |
 //! | store paths referenced by the fakeRootCommands output | [`commands_set_owners`] |
 
 mod base;
+mod commands;
 mod database;
 mod merge;
 mod pulled;
@@ -133,6 +136,30 @@ fn the_tag_of_the_attribute_is_the_one_that_is_loaded() {
              podman images --sort repository --format '{{.Repository}}:{{.Tag}}'",
         ),
         &tags.concat(),
+    );
+}
+
+#[test]
+fn images_of_every_compression_run() {
+    let run = "bash -c 'echo $BASH'";
+    assert_prints(
+        examples().podman(
+            &[
+                "bash-uncompressed",
+                "bash-zstd",
+                "bash-layered-uncompressed",
+                "bash-layered-zstd",
+            ],
+            &format!(
+                "load \"$bash_uncompressed\"\nload \"$bash_zstd\"
+                 load \"$bash_layered_uncompressed\"\nload \"$bash_layered_zstd\"
+                 run bash-uncompressed {run}
+                 run bash-zstd {run}
+                 run bash-layered-uncompressed {run}
+                 run bash-layered-zstd {run}"
+            ),
+        ),
+        &"/bin/bash\n".repeat(4),
     );
 }
 
