@@ -41,6 +41,8 @@ pub(super) struct Cache {
     pub(super) kept: Option<NarInfoCache>,
     /// It failed and is not asked any more.
     pub(super) is_down: AtomicBool,
+    /// It gives a NAR only if it is not asked for others that nobody reads yet.
+    pub(super) is_without_ahead: AtomicBool,
     /// What was told of it already.
     pub(super) told: Told,
 }
@@ -195,6 +197,11 @@ impl Cache {
             let message = format!("another cache is asked for the rest: {}", chain(error));
             cx.observer.event(&Event::Warning { message: &message });
         }
+    }
+
+    /// Returns whether NARs may be begun that nobody reads yet.
+    pub(super) fn takes_ahead(&self) -> bool {
+        !self.is_down() && !self.is_without_ahead.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_down(&self) -> bool {

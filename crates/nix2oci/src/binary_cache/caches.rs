@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use bytes::Bytes;
@@ -166,6 +166,19 @@ impl BinaryCaches {
         NarStream::open(cx, self, path, expected, begun)
     }
 
+    /// Returns the cache that is known to have a path, by its number.
+    pub(crate) fn number_of(&self, path: &StorePath) -> Option<usize> {
+        Some(self.remembered(path)??.cache)
+    }
+
+    /// Begins no NAR of a cache any more before somebody reads it.
+    pub(crate) fn begin_no_more(&self, number: usize) {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = ready.as_ref().and_then(|caches| caches.get(number)) {
+            cache.is_without_ahead.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Returns whether it is known already whether a cache has a path.
     pub(crate) fn is_known(&self, path: &StorePath) -> bool {
         self.remembered(path).is_some()
@@ -263,6 +276,7 @@ impl BinaryCaches {
                 store_dir: self.store_dir.clone(),
                 kept,
                 is_down: AtomicBool::new(false),
+                is_without_ahead: AtomicBool::new(false),
                 told: Told::default(),
             });
         }

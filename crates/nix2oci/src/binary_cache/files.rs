@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
@@ -41,6 +42,12 @@ pub(super) trait CacheFiles: Send + Sync {
 
 /// A large file that is on its way.
 pub(super) trait Started: Send {
+    /// Waits for the beginning at most so long, and returns whether
+    /// [`Started::open`] waits no longer.
+    fn is_answered_within(&self, _limit: Duration) -> bool {
+        true
+    }
+
     /// Waits for the beginning; None if there is no such file. Errors of the
     /// reader are of [`io::Error::other`], around an [`Error`].
     fn open(self: Box<Self>) -> Result<Option<Box<dyn Read + Send>>>;

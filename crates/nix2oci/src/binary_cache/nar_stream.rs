@@ -11,6 +11,7 @@
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::digest::Hasher;
@@ -83,24 +84,34 @@ pub(crate) struct Begun {
 
 impl Begun {
     /// Asks for the NAR of a path if it is known who has it, and that it is
-    /// the one that is expected. Does not wait for an answer; at most `ahead`
-    /// bytes of it wait to be read. None if nothing can be gained.
+    /// the one that is expected, if any is. Does not wait for an answer; at most
+    /// `ahead` bytes of it wait to be read. None if nothing can be gained.
     pub(crate) fn begin(
         cx: &Context,
         all: &BinaryCaches,
         path: &StorePath,
-        expected: ExpectedNar,
+        expected: Option<ExpectedNar>,
         ahead: usize,
     ) -> Option<Self> {
         let known = all.remembered(path).flatten()?;
         let caches = all.caches(cx).ok()?;
         let cache = &caches[known.cache];
-        let is_of_use = cache.files.is_remote() && known.info.nar_hash == expected.nar_hash;
-        if !is_of_use || cache.is_down() {
+        let is_expected = expected.is_none_or(|nar| nar.nar_hash == known.info.nar_hash);
+        if !is_expected || !cache.files.is_remote() || !cache.takes_ahead() {
             return None;
         }
         let started = start(cx, cache, &known.info, ahead)?;
         Some(Self { known, started })
+    }
+
+    /// Returns the number of the cache that was asked.
+    pub(crate) fn number(&self) -> usize {
+        self.known.cache
+    }
+
+    /// Waits for the cache at most so long, and returns whether it answered.
+    pub(crate) fn is_answered_within(&self, limit: Duration) -> bool {
+        self.started.is_answered_within(limit)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::credentials::Credentials;
@@ -108,6 +109,10 @@ impl CacheFiles for Server {
 }
 
 impl Started for Pending {
+    fn is_answered_within(&self, limit: Duration) -> bool {
+        self.is_answered_within(limit)
+    }
+
     fn open(self: Box<Self>) -> Result<Option<Box<dyn Read + Send>>> {
         let reader = Self::open(*self)?;
         Ok(reader.map(|reader| -> Box<dyn Read + Send> { Box::new(reader) }))

@@ -78,7 +78,7 @@ fn requests_to_a_bucket_are_signed_if_there_are_keys() {
         let host = server.host();
         let url = format!("s3://cache?endpoint=http://{host}&region=eu-west-1{profile}");
         let mut options = CacheOptions {
-            now: Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)),
+            now: Some(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
             ..options()
         };
         options.aws.file = Some(credentials.clone());

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::binary_cache::{Begun, BinaryCaches};
 use crate::closure::Closure;
@@ -18,13 +19,18 @@ use super::{ContentSource, Entry};
 const AHEAD: usize = 8;
 const AHEAD_BYTES: usize = 4 << 20;
 
+/// How long a NAR that is read now may wait for its answer while others are on
+/// their way that nobody reads yet. A server with few workers answers one after
+/// the other, and the one before ends only when somebody reads it.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
 /// Store paths whose NARs come from binary caches, decompressed and checked
 /// while they are read, and never on disk.
 ///
 /// What a visitor got before the end turned out wrong is wrong too: the error
 /// comes at the end of the store path at the latest. Of the paths that it is
 /// told to expect, up to 8 NARs are begun before they are visited, of each at
-/// most 4 MiB.
+/// most 4 MiB; of a cache that keeps a visitor waiting for that, none any more.
 #[derive(Debug)]
 pub struct BinaryCacheContent {
     caches: Arc<BinaryCaches>,
@@ -32,6 +38,7 @@ pub struct BinaryCacheContent {
     coming: Mutex<Coming>,
     /// Whether all that is expected was looked up, as far as it is known.
     is_looked_up: AtomicBool,
+    answer_wait: Duration,
 }
 
 /// What will be visited soon.
@@ -40,18 +47,6 @@ struct Coming {
     /// For each layer that is packed the paths that were not begun.
     queues: VecDeque<VecDeque<StorePath>>,
     begun: HashMap<StorePath, Begun>,
-    /// Whether the server had enough of it.
-    is_over: bool,
-}
-
-impl Coming {
-    /// Begins nothing any more and ends what was begun: some servers give few
-    /// connections at a time, and one that nobody reads yet keeps the one from
-    /// beginning that is visited.
-    fn give_up(&mut self) {
-        self.begun.clear();
-        self.is_over = true;
-    }
 }
 
 impl std::fmt::Debug for Coming {
@@ -73,6 +68,7 @@ impl BinaryCacheContent {
             expected,
             coming: Mutex::default(),
             is_looked_up: AtomicBool::new(false),
+            answer_wait: ANSWER_WAIT,
         }
     }
 
@@ -91,9 +87,6 @@ impl BinaryCacheContent {
 
     /// Begins to fetch what comes next, as much as may be.
     fn begin(&self, cx: &Context, coming: &mut Coming) {
-        if coming.is_over {
-            return;
-        }
         let mut idle = 0;
         while coming.begun.len() < AHEAD && idle < coming.queues.len() {
             let Some(mut queue) = coming.queues.pop_front() else {
@@ -105,7 +98,7 @@ impl BinaryCacheContent {
                 queue.pop_front();
                 idle = 0;
                 if let Some(expected) = self.expected.get(&path) {
-                    let begun = Begun::begin(cx, &self.caches, &path, *expected, AHEAD_BYTES);
+                    let begun = Begun::begin(cx, &self.caches, &path, Some(*expected), AHEAD_BYTES);
                     coming.begun.extend(begun.map(|begun| (path, begun)));
                 }
             } else {
@@ -117,15 +110,33 @@ impl BinaryCacheContent {
         }
     }
 
-    /// Ends all that is on its way ahead, if that may be why a server failed:
-    /// then it is worth to ask again.
-    fn stand_alone(&self, was_begun: bool) -> bool {
+    /// Ends all that is on its way ahead from the cache that has a path, and
+    /// begins nothing there any more, if that may be why it does not give the
+    /// path: then it is worth to ask again. Some servers have few connections at
+    /// a time, and refuse others or let them wait.
+    fn stand_alone(&self, path: &StorePath, was_begun: bool) -> bool {
+        let Some(number) = self.caches.number_of(path) else {
+            return false;
+        };
         let mut coming = self.coming();
-        let is_reason = was_begun || !coming.begun.is_empty();
+        let all = coming.begun.len();
+        coming.begun.retain(|_, begun| begun.number() != number);
+        let is_reason = was_begun || coming.begun.len() < all;
         if is_reason {
-            coming.give_up();
+            self.caches.begin_no_more(number);
         }
         is_reason
+    }
+
+    /// Waits for the answer to what was begun; false if it is worth to ask again
+    /// in its place.
+    fn is_answered(&self, path: &StorePath, begun: &Begun, was_ahead: bool) -> bool {
+        while !begun.is_answered_within(self.answer_wait) {
+            if self.stand_alone(path, was_ahead) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Asks for what is visited now and for all that comes, if nobody did.
@@ -168,9 +179,11 @@ impl ContentSource for BinaryCacheContent {
         };
         self.look_up(cx, path)?;
         let expected = self.expected.get(path).copied();
-        let was_begun = begun.is_some();
+        let was_ahead = begun.is_some();
+        let begun = begun.or_else(|| Begun::begin(cx, &self.caches, path, expected, AHEAD_BYTES));
+        let begun = begun.filter(|begun| self.is_answered(path, begun, was_ahead));
         let stream = match self.caches.open_begun(cx, path, expected, begun) {
-            Err(error) if is_of_the_server(&error) && self.stand_alone(was_begun) => {
+            Err(error) if is_of_the_server(&error) && self.stand_alone(path, was_ahead) => {
                 self.caches.open_nar(cx, path, expected)?
             }
             opened => opened?,

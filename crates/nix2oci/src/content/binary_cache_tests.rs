@@ -8,6 +8,8 @@ use crate::binary_cache::test_cache::{
 use crate::binary_cache::{CacheOptions, Trust};
 use crate::closure::{BinaryCacheClosure, ClosureSource, read_closure};
 use crate::content::nar_hash;
+use crate::digest::Digest;
+use crate::net::test_server::{TestServer, answer};
 use crate::store::{NarHash, StoreDir};
 
 use super::*;
@@ -290,4 +292,80 @@ fn strange_files_are_errors() {
     let caches = BinaryCaches::new(StoreDir::default(), vec![gone.parse().unwrap()], options());
     let error = caches.info(&cx, &path).unwrap_err();
     assert_eq!(error.to_string(), format!("failed to read {gone}"));
+}
+
+/// Puts a store path into a cache that is one file of zeros.
+fn put_file(cache: &TestCache, digit: char, size: usize) -> StorePath {
+    let path: StorePath = format!("{}-x", String::from(digit).repeat(32))
+        .parse()
+        .unwrap();
+    let word = |text: &[u8]| {
+        let mut word = (text.len() as u64).to_le_bytes().to_vec();
+        word.extend_from_slice(text);
+        word.resize(word.len().next_multiple_of(8), 0);
+        word
+    };
+    let words: [&[u8]; 5] = [b"nix-archive-1", b"(", b"type", b"regular", b"contents"];
+    let mut nar: Vec<u8> = words.iter().flat_map(|text| word(text)).collect();
+    nar.extend(word(&vec![0; size]));
+    nar.extend(word(b")"));
+    let nar_hash = NarHash::new(*Digest::of(&nar).as_bytes());
+    let info = format!(
+        "StorePath: /nix/store/{path}\nURL: {digit}.nar\nCompression: none\nNarHash: {nar_hash}\n\
+         NarSize: {}\nReferences: \n",
+        nar.len()
+    );
+    cache.put(&narinfo(&path), info);
+    cache.put(&format!("{digit}.nar"), nar);
+    path
+}
+
+/// A server of one worker answers nobody else while it gives a NAR that nobody
+/// reads yet, and does not refuse them either.
+#[test]
+fn what_waits_for_what_was_begun_too_early_is_asked_for_again() {
+    let one = TestCache::empty();
+    one.put("nix-cache-info", "StoreDir: /nix/store\n");
+    // More than all buffers on the way hold.
+    let large = put_file(&one, '0', 48 << 20);
+    let small = ['1', '2', '3'].map(|digit| put_file(&one, digit, 100));
+    let server = TestServer::one_at_a_time(move |seen| {
+        let found = one.find_file(seen.target.trim_start_matches('/'));
+        let found = found.map_or_else(|| answer(404), |bytes| answer(200).body(bytes));
+        found.header("Connection", "close")
+    });
+    let url = format!("http://{}", server.host()).parse().unwrap();
+    let caches = BinaryCaches::new(StoreDir::default(), vec![url], everything());
+    let cx = Context::default();
+    let expected = [&large, &small[0], &small[1], &small[2]].map(|path| {
+        let info = caches.info(&cx, path).unwrap().unwrap();
+        (path.clone(), nar(info.nar_hash, Some(info.nar_size)))
+    });
+    let mut content = BinaryCacheContent::new(Arc::clone(&caches), HashMap::from(expected));
+    content.answer_wait = Duration::from_millis(200);
+    let asked = || {
+        let seen = server.seen().into_iter();
+        let nars = seen.filter(|seen| seen.target.ends_with(".nar"));
+        nars.map(|seen| seen.target).collect::<Vec<_>>()
+    };
+    content.expect(&cx, std::slice::from_ref(&large));
+    while asked().is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    content.expect(&cx, &small);
+    let begin = std::time::Instant::now();
+    for path in small.iter().chain([&large]) {
+        let hash = nar_hash(&cx, &content, path).unwrap();
+        assert_eq!(hash, content.expected[path].nar_hash);
+    }
+    assert!(
+        begin.elapsed() < Duration::from_secs(50),
+        "the limit of an answer is a minute"
+    );
+    assert!(content.coming().begun.is_empty());
+    // The server is remembered, whoever reads from it.
+    let content = BinaryCacheContent::new(caches, content.expected);
+    content.expect(&cx, &small);
+    assert!(content.coming().begun.is_empty());
+    nar_hash(&cx, &content, &small[0]).unwrap();
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -123,6 +124,18 @@ impl<H> Drop for Ending<H> {
 }
 
 impl<H> Drain<H> {
+    /// Waits for the head or the end at most so long, and returns whether one is
+    /// there. Takes neither.
+    pub(super) fn is_begun_within(&self, limit: Duration) -> bool {
+        let waited = self
+            .0
+            .arrived
+            .wait_timeout_while(self.0.lock(), limit, |state| {
+                state.head.is_none() && state.end.is_none()
+            });
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Waits for the head; an end without one is `None`.
     pub(super) fn head(&self) -> Result<Option<H>> {
         let mut state = self.0.wait(|state| state.head.is_some());
@@ -230,6 +243,20 @@ mod tests {
         }
         assert_eq!(drain.read(&mut [0]).unwrap(), 0);
         assert_eq!(drain.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_head_is_waited_for_as_long_as_one_likes() {
+        let (filler, drain) = pipe(10);
+        assert!(!drain.is_begun_within(Duration::from_millis(1)));
+        filler.begin("head");
+        assert!(drain.is_begun_within(Duration::ZERO));
+        assert_eq!(drain.head().unwrap(), Some("head"));
+        let (filler, drain) = pipe::<()>(10);
+        let ending = filler.ending();
+        let thread = thread::spawn(move || drain.is_begun_within(Duration::from_secs(600)));
+        drop(ending);
+        assert!(thread.join().unwrap());
     }
 
     #[test]

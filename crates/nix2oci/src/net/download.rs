@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::header::{
     CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE,
@@ -78,6 +79,12 @@ impl Pending {
             fetch: fetcher.shared(),
             action: action.to_owned(),
         }
+    }
+
+    /// Waits for an answer at most so long, and returns whether there is one, or
+    /// an error.
+    pub(crate) fn is_answered_within(&self, limit: Duration) -> bool {
+        self.bytes.drain.is_begun_within(limit)
     }
 
     /// Waits for the head; `None` if it is not there.

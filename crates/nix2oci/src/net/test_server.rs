@@ -118,6 +118,17 @@ impl TestServer {
         })
     }
 
+    /// Starts a server that has one worker: it answers one connection at a time,
+    /// and lets others wait.
+    #[cfg(feature = "binary-cache")]
+    pub(crate) fn one_at_a_time(answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let worker = Mutex::new(());
+        Self::start(move |stream, seen| {
+            let _turn = worker.lock().unwrap();
+            let _ = converse(stream, seen, &answer);
+        })
+    }
+
     /// Starts a server that speaks TLS.
     pub(crate) fn https(
         config: Arc<ServerConfig>,
