@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::Answered;
 use crate::store::{StoreDir, StorePath};
 
 use super::files::{CacheFiles, Wanted};
@@ -93,17 +94,19 @@ impl Cache {
     }
 
     /// Takes what the cache answered about a path, and keeps it if it is of
-    /// use.
+    /// use. That it does not say is not kept: who asks with another key tomorrow
+    /// may be told.
     pub(super) fn take(
         &self,
         cx: &Context,
         number: usize,
         path: &StorePath,
-        answer: Option<Bytes>,
+        answer: Answered<Bytes>,
     ) -> Result<Option<Known>> {
         let (known, kept) = match answer {
-            None => (None, Kept::Missing),
-            Some(bytes) => {
+            Answered::Withheld => return Ok(None),
+            Answered::Missing => (None, Kept::Missing),
+            Answered::Given(bytes) => {
                 let (info, voucher) = self.read(path, &bytes)?;
                 let known = Known {
                     cache: number,
@@ -155,7 +158,7 @@ impl Cache {
     }
 
     /// Asks for a small file and waits for it.
-    pub(super) fn get(&self, cx: &Context, wanted: Wanted) -> Result<Option<Bytes>> {
+    pub(super) fn get(&self, cx: &Context, wanted: Wanted) -> Result<Answered<Bytes>> {
         let (sender, receiver) = mpsc::channel();
         let reply = Box::new(move |answer| {
             // Whoever was cancelled does not wait any more.

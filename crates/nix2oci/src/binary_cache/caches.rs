@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::Answered;
 use crate::store::{ExpectedNar, StoreDir, StorePath};
 
 use super::cache::{Cache, Known, Told, wait};
@@ -287,7 +288,7 @@ impl BinaryCaches {
         for ((cache, url), answer) in caches.into_iter().zip(&self.urls).zip(answers) {
             let (answer, is_new) = match answer {
                 Asked::Kept(bytes) => (Ok(Some(bytes)), false),
-                Asked::Now(receiver) => (wait(cx, &receiver)?, true),
+                Asked::Now(receiver) => (wait(cx, &receiver)?.map(Answered::given), true),
             };
             let said = answer.as_ref().ok().cloned().flatten();
             match self.understand(&cache, url, answer) {
@@ -350,7 +351,7 @@ impl BinaryCaches {
 /// What a cache says of itself, now or a while ago.
 enum Asked {
     Kept(Bytes),
-    Now(mpsc::Receiver<Result<Option<Bytes>>>),
+    Now(mpsc::Receiver<Result<Answered<Bytes>>>),
 }
 
 fn begin(cx: &Context, cache: &Cache) -> Asked {

@@ -11,9 +11,10 @@ use rustix::fs::OFlags;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Location, Result};
+use crate::net::Answered;
 
-/// Takes a file's bytes; None if there is no such file.
-pub(super) type Reply = Box<dyn FnOnce(Result<Option<Bytes>>) + Send>;
+/// Takes a file's bytes.
+pub(super) type Reply = Box<dyn FnOnce(Result<Answered<Bytes>>) + Send>;
 
 /// A small file that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +97,8 @@ impl Folder {
 
 impl CacheFiles for Folder {
     fn ask(&self, _: &Context, wanted: Wanted, reply: Reply) {
-        reply(self.read(&wanted));
+        let found = self.read(&wanted);
+        reply(found.map(|found| found.map_or(Answered::Missing, Answered::Given)));
     }
 
     fn start(&self, _: &Context, name: &str, _: &str, _: usize) -> Box<dyn Started> {

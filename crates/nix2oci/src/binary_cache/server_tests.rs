@@ -1,9 +1,10 @@
 //! A real server, on a loopback address.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::binary_cache::test_cache::{Heard, TestCache, fixture_path, narinfo, options};
-use crate::binary_cache::{BinaryCaches, CacheHeader};
+use crate::binary_cache::{BinaryCaches, CacheHeader, NarInfoCache};
 use crate::credentials::{CredentialSource, Secret};
 use crate::net::test_server::{Answer, Seen, TestServer, answer};
 use crate::store::StoreDir;
@@ -168,6 +169,35 @@ fn narinfos_may_come_encoded() {
         .closure(&Context::default(), &[fixture_path("x")])
         .unwrap();
     assert_eq!(found.len(), 3);
+}
+
+/// What is not there stays so for a while; but whoever gets a key today is told
+/// today.
+#[test]
+fn what_a_server_withholds_is_not_kept_as_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    for (status, is_kept) in [(403, false), (404, true)] {
+        let cache = TestCache::new();
+        let is_open = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&is_open);
+        let server = TestServer::http(move |seen| {
+            let is_narinfo = seen.target.ends_with(".narinfo");
+            match is_narinfo && !opened.load(Ordering::SeqCst) {
+                true => answer(status),
+                false => give(&cache, seen),
+            }
+        });
+        let kept = NarInfoCache::new(dir.path(), std::time::SystemTime::UNIX_EPOCH);
+        let ask = || {
+            let mut options = options();
+            options.info_cache = Some(kept.clone());
+            let all = open(&server, options);
+            all.info(&Context::default(), &fixture_path("x")).unwrap()
+        };
+        assert!(ask().is_none());
+        is_open.store(true, Ordering::SeqCst);
+        assert_eq!(ask().is_none(), is_kept, "{status}");
+    }
 }
 
 #[test]

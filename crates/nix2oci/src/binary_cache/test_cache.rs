@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::context::{Context, Event, Observer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::Answered;
 use crate::store::{StoreDir, StorePath};
 
 use super::files::{CacheFiles, Reply, Started, Wanted};
@@ -192,7 +193,10 @@ pub(crate) fn narinfo(path: &StorePath) -> String {
 impl CacheFiles for Arc<TestCache> {
     fn ask(&self, _: &Context, wanted: Wanted, reply: Reply) {
         let found = self.find(&wanted.name);
-        let found = found.map(|found| found.map(|(bytes, _)| Bytes::from(bytes)));
+        let found = found.map(|found| match found {
+            Some((bytes, _)) => Answered::Given(Bytes::from(bytes)),
+            None => Answered::Missing,
+        });
         match &mut *self.held.lock().unwrap() {
             Some(held) => held.push(Box::new(move || reply(found))),
             None => reply(found),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Result};
+use crate::net::Answered;
 use crate::store::StorePath;
 
 use super::BinaryCaches;
@@ -68,7 +69,7 @@ struct Asked {
 struct Answer {
     cache: usize,
     asked: Asked,
-    answer: Result<Option<Bytes>>,
+    answer: Result<Answered<Bytes>>,
 }
 
 impl<'a> Walk<'a> {
@@ -213,7 +214,7 @@ impl<'a> Walk<'a> {
         } = answer;
         let cache = &self.caches[number];
         self.queues[number].running -= 1;
-        if let Ok(Some(bytes)) = &answer {
+        if let Ok(Answered::Given(bytes)) = &answer {
             self.bytes += bytes.len() as u64;
             if self.bytes > MAX_BYTES {
                 return Err(ErrorKind::NarInfo {

@@ -193,7 +193,7 @@ impl Download {
         let found = {
             // Not held over the body, whose reader may be waiting for others.
             let _permit = self.fetch.patience.permit().await;
-            self.fetch.ask(&self.cx, asked).await?
+            self.fetch.ask(&self.cx, asked).await?.given()
         };
         let Some(response) = found else {
             if self.seen.is_none() {

@@ -21,6 +21,27 @@ use crate::context::Context;
 use crate::credentials::Secret;
 use crate::error::{Error, ErrorKind, Result};
 
+/// What a server says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answered<T> {
+    /// It gives it.
+    Given(T),
+    /// It has no such file: 404 or 410.
+    Missing,
+    /// It does not say whether it has such a file: 403.
+    Withheld,
+}
+
+impl<T> Answered<T> {
+    /// Returns what it gives, if it does.
+    pub(crate) fn given(self) -> Option<T> {
+        match self {
+            Self::Given(given) => Some(given),
+            Self::Missing | Self::Withheld => None,
+        }
+    }
+}
+
 /// How a server is read from.
 pub(crate) struct FetchOptions {
     /// Its address: `http://` or `https://`, a host, perhaps a path; no user, no
@@ -118,9 +139,9 @@ impl Fetcher {
     /// many are begun, no more are on their way than there are jobs; over HTTP/2
     /// they share a connection.
     ///
-    /// `None` if it is not there: 404, 410, and 403 unless the server says that
-    /// it is about who asks. S3 says 403 of what is not there to all who may not
-    /// list the bucket, and Nix takes it for that as well.
+    /// 403 is [`Answered::Withheld`] unless the server says that it is about who
+    /// asks. S3 says it of what is not there to all who may not list the bucket,
+    /// and Nix takes it for that as well.
     ///
     /// Fails with [`ErrorKind::Denied`] if the server wants to know who asks,
     /// [`ErrorKind::Answer`] if it says something else that is of no use,
@@ -132,7 +153,7 @@ impl Fetcher {
         target: String,
         action: String,
         limit: u64,
-        done: impl FnOnce(Result<Option<Bytes>>) + Send + 'static,
+        done: impl FnOnce(Result<Answered<Bytes>>) + Send + 'static,
     ) {
         let (fetch, own) = (self.shared(), cx.clone());
         let get = async move { fetch.get(&own, &target, &action, limit).await };
@@ -238,7 +259,7 @@ impl Fetch {
         target: &str,
         action: &str,
         limit: u64,
-    ) -> Result<Option<Bytes>> {
+    ) -> Result<Answered<Bytes>> {
         let _permit = self.patience.permit().await;
         let mut tries = self.patience.tries();
         loop {
@@ -256,7 +277,7 @@ impl Fetch {
         target: &str,
         action: &str,
         limit: u64,
-    ) -> Result<Option<Bytes>, Failure> {
+    ) -> Result<Answered<Bytes>, Failure> {
         let asked = Asked {
             target,
             action,
@@ -264,14 +285,16 @@ impl Fetch {
             accept: &[200],
             is_large: false,
         };
-        let Some(response) = self.ask(cx, asked).await? else {
-            return Ok(None);
+        let response = match self.ask(cx, asked).await? {
+            Answered::Given(response) => response,
+            Answered::Missing => return Ok(Answered::Missing),
+            Answered::Withheld => return Ok(Answered::Withheld),
         };
         let host = response.host.clone();
         let encoding = encoding(&response.headers);
         let bytes = response.bytes(limit).await?;
         let Some(encoding) = encoding else {
-            return Ok(Some(bytes));
+            return Ok(Answered::Given(bytes));
         };
         let refuse = |problem: String| -> Error {
             ErrorKind::Answer {
@@ -295,7 +318,7 @@ impl Fetch {
         if decoded.len() as u64 > limit {
             return Err(refuse(format!("the answer has more than {limit} bytes")).into());
         }
-        Ok(Some(decoded.into()))
+        Ok(Answered::Given(decoded.into()))
     }
 
     /// Makes a reader of encoded bytes, or says why not.
@@ -309,12 +332,12 @@ impl Fetch {
         })
     }
 
-    /// Asks once, and follows redirects. `None` if it is not there.
+    /// Asks once, and follows redirects.
     pub(super) async fn ask(
         &self,
         cx: &Context,
         asked: Asked<'_>,
-    ) -> Result<Option<Response>, Failure> {
+    ) -> Result<Answered<Response>, Failure> {
         let Asked {
             target,
             action,
@@ -351,13 +374,13 @@ impl Fetch {
         let mut response = Response::new(answer, host, action, stall, &cx.cancel);
         if accept.contains(&response.status) {
             self.patience.succeeded();
-            return Ok(Some(response));
+            return Ok(Answered::Given(response));
         }
         // Read to its end, so that the connection can be used again.
         let body = response.error_body().await;
-        if is_absence(&response, &body) {
+        if let Some(absence) = absence(&response, &body) {
             self.patience.succeeded();
-            return Ok(None);
+            return Ok(absence);
         }
         let is_denial = is_home && matches!(response.status, 401 | 403);
         Err(refused(&response, &body, is_denial))
@@ -428,17 +451,18 @@ const CREDENTIAL_CODES: &[&str] = &[
     "SignatureDoesNotMatch",
 ];
 
-/// Returns whether an answer says that something is not there.
-fn is_absence(response: &Response, body: &[u8]) -> bool {
+/// Returns what an answer means that gives nothing and is no error.
+fn absence<T>(response: &Response, body: &[u8]) -> Option<Answered<T>> {
     match response.status {
-        404 | 410 => true,
+        404 | 410 => Some(Answered::Missing),
         403 => {
             let text = String::from_utf8_lossy(body);
             let is_code = |code: &&str| text.contains(&format!("<Code>{code}</Code>"));
-            !response.headers.contains_key(WWW_AUTHENTICATE)
-                && !CREDENTIAL_CODES.iter().any(is_code)
+            let is_of_who_asks = response.headers.contains_key(WWW_AUTHENTICATE)
+                || CREDENTIAL_CODES.iter().any(is_code);
+            (!is_of_who_asks).then_some(Answered::Withheld)
         }
-        _ => false,
+        _ => None,
     }
 }
 

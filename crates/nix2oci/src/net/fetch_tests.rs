@@ -70,7 +70,7 @@ pub(in crate::net) fn of(bed: &Bed, server: &TestServer, retries: u32) -> Fetche
     fetcher(bed, &options)
 }
 
-fn get(bed: &Bed, fetcher: &Fetcher, target: &str) -> Result<Option<Bytes>> {
+fn get(bed: &Bed, fetcher: &Fetcher, target: &str) -> Result<Answered<Bytes>> {
     let (sender, answers) = mpsc::channel();
     let action = "give the thing".to_owned();
     let done = move |found| drop(sender.send(found));
@@ -90,7 +90,7 @@ fn what_is_there_is_fetched() {
     for base in ["", "/", "/cache", "/cache/"] {
         let base = format!("http://{}{base}", server.host());
         let found = get(&bed, &fetcher(&bed, &options(&base)), "a.narinfo").unwrap();
-        assert_eq!(found.as_deref(), Some(&b"there"[..]));
+        assert_eq!(found, Answered::Given("there".into()));
     }
     let seen = server.seen();
     let targets: Vec<_> = seen.iter().map(|seen| &*seen.target).collect();
@@ -110,11 +110,16 @@ fn what_is_there_is_fetched() {
 #[test]
 fn what_is_not_there_is_none() {
     let denied = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>";
-    for (status, body) in [(404, ""), (410, ""), (403, ""), (403, denied)] {
+    for (status, body, found) in [
+        (404, "", Answered::Missing),
+        (410, "", Answered::Missing),
+        (403, "", Answered::Withheld),
+        (403, denied, Answered::Withheld),
+    ] {
         let server = TestServer::http(move |_| answer(status).body(body));
         let bed = Bed::new();
         let fetcher = of(&bed, &server, 3);
-        assert_eq!(get(&bed, &fetcher, "a").unwrap(), None, "{status}");
+        assert_eq!(get(&bed, &fetcher, "a").unwrap(), found, "{status}");
         assert!(open(&fetcher, &bed, "a").unwrap().is_none());
         assert_eq!(server.seen().len(), 2);
     }
@@ -209,7 +214,7 @@ fn a_small_answer_that_broke_is_fetched_again() {
             ..options(&format!("http://{}", server.host()))
         };
         let found = get(&bed, &fetcher(&bed, &options), "a").unwrap();
-        assert_eq!(found.as_deref(), Some(&b"0123456789"[..]));
+        assert_eq!(found, Answered::Given("0123456789".into()));
         assert_eq!(bed.told().len(), 1);
     }
 }
@@ -221,7 +226,7 @@ fn a_small_answer_has_a_bound() {
         let bed = Bed::new();
         let found = get(&bed, &of(&bed, &server, 3), "a");
         match found {
-            Ok(found) => assert_eq!(found.unwrap().len(), 1000),
+            Ok(found) => assert_eq!(found.given().unwrap().len(), 1000),
             Err(error) => {
                 assert!(size > 1000);
                 assert!(shown(&error).ends_with("the answer has more than 1000 bytes"));
@@ -262,7 +267,7 @@ fn an_encoded_answer_is_decoded() {
         let large = open(&fetcher, &bed, "a");
         match problem {
             None => {
-                assert_eq!(small.unwrap().unwrap(), vec![7; size]);
+                assert_eq!(small.unwrap().given().unwrap(), vec![7; size]);
                 let mut bytes = Vec::new();
                 large.unwrap().unwrap().read_to_end(&mut bytes).unwrap();
                 assert_eq!(bytes, vec![7; size]);
@@ -298,7 +303,7 @@ fn the_users_headers_are_for_the_server_itself() {
     let fetcher = fetcher(&bed, &options);
     assert!(!format!("{fetcher:?}").contains(PASSWORD));
     for (target, body) in [("same", "here"), ("away", "there"), (&there, "there")] {
-        assert_eq!(get(&bed, &fetcher, target).unwrap().unwrap(), body);
+        assert_eq!(get(&bed, &fetcher, target).unwrap().given().unwrap(), body);
         let mut bytes = Vec::new();
         let large = open(&fetcher, &bed, target).unwrap();
         large.unwrap().read_to_end(&mut bytes).unwrap();
@@ -463,7 +468,7 @@ fn https_stays_https() {
     };
     let fetcher = |base, verify| fetcher(&bed, &tls(base, verify));
     let ours = fetcher(format!("https://{}", server.host()), true);
-    assert_eq!(get(&bed, &ours, "here").unwrap().unwrap(), "here");
+    assert_eq!(get(&bed, &ours, "here").unwrap().given().unwrap(), "here");
     let error = get(&bed, &ours, "away").unwrap_err();
     assert!(shown(&error).ends_with("which is not https"), "{error}");
     let error = get(&bed, &ours, &format!("http://{}/", plain.host())).unwrap_err();

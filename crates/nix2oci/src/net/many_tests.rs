@@ -29,7 +29,7 @@ fn begin(fetcher: &Fetcher, cx: &Context, count: usize) -> mpsc::Receiver<(usize
     answers
 }
 
-type Found = Result<Option<Bytes>>;
+type Found = Result<Answered<Bytes>>;
 
 #[test]
 fn every_answer_comes() {
@@ -45,9 +45,9 @@ fn every_answer_comes() {
     assert_eq!(found.len(), 100);
     for (n, found) in found {
         match n {
-            13 => assert_eq!(found.unwrap(), None),
+            13 => assert_eq!(found.unwrap(), Answered::Missing),
             14 => assert_eq!(found.unwrap_err().class(), ErrorClass::Remote),
-            _ => assert_eq!(found.unwrap().unwrap(), format!("/cache/{n}")),
+            _ => assert_eq!(found.unwrap().given().unwrap(), format!("/cache/{n}")),
         }
     }
 }
@@ -173,9 +173,9 @@ fn requests_share_a_connection_where_the_server_can() {
     };
     let fetcher = fetcher(&bed, &options);
     let (_, first) = begin(&fetcher, &bed.cx, 1).recv().unwrap();
-    assert_eq!(first.unwrap().unwrap(), "h2");
+    assert_eq!(first.unwrap().given().unwrap(), "h2");
     for (_, found) in begin(&fetcher, &bed.cx, 16) {
-        assert_eq!(found.unwrap().unwrap(), "h2");
+        assert_eq!(found.unwrap().given().unwrap(), "h2");
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

@@ -8,7 +8,7 @@
 //! - [`Body`], [`BodyStream`]: bytes on their way; [`Progress`]: how far they are
 //! - [`Response`]: an answer; [`refusal`]: one that is an error
 //! - [`Fetcher`]: small and large answers of one server, for code that is not
-//!   async
+//!   async; [`Answered`]: whether it has what it is asked for
 //! - [`speaks_tls`]: whether a server does
 //! - [`Reach`]: how far away an address is, and who may name it
 
@@ -48,7 +48,7 @@ pub(crate) use cancel::until_cancelled;
 #[cfg(feature = "binary-cache")]
 pub(crate) use download::Pending;
 #[cfg(feature = "binary-cache")]
-pub(crate) use fetch::{FetchOptions, Fetcher};
+pub(crate) use fetch::{Answered, FetchOptions, Fetcher};
 pub(crate) use http::{Clients, HttpError, Limits, exchange, explain, io_problem};
 pub use options::{ProxyOptions, TlsOptions};
 pub(crate) use outgoing::{Body, Outgoing};
