@@ -26,6 +26,8 @@ pub(super) struct Known {
     /// Which cache, in their order.
     pub(super) cache: usize,
     pub(super) info: Arc<NarInfo>,
+    /// The bytes of the narinfo.
+    pub(super) info_size: u64,
     /// Why it is believed.
     pub(super) voucher: Voucher,
     /// Whether it was said a while ago.
@@ -70,6 +72,7 @@ impl Cache {
                 Some(Some(Known {
                     cache: number,
                     info: Arc::new(info),
+                    info_size: bytes.len() as u64,
                     voucher,
                     is_kept: true,
                 }))
@@ -111,6 +114,7 @@ impl Cache {
                 let known = Known {
                     cache: number,
                     info: Arc::new(info),
+                    info_size: bytes.len() as u64,
                     voucher,
                     is_kept: false,
                 };

@@ -13,7 +13,7 @@ use crate::store::StorePath;
 use super::BinaryCaches;
 use super::cache::{Cache, Known, wait};
 
-/// Bytes of narinfos of one walk. A large system has 20 MiB; a cache that is
+/// Bytes of narinfos of one walk, those that were kept among them. A large system has 20 MiB; a cache that is
 /// believed without signatures could go on forever.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -50,6 +50,7 @@ pub(super) struct Walk<'a> {
     fresh: Vec<Arc<Known>>,
     found: Vec<Arc<Known>>,
     bytes: u64,
+    max_bytes: u64,
     told: usize,
 }
 
@@ -92,6 +93,7 @@ impl<'a> Walk<'a> {
             fresh: Vec::new(),
             found: Vec::new(),
             bytes: 0,
+            max_bytes: MAX_BYTES,
             told: 0,
         }
     }
@@ -147,6 +149,7 @@ impl<'a> Walk<'a> {
             match cache.kept(number, &asked.path) {
                 Some(None) => {}
                 Some(Some(known)) => {
+                    self.count(cache, &asked.path, known.info_size)?;
                     self.know(known);
                     return Ok(());
                 }
@@ -172,6 +175,23 @@ impl<'a> Walk<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Counts the bytes of a narinfo, of which there may not be too many.
+    fn count(&mut self, cache: &Cache, path: &StorePath, size: u64) -> Result<()> {
+        self.bytes += size;
+        if self.bytes <= self.max_bytes {
+            return Ok(());
+        }
+        Err(ErrorKind::NarInfo {
+            from: cache.name.clone(),
+            path: self.all.store_dir().join(path),
+            problem: format!(
+                "with it, the narinfos of the closure have more than {} bytes",
+                self.max_bytes
+            ),
+        }
+        .into())
     }
 
     fn know(&mut self, known: Known) {
@@ -215,17 +235,7 @@ impl<'a> Walk<'a> {
         let cache = &self.caches[number];
         self.queues[number].running -= 1;
         if let Ok(Answered::Given(bytes)) = &answer {
-            self.bytes += bytes.len() as u64;
-            if self.bytes > MAX_BYTES {
-                return Err(ErrorKind::NarInfo {
-                    from: cache.name.clone(),
-                    path: self.all.store_dir().join(&asked.path),
-                    problem: format!(
-                        "with it, the narinfos of the closure have more than {MAX_BYTES} bytes"
-                    ),
-                }
-                .into());
-            }
+            self.count(cache, &asked.path, bytes.len() as u64)?;
         }
         let read = answer.and_then(|bytes| cache.take(&self.cx, number, &asked.path, bytes));
         match read {
@@ -258,5 +268,46 @@ impl<'a> Walk<'a> {
 impl Drop for Walk<'_> {
     fn drop(&mut self) {
         self.cx.cancel.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::test_cache::{TestCache, caches, fixture_path, options};
+    use super::super::{CacheOptions, NarInfoCache};
+    use super::*;
+
+    #[test]
+    fn narinfos_have_a_bound_wherever_they_come_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = TestCache::new();
+        let cx = Context::default();
+        let walk = |max_bytes| {
+            let options = CacheOptions {
+                info_cache: Some(NarInfoCache::new(dir.path(), SystemTime::UNIX_EPOCH)),
+                ..options()
+            };
+            let all = caches(&[("https://one.example", &one)], options);
+            let ready = all.caches(&cx).unwrap();
+            let mut walk = Walk::new(&cx, &all, &ready, Follow::References);
+            walk.max_bytes = max_bytes;
+            let found = walk.run(&[fixture_path("plain")])?;
+            Ok::<u64, Error>(found.iter().map(|known| known.info_size).sum())
+        };
+        let size = walk(MAX_BYTES).unwrap();
+        for is_kept in [true, false] {
+            if !is_kept {
+                let kept = NarInfoCache::new(dir.path(), SystemTime::UNIX_EPOCH);
+                kept.clear().unwrap();
+            }
+            one.take_asked();
+            let error = walk(size - 1).unwrap_err().to_string();
+            assert_eq!(one.take_asked().is_empty(), is_kept);
+            let expected = format!("have more than {} bytes", size - 1);
+            assert!(error.ends_with(&expected), "{error}");
+            assert_eq!(walk(size).unwrap(), size);
+        }
     }
 }
