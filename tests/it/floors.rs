@@ -9,7 +9,15 @@ use std::path::{Path, PathBuf};
 
 /// From the ground up; on a floor from left to right.
 const FLOORS: &[&[&str]] = &[
-    &["digest", "store", "oci", "error", "context", "credentials"],
+    &[
+        "digest",
+        "store",
+        "oci",
+        "error",
+        "context",
+        "input",
+        "credentials",
+    ],
     &["decode", "parallel", "net"],
     &["binary_cache", "daemon", "closure", "content"],
     &["plan"],

@@ -60,6 +60,7 @@ mod decode;
 pub mod digest;
 pub mod error;
 pub mod image;
+pub mod input;
 pub mod layer;
 #[cfg(any(feature = "binary-cache", feature = "registry"))]
 #[cfg_attr(

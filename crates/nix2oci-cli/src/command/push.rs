@@ -1,13 +1,13 @@
 //! `nix2oci push`
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nix2oci::build::{PushReport, PushSource};
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::oci::Reference;
 use nix2oci::store::ExpectedNar;
-use nix2oci::{ContentSource, Context, Error, Recipe, StoreDir};
+use nix2oci::{ContentSource, Context, Recipe, StoreDir};
 
 use crate::args::{
     BinaryCacheArgs, ContentArgs, ImageArgs, PushArgs, RecordArgs, RegistryArgs, ReuseArgs,
@@ -120,7 +120,7 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
         }
         Pushed::Recipe(file) => {
             let name = file.display().to_string();
-            let bytes = fs::read(file).map_err(Error::reading(file))?;
+            let bytes = read_file(file, InputKind::Recipe)?;
             let recipe = Recipe::parse(&bytes, &name)?;
             let content = content_of(&cx, &recipe, &name, &args.image.closure.contents, &reach)?;
             let base = select::base(&cx, args.image, args.registry, Some(&network))?;

@@ -2,7 +2,6 @@
 //! several platforms.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,9 +9,10 @@ use std::time::Instant;
 use nix2oci::build::{
     IndexPart, IndexPartReport, IndexReport, IndexSource, PushedIndex, build_index,
 };
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::oci::{Descriptor, Platform, Reference, descriptor_digest};
 use nix2oci::sink::Destination;
-use nix2oci::{ContentSource, Context, Digest, Error, ImageSink, ImageSpec, Recipe, StoreDir};
+use nix2oci::{ContentSource, Context, Digest, ImageSink, ImageSpec, Recipe, StoreDir};
 
 use crate::args::{
     BinaryCacheArgs, ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs,
@@ -351,7 +351,7 @@ pub(super) fn recipe(
     reach: &Reach<'_>,
 ) -> Outcome<(Recipe, Arc<dyn ContentSource>)> {
     let name = file.display().to_string();
-    let bytes = fs::read(file).map_err(Error::reading(file))?;
+    let bytes = read_file(file, InputKind::Recipe)?;
     let recipe = Recipe::parse(&bytes, &name)?;
     let content = super::push::content_of(cx, &recipe, &name, args, reach)?;
     Ok((recipe, content))

@@ -1,17 +1,18 @@
 //! The image's config and names, from a document and the options on top of it.
 
-use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
+use nix2oci::StorePath;
 use nix2oci::image::{BaseImage, ImageConfig};
+use nix2oci::input::InputKind;
 use nix2oci::oci::{Platform, Reference, parse_names};
-use nix2oci::{Error, ErrorKind, StorePath};
 
 use crate::args::ConfigArgs;
 use crate::args::values::{Created, Words};
 use crate::exit::{Failure, Outcome};
 use crate::host;
+
+use super::read_document;
 
 /// Reads `--config` and applies the options. The platform is the base's if
 /// nothing else is said.
@@ -67,17 +68,7 @@ pub(super) fn apply(
 }
 
 fn document(path: &Path, platform: Platform) -> Outcome<ImageConfig> {
-    let (name, bytes) = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        let read = std::io::stdin().lock().read_to_end(&mut bytes);
-        ("standard input".to_owned(), read.map(|_| bytes))
-    } else {
-        (path.display().to_string(), fs::read(path))
-    };
-    let bytes = bytes.map_err(|source| {
-        let path = (&name).into();
-        Error::from(ErrorKind::ReadInput { path, source })
-    })?;
+    let (name, bytes) = read_document(path, InputKind::Config)?;
     Ok(ImageConfig::from_json(&name, &bytes, platform)?)
 }
 

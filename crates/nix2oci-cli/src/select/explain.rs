@@ -1,15 +1,15 @@
 //! The closure that `explain` is about.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use nix2oci::build::plan;
 use nix2oci::closure::PathId;
 use nix2oci::content::nar_size;
 use nix2oci::image::{ImageClosure, ImageTable, RootReason, image_closure};
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::store::StorePathPrefix;
-use nix2oci::{Closure, Context, Error, Recipe, StorePath};
+use nix2oci::{Closure, Context, Recipe, StorePath};
 
 use crate::args::ExplainArgs;
 use crate::display::Talk;
@@ -100,7 +100,7 @@ pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcom
 /// Asks for the closure of a recipe's store paths.
 fn recipe(cx: &Context, args: &ExplainArgs, file: &Path, talk: &Talk) -> Outcome<Explained> {
     let name = file.display().to_string();
-    let bytes = fs::read(file).map_err(Error::reading(file))?;
+    let bytes = read_file(file, InputKind::Recipe)?;
     let recipe = Recipe::parse(&bytes, &name)?;
     let listing = recipe.listing(&name)?;
     let paths: Vec<StorePath> = listing

@@ -2,7 +2,6 @@
 //! nix2container's JSON as ROOT.
 
 use std::collections::HashMap;
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +10,9 @@ use nix2oci::build::{
     DEFAULT_MAX_LAYERS, ForeignFormat, ForeignImage, ForeignOptions, described_layers,
 };
 use nix2oci::image::{ImageForm, recognise};
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::layer::Owner;
-use nix2oci::{Context, Error, ImageSpec, StorePath, plan};
+use nix2oci::{Context, ImageSpec, StorePath, plan};
 
 use crate::args::ImageArgs;
 use crate::display::Talk;
@@ -23,9 +23,6 @@ use super::roots::Store;
 use super::sources::Sources;
 use super::stored::{given_option_but, tagged_names};
 use super::{Reach, add_nix_db, config, content, layer_tars, tell};
-
-/// Bytes that a description may have: one of 20,000 store paths has 2 MB.
-const MAX_SIZE: u64 = 64 << 20;
 
 /// The options that say something else than the description does, or add to it.
 /// The others are about store paths that were not described.
@@ -61,10 +58,9 @@ const ALLOWED: &[&str] = &[
 
 /// Returns whether a file describes an image as another tool's build does.
 pub(super) fn is_foreign(path: &Path) -> bool {
-    let is_small = fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= MAX_SIZE);
-    is_small
-        && matches!(recognise(path), Ok(ImageForm::Recipe))
-        && fs::read(path).is_ok_and(|bytes| ForeignFormat::recognise(&bytes).is_some())
+    matches!(recognise(path), Ok(ImageForm::Recipe))
+        && read_file(path, InputKind::ForeignImage)
+            .is_ok_and(|bytes| ForeignFormat::recognise(&bytes).is_some())
 }
 
 /// Reads the description that the one ROOT is, if it is one. The file of
@@ -89,7 +85,7 @@ pub(super) fn foreign(args: &ImageArgs, roots: &[PathBuf]) -> Outcome<Option<For
             "{option} is for store paths, and {name} describes a whole image"
         )));
     }
-    let bytes = fs::read(root).map_err(Error::reading(root))?;
+    let bytes = read_file(root, InputKind::ForeignImage)?;
     Ok(Some(ForeignImage::parse(&bytes, &name)?))
 }
 

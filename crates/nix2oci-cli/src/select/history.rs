@@ -1,6 +1,6 @@
 //! Past releases, each told by a file.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::Arc;
 
 use nix2oci::closure::{SOURCES, SourceOptions, open_source, read_closure};
@@ -41,11 +41,7 @@ pub(crate) fn check_histories(args: &SimulateArgs) -> Outcome<()> {
 pub(crate) fn history(cx: &Context, args: &SimulateArgs, history: &str) -> Outcome<Closure> {
     let options = SourceOptions {
         store_dir: args.store_dir.clone(),
-        stdin: Some(Arc::new(|| {
-            let mut bytes = Vec::new();
-            io::stdin().lock().read_to_end(&mut bytes)?;
-            Ok(bytes)
-        })),
+        stdin: Some(Arc::new(|| Box::new(io::stdin().lock()))),
         ..SourceOptions::default()
     };
     let source = open_source(&options, &source(history)).map_err(Failure::misuse)?;

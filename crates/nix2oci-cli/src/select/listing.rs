@@ -1,14 +1,14 @@
 //! Which store paths are in which layer: of an image, a recipe or a plan.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix2oci::image::{
     ImageForm, ImageListing, ImageSource, ListedLayer, ListingOptions, TablePath, recognise,
 };
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::oci::Platform;
 use nix2oci::store::StorePathPrefix;
-use nix2oci::{Context, Error, Recipe, StoreDir};
+use nix2oci::{Context, Recipe, StoreDir};
 use serde::Deserialize;
 
 use crate::args::DiffArgs;
@@ -136,7 +136,7 @@ fn listing(
 /// Reads a recipe or a plan.
 pub(super) fn document(path: &Path, store_dir: &StoreDir) -> Outcome<Document> {
     let name = path.display().to_string();
-    let bytes = fs::read(path).map_err(Error::reading(path))?;
+    let bytes = read_file(path, InputKind::Recipe)?;
     let is_recipe = serde_json::from_slice::<serde_json::Value>(&bytes)
         .is_ok_and(|value| value.get("manifest").is_some());
     Ok(match is_recipe {

@@ -1,11 +1,10 @@
 //! Locks: what is pinned, and where the layers lie.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix2oci::Error;
 use nix2oci::image::{BlobFiles, ImageLock, ImageReader, ImageSource};
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::oci::parse_reference;
 use nix2oci::registry::Registries;
 
@@ -13,7 +12,7 @@ use crate::exit::Outcome;
 
 /// Reads a lock.
 pub(crate) fn read_lock(file: &Path) -> Outcome<ImageLock> {
-    let bytes = fs::read(file).map_err(Error::reading(file))?;
+    let bytes = read_file(file, InputKind::Lock)?;
     Ok(ImageLock::parse(&bytes, &file.display().to_string())?)
 }
 

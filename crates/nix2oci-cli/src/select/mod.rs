@@ -58,6 +58,7 @@ use nix2oci::binary_cache::NarInfoCache;
 use nix2oci::build::UsedLayers;
 use nix2oci::content::nar_size;
 use nix2oci::image::{ImageForm, ImageSource, ParseImageSourceError, recognise};
+use nix2oci::input::{InputKind, read_file, read_stream};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
 use nix2oci::sink::{Destination, ParseDestinationError};
@@ -377,6 +378,18 @@ pub(crate) fn claim_stdin_once<'a>(
         }
     }
     Ok(reader)
+}
+
+/// Reads a document, from standard input if it is called `-`, and returns its
+/// name in errors as well.
+fn read_document(file: &Path, kind: InputKind) -> Outcome<(String, Vec<u8>)> {
+    Ok(if file.as_os_str() == "-" {
+        let name = "standard input".to_owned();
+        let bytes = read_stream(io::stdin().lock(), &name, kind)?;
+        (name, bytes)
+    } else {
+        (file.display().to_string(), read_file(file, kind)?)
+    })
 }
 
 fn both_want_stdin(first: &str, second: &str) -> Failure {

@@ -1,17 +1,17 @@
 //! What is at the root beside the store.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use nix2oci::input::InputKind;
 use nix2oci::plan::{Copies, RootDocument, RootFile, RootNode, RootTree, Rule};
-use nix2oci::{Closure, ContentSource, Context, Error, ErrorKind, StorePath};
+use nix2oci::{Closure, ContentSource, Context, StorePath};
 
 use crate::args::RootArgs;
 use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
 
+use super::read_document;
 use super::roots::Store;
 
 /// The root of an image, as it was asked for.
@@ -104,17 +104,7 @@ impl Root {
 }
 
 fn document(file: &Path, store: &Store) -> Outcome<RootDocument> {
-    let (name, bytes) = if file.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        let read = io::stdin().lock().read_to_end(&mut bytes);
-        ("standard input".to_owned(), read.map(|_| bytes))
-    } else {
-        (file.display().to_string(), fs::read(file))
-    };
-    let bytes = bytes.map_err(|source| {
-        let path = (&name).into();
-        Error::from(ErrorKind::ReadInput { path, source })
-    })?;
+    let (name, bytes) = read_document(file, InputKind::RootDocument)?;
     Ok(RootDocument::parse(&name, &bytes, store.dir())?)
 }
 

@@ -1,6 +1,6 @@
 //! Where the closure comes from.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,11 +96,7 @@ impl Sources {
             store_dir: args.store_dir.clone(),
             store_root: store_root.map(Path::to_owned),
             daemon_socket: host::daemon_socket(store_root),
-            stdin: Some(Arc::new(|| {
-                let mut bytes = Vec::new();
-                io::stdin().lock().read_to_end(&mut bytes)?;
-                Ok(bytes)
-            })),
+            stdin: Some(Arc::new(|| Box::new(io::stdin().lock()))),
             ..SourceOptions::default()
         };
         let sources = if named.is_empty() {

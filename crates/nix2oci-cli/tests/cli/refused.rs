@@ -232,6 +232,21 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     ),
     (
         3,
+        &["result", "-o", "x", "--config", "/dev/zero"],
+        "error: /dev/zero: found more, expected at most",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--root-tree", "/dev/zero"],
+        "error: /dev/zero: found more, expected at most",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--closure", "registration:huge"],
+        "error: huge: found 2000000000 bytes, expected at most",
+    ),
+    (
+        3,
         &["-o", "x", "--contents", "result", "--max-layers", "1"],
         "hint: raise --max-layers",
     ),
@@ -263,6 +278,8 @@ fn what_is_refused_has_a_code_and_a_reason_and_leaves_nothing() {
     ] {
         fs::write(fixture.file(name), text).unwrap();
     }
+    let huge = fs::File::create(fixture.file("huge")).unwrap();
+    huge.set_len(2_000_000_000).unwrap();
     let files = fixture.new_files();
     for (code, args, told) in REFUSED {
         let (found, stdout, stderr) = fixture.run("build", args);

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::error::{Error, Location, Result};
+use crate::input::{InputKind, read_file};
 use crate::layer::{Blob as _, LayerHistory, SpoolPlace, UsedLayer};
 use crate::oci::canonical_json;
 use crate::sink::BlobOrder;
@@ -31,9 +31,6 @@ pub const LAYER_FILE_VERSION: u64 = 1;
 
 /// The document's name in its directory.
 pub const LAYER_FILE: &str = "layer.json";
-
-/// Bytes that a document may have: a hundred thousand store paths have 20 MB.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// Layers that were made by themselves: the document beside their blobs.
 ///
@@ -298,19 +295,16 @@ impl Reading {
 }
 
 fn read_document(path: &Path) -> Result<Vec<u8>> {
-    let refuse =
-        |problem: String| Error::document(path.display().to_string(), Location::Whole, problem);
     let metadata = fs::metadata(path).map_err(Error::reading(path))?;
     if !metadata.is_file() {
-        return Err(refuse("it is no regular file".to_owned()));
+        let name = path.display().to_string();
+        return Err(Error::document(
+            name,
+            Location::Whole,
+            "it is no regular file",
+        ));
     }
-    let file = fs::File::open(path).map_err(Error::reading(path))?;
-    let mut bytes = Vec::new();
-    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
-    if read.map_err(Error::reading(path))? as u64 > MAX_BYTES {
-        return Err(refuse(format!("it has more than {MAX_BYTES} bytes")));
-    }
-    Ok(bytes)
+    read_file(path, InputKind::LayerFile)
 }
 
 /// Makes the layers of a spec that are not among those that it uses, and returns

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind, Location, Result};
+use crate::input::{InputKind, read_file};
 use crate::store::{NarHash, PathInfo, StoreDir, StorePath};
 
 use super::graph;
@@ -32,7 +33,7 @@ impl Input {
     pub(super) fn read<T>(&self, parse: impl FnOnce(&[u8], &str) -> Result<T>) -> Result<T> {
         match self {
             Self::File(path) => {
-                let bytes = std::fs::read(path).map_err(Error::reading(path))?;
+                let bytes = read_file(path, InputKind::Closure)?;
                 parse(&bytes, &self.name())
             }
             Self::Bytes { name, bytes } => parse(bytes, name),

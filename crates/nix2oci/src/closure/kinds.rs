@@ -1,7 +1,7 @@
 //! The kinds of sources that a user can name.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use crate::binary_cache::{BinaryCaches, CacheOptions, CacheUrl};
 use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::error::{Error, ErrorKind, Result};
+use crate::input::{InputKind, read_stream};
 use crate::store::StoreDir;
 
 use super::document::Input;
@@ -121,8 +122,8 @@ const CACHE: &str = "cache";
 /// What standard input is called in errors.
 const STDIN: &str = "standard input";
 
-/// Reads all of standard input; called when a source needs it.
-pub type ReadStdin = Arc<dyn Fn() -> io::Result<Vec<u8>> + Send + Sync>;
+/// Opens standard input; called when a source needs it.
+pub type OpenStdin = Arc<dyn Fn() -> Box<dyn Read> + Send + Sync>;
 
 /// What all kinds of sources may need.
 #[derive(Clone, Default)]
@@ -134,9 +135,9 @@ pub struct SourceOptions {
     /// The socket of the Nix daemon, if it is not
     /// [`Daemon::default_socket`].
     pub daemon_socket: Option<PathBuf>,
-    /// Reads standard input, which the argument `-` stands for; without it `-`
+    /// Opens standard input, which the argument `-` stands for; without it `-`
     /// is refused.
-    pub stdin: Option<ReadStdin>,
+    pub stdin: Option<OpenStdin>,
     /// How binary caches are reached and believed.
     #[cfg(feature = "binary-cache")]
     pub caches: CacheOptions,
@@ -214,16 +215,13 @@ impl SourceOptions {
                 "expected a file",
             )),
             Some("-") => {
-                let Some(read) = &self.stdin else {
+                let Some(open) = &self.stdin else {
                     return Err(Error::invalid(
                         format!("closure source \"{kind}:-\""),
                         "there is no standard input to read",
                     ));
                 };
-                let bytes = read().map_err(|source| ErrorKind::ReadInput {
-                    path: STDIN.into(),
-                    source,
-                })?;
+                let bytes = read_stream(open(), STDIN, InputKind::Closure)?;
                 Ok(Input::Bytes {
                     name: STDIN.to_owned(),
                     bytes,
@@ -506,7 +504,7 @@ mod tests {
             "closure source \"path-info:-\": there is no standard input to read"
         );
         let options = SourceOptions {
-            stdin: Some(Arc::new(|| Ok(b"[1]".to_vec()))),
+            stdin: Some(Arc::new(|| Box::new(&b"[1]"[..]))),
             ..SourceOptions::default()
         };
         let source = open_source(&options, "path-info:-").unwrap();

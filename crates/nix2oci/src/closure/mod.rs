@@ -49,7 +49,7 @@ pub use db::Database;
 pub use dominators::Dominators;
 pub use graph::{Closure, PathId};
 pub use kinds::{
-    OpenSource, OpenedSources, ReadStdin, SOURCES, SourceKind, SourceOptions, automatic,
+    OpenSource, OpenStdin, OpenedSources, SOURCES, SourceKind, SourceOptions, automatic,
     open_source, open_sources,
 };
 pub use path_info_json::PathInfoJson;

@@ -14,12 +14,13 @@
 //! Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials
 //! files" (format).
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
 use crate::credentials::Secret;
 use crate::error::{Error, Location, Result};
+use crate::input::{InputKind, read_open};
 
 /// Keys for S3 and what speaks like it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,8 +70,9 @@ impl AwsLookup {
             };
         };
         let document = file.display().to_string();
-        let found = match fs::read(file) {
-            Ok(bytes) => {
+        let found = match File::open(file) {
+            Ok(open) => {
+                let bytes = read_open(&open, file, InputKind::Credentials)?;
                 let file = AwsCredentialsFile::parse(&bytes, &document)?;
                 file.profile(named.unwrap_or("default"))?
             }
@@ -235,7 +237,7 @@ aws_access_key_id = ASIA2
     fn keys_are_looked_for() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("credentials");
-        fs::write(&file, FILE).unwrap();
+        std::fs::write(&file, FILE).unwrap();
         let given = AwsCredentials {
             access_key: "given".to_owned(),
             secret_key: Secret::new("hunter2"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,11 @@ use crate::credentials::auth_file::{AuthFile, AuthFileForm, Finding};
 use crate::credentials::helper::{HelperFailure, Helpers, PREFIX};
 use crate::credentials::netrc::Netrc;
 use crate::credentials::{CredentialSource, Credentials, Secret, server};
-use crate::error::{Error, ErrorKind, Location, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::input::{InputKind, read_file, read_open};
 
 /// How long a credential helper may take, if nothing else is said.
 pub const DEFAULT_HELPER_TIME_LIMIT: Duration = Duration::from_secs(30);
-
-/// The most bytes of a credential file.
-const LARGEST_FILE: u64 = 16 << 20;
 
 /// The name that errors have for [`CredentialFiles::auth_config`].
 const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
@@ -119,7 +117,7 @@ impl Lookup {
         let mut places = Vec::new();
         if let Some(path) = files.named {
             let document = path.display().to_string();
-            let bytes = read(&path)?;
+            let bytes = read_file(&path, InputKind::Credentials)?;
             let file = AuthFile::parse(&bytes, &document, AuthFileForm::Current)?;
             places.push(Place::known(path, file));
         } else {
@@ -293,7 +291,7 @@ fn netrc(path: &Path) -> Result<Option<Netrc>> {
 /// Reads a file that need not be there.
 fn read_default(path: &Path) -> Result<Option<Vec<u8>>> {
     match File::open(path) {
-        Ok(file) => read_open(file, path).map(Some),
+        Ok(file) => read_open(&file, path, InputKind::Credentials).map(Some),
         Err(error) if is_absent(path, &error) => Ok(None),
         Err(error) => Err(Error::reading(path)(error)),
     }
@@ -311,25 +309,6 @@ fn is_absent(path: &Path, error: &io::Error) -> bool {
             .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied),
         _ => false,
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    read_open(File::open(path).map_err(Error::reading(path))?, path)
-}
-
-fn read_open(file: File, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::reading(path))?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(Error::document(
-            path.display().to_string(),
-            Location::Whole,
-            format!("expected a file of credentials, found more than {LARGEST_FILE} bytes"),
-        ));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

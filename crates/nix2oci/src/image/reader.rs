@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::context::Context;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::input::{InputKind, read_file};
 use crate::layer::{Blob, BytesBlob};
 use crate::oci::{
     Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Platform, descriptor_digest,
@@ -585,7 +586,7 @@ impl Blob for StoredBlob<'_> {
 
 /// Opens what a lock in a file pins, with no layer at hand.
 fn open_lock(file: &Path, name: &str, tag: Option<&str>) -> Result<ImageReader> {
-    let bytes = std::fs::read(file).map_err(Error::reading(file))?;
+    let bytes = read_file(file, InputKind::Lock)?;
     let lock = ImageLock::parse(&bytes, name)?;
     ImageReader::open_lock(&lock, name, tag, BlobFiles::default())
 }

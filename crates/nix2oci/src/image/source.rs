@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
+use crate::input::InputKind;
 use crate::layer::Codec;
 
 /// Where an image is read from, as a user writes it:
@@ -184,7 +185,8 @@ fn is_lock(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
-    serde_json::from_reader::<_, Members>(BufReader::new(file))
+    let some = BufReader::new(file.take(InputKind::Lock.limit()));
+    serde_json::from_reader::<_, Members>(some)
         .is_ok_and(|members| members.documents.is_some() && members.blobs.is_some())
 }
 

@@ -19,6 +19,7 @@ use rustls::{
 
 use super::TlsOptions;
 use crate::error::{Error, Location, Result};
+use crate::input::{InputKind, read_file};
 
 /// What the files of [`TlsOptions`] hold for one server.
 pub(crate) struct Certificates {
@@ -104,7 +105,7 @@ impl Certificates {
             return Ok(());
         }
         let certificates = read_certificates(file)?;
-        let key = fs::read(key_file).map_err(Error::reading(key_file))?;
+        let key = read_file(key_file, InputKind::Certificates)?;
         let key = PrivateKeyDer::from_pem_slice(&key)
             .map_err(|_| not_pem(key_file, "no private key in PEM"))?;
         self.client = Some((file.to_owned(), certificates, key));
@@ -196,7 +197,7 @@ fn is_not_there(error: &Error, directory: &Path) -> bool {
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let bytes = fs::read(file).map_err(Error::reading(file))?;
+    let bytes = read_file(file, InputKind::Certificates)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| not_pem(file, &format!("not PEM: {error}")))?;

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::RawManifest;
+use crate::input::{InputKind, read_file, read_open};
 use crate::layer::Blob;
 use crate::oci::{Descriptor, ImageManifest, Reference};
 
@@ -388,7 +389,7 @@ fn look(dir: &Path) -> Result<Found> {
         match name.to_str() {
             Some("oci-layout") => {
                 let path = dir.join("oci-layout");
-                let bytes = fs::read(&path).map_err(Error::writing("read", &path))?;
+                let bytes = read_file(&path, InputKind::Layout)?;
                 return match serde_json::from_slice::<Value>(&bytes) {
                     Ok(layout) if layout["imageLayoutVersion"] == "1.0.0" => Ok(Found::Layout),
                     _ => taken("not an OCI image layout of version 1.0.0: see its file oci-layout"),
@@ -427,8 +428,8 @@ fn mode_of(path: &Path) -> Result<u32> {
 /// Reads a layout's index; a layout without one has no images yet.
 fn read_index(name: &str, dir: &Path) -> Result<serde_json::Map<String, Value>> {
     let path = dir.join("index.json");
-    match fs::read(&path) {
-        Ok(bytes) => parse_index(name, &bytes),
+    match File::open(&path) {
+        Ok(file) => parse_index(name, &read_open(&file, &path, InputKind::Layout)?),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(empty_index()),
         Err(e) => Err(Error::writing("read", &path)(e)),
     }
