@@ -10,12 +10,18 @@ use crate::image::{
     BlobFiles, FoundFile, ImageLock, ImageReader, LOCK_VERSION, LockedBlob, LockedDocument,
     LockedImage, RemoteBlobs,
 };
+use crate::input::InputKind;
 use crate::oci::{
     MediaType, Platform, Reference, descriptor, display_platform, parse_platform, parse_reference,
 };
 
 use super::Registries;
 use super::image::remote_blob;
+
+/// Bytes that all documents of a lock may have: those of a hundred images for a
+/// dozen platforms each have a tenth of it, and a reader takes four times as
+/// much (see [`InputKind::Lock`]).
+const MAX_DOCUMENTS: u64 = InputKind::Lock.limit() / 4;
 
 /// An image to be pinned.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,10 +61,12 @@ impl Registries {
     /// # Errors
     ///
     /// As those of [`Registries::open`] and
-    /// [`ImageReader::tree`](crate::image::ImageReader::tree).
+    /// [`ImageReader::tree`](crate::image::ImageReader::tree);
+    /// [`ErrorKind::Image`](crate::ErrorKind::Image) if all that is to be
+    /// written down has more than 64 MiB.
     pub fn lock(self: &Arc<Self>, cx: &Context, requests: &[LockRequest]) -> Result<ImageLock> {
         let mut images = Vec::with_capacity(requests.len());
-        let mut documents = BTreeMap::new();
+        let mut documents = Documents::default();
         let mut blobs: BTreeMap<String, LockedBlob> = BTreeMap::new();
         for request in requests {
             cx.cancel.check()?;
@@ -73,21 +81,10 @@ impl Registries {
                 digest: root.digest().to_string(),
                 media_type: root.media_type().to_string(),
             });
-            let mut add = |bytes: Vec<u8>| -> Result<()> {
-                let digest = Digest::of(&bytes).to_string();
-                let text = String::from_utf8(bytes).map_err(|_| {
-                    Error::image(
-                        reader.name(),
-                        format!("document {digest} is not UTF-8, and so no JSON"),
-                    )
-                })?;
-                documents.insert(digest, text);
-                Ok(())
-            };
             for document in &tree.documents {
-                add(document.bytes.clone())?;
+                documents.add(reader.name(), document.bytes.clone())?;
                 if let Some(config) = &document.config {
-                    add(reader.read_config(config)?)?;
+                    documents.add(reader.name(), reader.read_config(config)?)?;
                 }
             }
             let place = format!(
@@ -108,13 +105,10 @@ impl Registries {
                 }
             }
         }
-        let documents = documents.into_iter();
         Ok(ImageLock {
             version: LOCK_VERSION,
             images,
-            documents: documents
-                .map(|(digest, text)| LockedDocument { digest, text })
-                .collect(),
+            documents: documents.finish(),
             blobs: blobs.into_values().collect(),
         })
     }
@@ -154,6 +148,44 @@ impl Registries {
     }
 }
 
+/// The documents of a lock, which are in memory together.
+#[derive(Default)]
+struct Documents {
+    texts: BTreeMap<String, String>,
+    bytes: u64,
+}
+
+impl Documents {
+    /// Adds a document of an image, unless it is there.
+    fn add(&mut self, image: &str, bytes: Vec<u8>) -> Result<()> {
+        let digest = Digest::of(&bytes).to_string();
+        if self.texts.contains_key(&digest) {
+            return Ok(());
+        }
+        self.bytes += bytes.len() as u64;
+        if self.bytes > MAX_DOCUMENTS {
+            let problem = format!(
+                "its manifests, indexes and configs and those before it have over {MAX_DOCUMENTS} \
+                 bytes, too many for one lock"
+            );
+            return Err(Error::image(image, problem));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| {
+            let problem = format!("document {digest} is not UTF-8, and so no JSON");
+            Error::image(image, problem)
+        })?;
+        self.texts.insert(digest, text);
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<LockedDocument> {
+        let texts = self.texts.into_iter();
+        texts
+            .map(|(digest, text)| LockedDocument { digest, text })
+            .collect()
+    }
+}
+
 /// Asks registries for layers.
 struct Remote(Arc<Registries>);
 
@@ -173,5 +205,31 @@ impl RemoteBlobs for Remote {
             size: blob.size,
             reader: remote_blob(&self.0, self.0.source(&reference)?, descriptor),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_a_lock_are_bounded_together() {
+        let mut documents = Documents::default();
+        let most = usize::try_from(MAX_DOCUMENTS).unwrap();
+        let first = vec![b'1'; most / 2];
+        documents.add("one", first.clone()).unwrap();
+        documents.add("two", vec![b'2'; most - most / 2]).unwrap();
+        // What is there already costs nothing.
+        documents.add("three", first).unwrap();
+        let error = documents.add("four", vec![b'4']).unwrap_err().to_string();
+        assert!(error.starts_with("four: its manifests"), "{error}");
+        assert!(error.contains("67108864 bytes"), "{error}");
+        assert_eq!(documents.finish().len(), 2);
+    }
+
+    #[test]
+    fn a_document_that_is_no_text_is_refused() {
+        let error = Documents::default().add("it", vec![0xff]).unwrap_err();
+        assert!(error.to_string().contains("is not UTF-8"), "{error}");
     }
 }
