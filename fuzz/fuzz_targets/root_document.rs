@@ -2,7 +2,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use nix2oci::content::Entry;
-use nix2oci::plan::{RootDocument, RootTree};
+use nix2oci::plan::{AccountFiles, RootDocument, RootTree};
 use nix2oci::{ContentSource, Context, Error, Result, StoreDir, StorePath};
 
 /// A store without anything in it.
@@ -24,8 +24,16 @@ fuzz_target!(|bytes: &[u8]| {
     match RootDocument::parse("document", bytes, &store_dir) {
         Ok(document) => {
             let (mut tree, cx) = (RootTree::default(), Context::default());
+            // The document's own bytes are as good as any for those of a base.
+            let mut base = AccountFiles::new("base");
+            for path in AccountFiles::PATHS {
+                base.insert(path, bytes.to_vec(), Default::default());
+            }
             // What it says may contradict itself, but is no defect.
-            if let Ok(rules) = tree.add_documents(&cx, &store_dir, &Empty, &|_| None, &[document]) {
+            let documents = [document];
+            if let Ok(rules) =
+                tree.add_documents(&cx, &store_dir, &Empty, &|_| None, &documents, &base)
+            {
                 let ruled = tree.with_rules(&rules, &store_dir);
                 assert_eq!(ruled.nodes().count(), tree.nodes().count());
             }

@@ -1,5 +1,6 @@
 //! Images on a base: its layers, then the new ones, and a config of both.
 
+mod accounts;
 mod command;
 mod config;
 mod marks;

@@ -297,7 +297,12 @@ pub(crate) fn image_of(
         ([], Some(root), None) => config::default_names(closure.path(*root), &args.config.tag),
         _ => Vec::new(),
     };
-    let (mut root_tree, rules) = root_of_image.make(cx, &closure, &*content)?;
+    let on = base.image.as_ref();
+    if let Some(base) = on {
+        // Before its layers are read.
+        base.check_platform(&config.platform)?;
+    }
+    let (mut root_tree, rules) = root_of_image.make(cx, &closure, &*content, on)?;
     root_of_image.leave_out_copies(&mut closure, &root_tree, &roots, talk);
     let mtime = u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times");
     if args.root.with_nix_db {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use nix2oci::image::BaseImage;
 use nix2oci::input::InputKind;
-use nix2oci::plan::{Copies, RootDocument, RootFile, RootNode, RootTree, Rule};
+use nix2oci::plan::{AccountFiles, Copies, RootDocument, RootFile, RootNode, RootTree, Rule};
 use nix2oci::{Closure, ContentSource, Context, StorePath};
 
 use crate::args::RootArgs;
@@ -53,12 +54,13 @@ impl Root {
         needs
     }
 
-    /// Makes the tree and the rules.
+    /// Makes the tree and the rules. On a base its users and groups stay.
     pub(super) fn make(
         &self,
         cx: &Context,
         closure: &Closure,
         content: &dyn ContentSource,
+        base: Option<&BaseImage>,
     ) -> Outcome<(RootTree, Vec<Rule>)> {
         let mut tree = RootTree::default();
         let store_dir = closure.store_dir();
@@ -73,7 +75,12 @@ impl Root {
             let copies = Copies::new(path.clone());
             tree.add_copies(cx, store_dir, content, &nar_hash, &copies)?;
         }
-        let rules = tree.add_documents(cx, store_dir, content, &nar_hash, &self.documents)?;
+        let accounts = match base.filter(|_| !self.documents.is_empty()) {
+            Some(base) => base.account_files(cx, store_dir)?,
+            None => AccountFiles::default(),
+        };
+        let documents = &self.documents;
+        let rules = tree.add_documents(cx, store_dir, content, &nar_hash, documents, &accounts)?;
         Ok((tree, rules))
     }
 

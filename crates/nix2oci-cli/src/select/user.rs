@@ -9,14 +9,13 @@ use nix2oci::plan::{RootFile, RootNode};
 use serde_json::Value;
 
 /// Returns why nobody can be who the program is to run as, if that can be told:
-/// the files of a base, of tars and of layers that were made before are not
-/// looked at.
+/// tars and layers that were made before are not looked at, and a base only where
+/// users are added to its own.
 pub(super) fn problem(spec: &ImageSpec) -> Option<String> {
     let config = spec.whole_config();
     let text = config.config.get("User").and_then(Value::as_str)?;
     let mut used = spec.used_layers.iter().map(|used| &used.spec.content);
-    let has_more = spec.base.is_some()
-        || !spec.layer_tars.is_empty()
+    let has_more = !spec.layer_tars.is_empty()
         || !spec.bottom_tars.is_empty()
         || used.any(|content| !matches!(content, LayerContent::StorePaths(_)));
     if has_more {
@@ -44,6 +43,7 @@ fn has_line(spec: &ImageSpec, file: &str, name: &str) -> Option<bool> {
     let mut nodes = spec.root_tree.nodes();
     let (_, node, _) = match nodes.find(|(path, ..)| *path == file.as_bytes()) {
         Some(found) => found,
+        None if spec.base.is_some() => return None,
         // `/etc` itself may be a link.
         None if spec.root_tree.contains(b"etc") && !has_directory(spec) => return None,
         None => return Some(false),

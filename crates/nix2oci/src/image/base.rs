@@ -14,6 +14,7 @@ use crate::oci::{
     Descriptor, MediaType, Platform, annotation, descriptor, descriptor_digest, display_platform,
     is_tag,
 };
+use crate::plan::AccountFiles;
 use crate::store::StoreDir;
 
 use super::assemble::is_made_here;
@@ -281,10 +282,7 @@ impl BaseImage {
         };
         let told = || self.0.layers.iter().map(|l| l.paths.clone()).collect();
         if !for_links && (self.0.has_table || !speaks_of_store()) {
-            return Ok(Arc::new(BaseContents {
-                paths: told(),
-                ground: Default::default(),
-            }));
+            return Ok(Arc::new(BaseContents::of_paths(told())));
         }
         let mut known = self
             .0
@@ -301,6 +299,23 @@ impl BaseImage {
         let contents = Arc::new(contents);
         *known = Some((store_dir.clone(), Arc::clone(&contents)));
         Ok(contents)
+    }
+}
+
+impl BaseImage {
+    /// Returns the files that tell of its users and groups, for
+    /// [`RootTree::add_documents`](crate::plan::RootTree::add_documents): those
+    /// that are left of all its layers, links to them followed. The layers are
+    /// read for it, once: whoever builds an image on it that has something at the
+    /// root needs that in any case.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the layers; [`ErrorKind::Image`](crate::ErrorKind::Image)
+    /// for such a file of more than 1 MiB.
+    pub fn account_files(&self, cx: &Context, store_dir: &StoreDir) -> Result<AccountFiles> {
+        self.contents(cx, store_dir, true)?
+            .account_files(self.name())
     }
 }
 

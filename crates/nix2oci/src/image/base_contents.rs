@@ -1,6 +1,6 @@
 //! What the layers of a base have that an image on it must know of: store paths
-//! that need not be added again, and symlinks and directories that its own
-//! files must not replace.
+//! that need not be added again, symlinks and directories that its own files
+//! must not replace, and the files that tell of its users.
 //!
 //! Layers are read bottom first, one after the other, since each can take away
 //! what those below it have: a whiteout deletes one path, an opaque directory
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::layer::tar_read::{Member, MemberKind};
 use crate::layer::{EntryVisitor, read_entries};
 use crate::oci::Owner;
-use crate::plan::{Ground, Metadata};
+use crate::plan::{AccountFiles, Ground, Metadata};
 use crate::store::{StoreDir, StorePath, StorePathPrefix};
 
 use super::base_blobs::BaseBlobs;
@@ -29,6 +29,11 @@ const WHITEOUT: &[u8] = b".wh.";
 /// distribution has one hundredth of them.
 const MAX_BYTES: usize = 256 << 20;
 
+/// Bytes of one file that tells of users, and of all of them. Only large ones are
+/// left out: one of 1 MiB tells of some 20,000 users.
+const MAX_ACCOUNT_FILE: u64 = 1 << 20;
+const MAX_ACCOUNT_FILES: u64 = 16 << 20;
+
 /// The name of an entry that hides what lower layers have in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -40,6 +45,45 @@ pub(crate) struct BaseContents {
     pub(crate) paths: Vec<Vec<TablePath>>,
     /// The symlinks and directories that are there.
     pub(crate) ground: Ground,
+    /// The files that are called as those are that tell of users, wherever they
+    /// are: a link may lead there.
+    account_files: Files,
+}
+
+/// Files and what is in them; none for one that was too large to be kept.
+type Files = BTreeMap<Vec<u8>, (Option<Vec<u8>>, Metadata)>;
+
+impl BaseContents {
+    /// Returns what a plan needs that knows of store paths only.
+    pub(super) fn of_paths(paths: Vec<Vec<TablePath>>) -> Self {
+        Self {
+            paths,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the files that tell of the users, of a base of this name. Links to
+    /// them are followed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Image`](crate::ErrorKind::Image) for one that is too large.
+    pub(super) fn account_files(&self, name: &str) -> Result<AccountFiles> {
+        let mut found = AccountFiles::new(format!("the base image {name}"));
+        for path in AccountFiles::PATHS {
+            let Some((bytes, metadata)) = self.account_files.get(&self.ground.follow(path)) else {
+                continue;
+            };
+            let bytes = bytes.clone().ok_or_else(|| {
+                let problem = format!(
+                    "is larger than {MAX_ACCOUNT_FILE} bytes, so no users can be added to it"
+                );
+                Error::image(format!("the base image {name}: /{path}"), problem)
+            })?;
+            found.insert(path, bytes, metadata.clone());
+        }
+        Ok(found)
+    }
 }
 
 /// Reads the layers.
@@ -61,6 +105,7 @@ pub(super) fn base_contents(
         paths: BTreeMap::new(),
         ground: Ground::default(),
         room: MAX_BYTES,
+        account_files: Files::new(),
     };
     let descriptors: Vec<_> = layers.iter().map(|l| l.descriptor.clone()).collect();
     blobs.look_at(cx, &descriptors, |number, blob| {
@@ -71,9 +116,16 @@ pub(super) fn base_contents(
             below: &mut below,
             paths: TarPaths::new(store_dir),
             ground: Ground::default(),
+            account_files: Files::new(),
+            reading: None,
         };
         read_entries(cx, &place, blob, &mut visit)?;
-        let Visit { paths, ground, .. } = visit;
+        let Visit {
+            paths,
+            ground,
+            account_files,
+            ..
+        } = visit;
         if below.room == 0 {
             let problem = format!(
                 "has symlinks and directories with names of more than {MAX_BYTES} bytes, so \
@@ -86,6 +138,7 @@ pub(super) fn base_contents(
         }
         below.ground.links.extend(ground.links);
         below.ground.directories.extend(ground.directories);
+        below.account_files.extend(account_files);
         Ok(())
     })?;
     let mut paths = vec![Vec::new(); layers.len()];
@@ -98,6 +151,7 @@ pub(super) fn base_contents(
     Ok(BaseContents {
         paths,
         ground: below.ground,
+        account_files: below.account_files,
     })
 }
 
@@ -110,6 +164,7 @@ struct Below {
     ground: Ground,
     /// Bytes of names that may still come; 0 if more came.
     room: usize,
+    account_files: Files,
 }
 
 impl Below {
@@ -118,6 +173,7 @@ impl Below {
         if directory.is_empty() {
             self.paths.clear();
             self.ground = Ground::default();
+            self.account_files.clear();
             return;
         }
         if is_in(&self.store_dir, directory) || self.store_dir == directory {
@@ -127,13 +183,22 @@ impl Below {
         inside.push(b'/');
         remove_all(&mut self.ground.links, &inside);
         remove_all(&mut self.ground.directories, &inside);
+        remove_all(&mut self.account_files, &inside);
     }
 
     /// Takes away a path and what is in it.
     fn delete(&mut self, path: &[u8]) {
         self.ground.links.remove(path);
         self.ground.directories.remove(path);
+        self.account_files.remove(path);
         self.empty(path);
+    }
+
+    /// Returns whether one more file is kept with what is in it.
+    fn has_room_for(&self, more: &Files, size: u64) -> bool {
+        let files = self.account_files.values().chain(more.values());
+        let sizes = files.map(|(bytes, _)| bytes.as_ref().map_or(0, Vec::len) as u64);
+        size <= MAX_ACCOUNT_FILE && sizes.sum::<u64>() + size <= MAX_ACCOUNT_FILES
     }
 }
 
@@ -160,6 +225,9 @@ struct Visit<'a> {
     /// What this layer has.
     paths: TarPaths,
     ground: Ground,
+    account_files: Files,
+    /// The file whose contents come now.
+    reading: Option<Vec<u8>>,
 }
 
 impl Visit<'_> {
@@ -198,6 +266,8 @@ impl EntryVisitor for Visit<'_> {
         }
         self.ground.links.remove(path);
         self.ground.directories.remove(path);
+        self.account_files.remove(path);
+        self.reading = None;
         if matches!(member.kind, MemberKind::Directory | MemberKind::Symlink) {
             let bytes = path.len() + member.link.len();
             self.below.room = self.below.room.saturating_sub(bytes);
@@ -207,13 +277,11 @@ impl EntryVisitor for Visit<'_> {
         }
         match member.kind {
             MemberKind::Directory => {
-                // It replaces a link, and leaves what is in another directory.
+                // It replaces a link or a file, and leaves what is in another
+                // directory.
                 self.below.ground.links.remove(path);
-                let (uid, gid) = member.owner;
-                let metadata = Metadata {
-                    owner: Some(Owner { uid, gid }),
-                    ..Metadata::mode(member.mode)
-                };
+                self.below.account_files.remove(path);
+                let metadata = metadata(member);
                 self.ground.directories.insert(path.to_vec(), metadata);
             }
             MemberKind::Symlink => {
@@ -221,12 +289,42 @@ impl EntryVisitor for Visit<'_> {
                 let target = member.link.clone();
                 self.ground.links.insert(path.to_vec(), target);
             }
+            MemberKind::File if tells_of_accounts(path) => {
+                self.below.delete(path);
+                let is_kept = self.below.has_room_for(&self.account_files, member.size);
+                let file = (is_kept.then(Vec::new), metadata(member));
+                self.account_files.insert(path.to_vec(), file);
+                self.reading = is_kept.then(|| path.to_vec());
+            }
             _ => self.below.delete(path),
         }
-        self.paths.entry(member, path)
+        self.paths.entry(member, path);
+        self.reading.is_some()
     }
 
-    fn contents(&mut self, _: &[u8]) {}
+    fn contents(&mut self, bytes: &[u8]) {
+        let reading = self.reading.as_ref();
+        let file = reading.and_then(|path| self.account_files.get_mut(path));
+        if let Some((Some(kept), _)) = file {
+            kept.extend_from_slice(bytes);
+        }
+    }
+}
+
+fn metadata(member: &Member) -> Metadata {
+    let (uid, gid) = member.owner;
+    Metadata {
+        owner: Some(Owner { uid, gid }),
+        ..Metadata::mode(member.mode)
+    }
+}
+
+/// Returns whether a file is called as one is that tells of users.
+fn tells_of_accounts(path: &[u8]) -> bool {
+    AccountFiles::PATHS.iter().any(|known| {
+        path.strip_suffix(known.as_bytes())
+            .is_some_and(|before| before.is_empty() || before.ends_with(b"/"))
+    })
 }
 
 #[cfg(test)]
@@ -241,12 +339,15 @@ mod tests {
             paths: BTreeMap::new(),
             ground: Ground::default(),
             room: 10,
+            account_files: Files::new(),
         };
         let mut visit = Visit {
             prefix: StorePrefix::new(&store_dir),
             below: &mut below,
             paths: TarPaths::new(&store_dir),
             ground: Ground::default(),
+            account_files: Files::new(),
+            reading: None,
         };
         let mut entry = |path: &str, link: &str, kind| {
             let member = Member {

@@ -46,7 +46,7 @@ pub use layer_plan::{ExplicitLayer, LayerPlan, PlanOptions, PlannedLayer};
 #[cfg(feature = "db")]
 pub use nix_db::nix_db;
 pub use popularity::Popularity;
-pub use root_document::{FileCapabilities, ParseCapabilitiesError, RootDocument};
+pub use root_document::{AccountFiles, FileCapabilities, ParseCapabilitiesError, RootDocument};
 pub(crate) use root_tree::Ground;
 pub use root_tree::{Copies, Metadata, Rewrite, RootFile, RootNode, RootTree};
 pub(crate) use rule::FileKind;

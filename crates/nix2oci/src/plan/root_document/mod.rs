@@ -3,11 +3,13 @@
 //! - [`RootDocument`]: what it says, checked
 //! - `place`: what it says, put into a tree
 //! - `users`: users and groups, and the files that tell of them
+//! - [`AccountFiles`]: those that a base has already
 //! - [`FileCapabilities`]: what a program may do because of its file
 //! - `object`: JSON objects whose members are known
 //!
 //! `ROOT-TREE.md` of the command describes the format.
 
+mod account_files;
 mod capability;
 mod object;
 mod place;
@@ -26,6 +28,7 @@ use super::{Copies, Metadata, Pattern, PatternKind, Rewrite, Rule};
 use object::Object;
 use users::{Group, OwnerName, User};
 
+pub use account_files::AccountFiles;
 pub use capability::{FileCapabilities, ParseCapabilitiesError};
 
 /// The version of the format that is read.
@@ -52,7 +55,7 @@ const KEYS: &[&str] = &[
 /// What is at an image's root: files and directories, copies of store paths,
 /// users, rules, and the small things that programs expect.
 ///
-/// Owners may be named by users of any document, so that documents are added to
+/// Owners may be named by users of any document or of a base, so that documents are added to
 /// a tree together: [`RootTree::add_documents`](super::RootTree::add_documents).
 #[derive(Debug, Clone)]
 pub struct RootDocument {

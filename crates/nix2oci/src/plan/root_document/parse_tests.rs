@@ -232,12 +232,31 @@ fn store_paths_are_linked_or_copied() {
 
 /// The files of the accounts of documents, each with its name.
 fn files(documents: &[Value]) -> Result<Vec<(&'static str, String, u32)>> {
+    let files = files_on(&AccountFiles::default(), documents)?;
+    let told = |(path, text, metadata): (_, _, Metadata)| {
+        let mode = metadata.mode.expect("these files have one");
+        assert_eq!(metadata, Metadata::mode(mode));
+        (path, text, mode)
+    };
+    Ok(files.into_iter().map(told).collect())
+}
+
+/// The same on those of a base.
+fn files_on(
+    base: &AccountFiles,
+    documents: &[Value],
+) -> Result<Vec<(&'static str, String, Metadata)>> {
     let names = ["one.json", "two.json"];
     let documents = documents.iter().zip(names);
     let documents: Vec<_> = documents
         .map(|(value, name)| parse_named(name, &document(value.clone())).unwrap())
         .collect();
-    Accounts::new(&documents).map(|accounts| accounts.files())
+    let files = Accounts::new(&documents, base)?.files();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let files = files.into_iter();
+    Ok(files
+        .map(|file| (file.path, text(file.bytes), file.metadata))
+        .collect())
 }
 
 #[test]
@@ -356,7 +375,8 @@ fn owners_are_numbers_or_names() {
             "directories": [{"path": "/a", "owner": text}],
         })))
         .unwrap();
-        let accounts = Accounts::new(std::slice::from_ref(&document)).unwrap();
+        let base = AccountFiles::default();
+        let accounts = Accounts::new(std::slice::from_ref(&document), &base).unwrap();
         let (_, own) = &document.directories[0];
         accounts
             .owner(own.owner.as_ref())
@@ -382,4 +402,170 @@ fn owners_are_numbers_or_names() {
         let about = format!("root.json, key directories[0].owner: {problem}");
         assert!(message.starts_with(&about), "{message}");
     }
+}
+
+/// A base as Debian's are.
+fn debian() -> AccountFiles {
+    let mut base = AccountFiles::new("the base image debian");
+    let shadow = Metadata {
+        owner: Some(Owner { uid: 0, gid: 42 }),
+        ..Metadata::mode(0o640)
+    };
+    for (path, text, metadata) in [
+        (
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:w:/var/www:/nologin\n\
+             nobody:x:65534:65534:n:/nonexistent:/nologin\n+::::::\n",
+            Metadata::mode(0o644),
+        ),
+        (
+            "etc/group",
+            "root:x:0:\nvideo:x:44:kim\nshadow:x:42:\nwww-data:x:33:\nnogroup:x:65534:\n",
+            Metadata::mode(0o644),
+        ),
+        (
+            "etc/shadow",
+            "root:*:19000:0:99999:7:::\nwww-data:*:19000:0:99999:7:::\n",
+            shadow.clone(),
+        ),
+        ("etc/gshadow", "root:*::\nvideo:!::kim\n", shadow),
+        (
+            "etc/nsswitch.conf",
+            "passwd: files\n",
+            Metadata::mode(0o644),
+        ),
+        ("etc/login.defs", "UID_MIN 1000\n", Metadata::mode(0o644)),
+        ("etc/hosts", "passed over", Metadata::default()),
+    ] {
+        base.insert(path, text.into(), metadata);
+    }
+    base
+}
+
+#[test]
+fn users_are_added_to_those_of_a_base() {
+    let shadow = Metadata {
+        owner: Some(Owner { uid: 0, gid: 42 }),
+        ..Metadata::mode(0o640)
+    };
+    let document = json!({
+        "users": [{"name": "app", "uid": 1000}],
+        "groups": [{"name": "video", "gid": 44, "members": ["app", "kim"]}],
+    });
+    assert_eq!(
+        files_on(&debian(), &[document]).unwrap(),
+        [
+            (
+                "etc/passwd",
+                "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:w:/var/www:/nologin\n\
+                 nobody:x:65534:65534:n:/nonexistent:/nologin\n+::::::\n\
+                 app:x:1000:1000::/var/empty:/bin/sh\n"
+                    .to_owned(),
+                Metadata::mode(0o644),
+            ),
+            (
+                "etc/group",
+                "root:x:0:\nvideo:x:44:kim,app\nshadow:x:42:\nwww-data:x:33:\n\
+                 nogroup:x:65534:\napp:x:1000:\n"
+                    .to_owned(),
+                Metadata::mode(0o644),
+            ),
+            (
+                "etc/shadow",
+                "root:*:19000:0:99999:7:::\nwww-data:*:19000:0:99999:7:::\napp:!x:::::::\n"
+                    .to_owned(),
+                shadow.clone(),
+            ),
+            (
+                "etc/gshadow",
+                "root:*::\nvideo:!::kim,app\napp:x::\n".to_owned(),
+                shadow,
+            ),
+        ]
+    );
+}
+
+#[test]
+fn who_is_in_the_base_can_be_said_again() {
+    let of = |document| {
+        let files = files_on(&debian(), &[document]).unwrap();
+        let files = files.into_iter();
+        files
+            .map(|(path, text, _)| (path, text))
+            .collect::<Vec<_>>()
+    };
+    let root = json!({
+        "users": [{"name": "root", "uid": 0, "home": "/root", "createHome": false, "password": "p"}],
+    });
+    assert_eq!(
+        of(root),
+        [
+            (
+                "etc/passwd",
+                "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33:w:/var/www:/nologin\n\
+                 nobody:x:65534:65534:n:/nonexistent:/nologin\n+::::::\n"
+                    .to_owned()
+            ),
+            (
+                "etc/shadow",
+                "root:p:19000:0:99999:7:::\nwww-data:*:19000:0:99999:7:::\n".to_owned()
+            ),
+        ]
+    );
+    // A group of the base is the user's own, by name as by number.
+    let user = json!({"users": [{"name": "video", "uid": 44, "gid": 44}]});
+    let paths: Vec<_> = of(user).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["etc/passwd", "etc/shadow"]);
+    // What it has is not replaced, and what it lacks is there.
+    let found = of(json!({"fakeNss": true, "shadow": true}));
+    let paths: Vec<_> = found.iter().map(|(path, _)| *path).collect();
+    assert_eq!(paths, ["etc/pam.d/other"]);
+}
+
+#[test]
+fn a_document_and_a_base_do_not_differ_about_numbers() {
+    for (document, what) in [
+        (
+            json!({"users": [{"name": "www-data", "uid": 82}]}),
+            "the user www-data",
+        ),
+        (
+            json!({"groups": [{"name": "video", "gid": 39}]}),
+            "the group video",
+        ),
+    ] {
+        let error = files_on(&debian(), &[document]).unwrap_err();
+        let ErrorKind::RootTreeConflict {
+            path,
+            first,
+            second,
+        } = error.kind()
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(path, what);
+        assert_eq!((&**first, &**second), ("the base image debian", "one.json"));
+    }
+}
+
+#[test]
+fn owners_may_be_users_and_groups_of_a_base() {
+    let document = parse(&document(json!({
+        "users": [{"name": "app", "uid": 1000, "group": "www-data"}],
+        "directories": [
+            {"path": "/a", "owner": "www-data"},
+            {"path": "/b", "owner": "app:video"},
+            {"path": "/c", "owner": "app"},
+        ],
+    })))
+    .unwrap();
+    let base = debian();
+    let accounts = Accounts::new(std::slice::from_ref(&document), &base).unwrap();
+    let owners: Vec<_> = document
+        .directories
+        .iter()
+        .map(|(_, own)| accounts.owner(own.owner.as_ref()).unwrap().unwrap())
+        .map(|owner| (owner.uid, owner.gid))
+        .collect();
+    assert_eq!(owners, [(33, 33), (1000, 44), (1000, 33)]);
 }

@@ -11,7 +11,7 @@ use crate::plan::{Copies, Metadata, RootFile, RootNode, RootTree, Rule};
 use crate::store::{NarHash, StoreDir, StorePath};
 
 use super::users::{Accounts, NO_HOME};
-use super::{File, FileBytes, RootDocument, Source};
+use super::{AccountFiles, File, FileBytes, RootDocument, Source};
 
 /// The mode of a directory for everybody's files.
 const MODE_TMP: u32 = 0o1777;
@@ -28,7 +28,8 @@ const CERTIFICATES: [&str; 3] = [
 
 impl RootTree {
     /// Adds what documents say, all of them together: their users and groups
-    /// are joined, and owners may be users of another document. Returns their
+    /// are joined with each other and with those of `base`, whose lines stay,
+    /// and owners may be users of another document or of the base. Returns their
     /// rules, those of the first document first.
     ///
     /// `content` and `nar_hash` are those of [`add_copies`](Self::add_copies),
@@ -38,7 +39,7 @@ impl RootTree {
     ///
     /// Those of [`insert`](Self::insert) and [`add_copies`](Self::add_copies);
     /// [`ErrorKind::RootTreeConflict`](crate::ErrorKind::RootTreeConflict) if
-    /// documents differ about a user or a group;
+    /// documents, or one and the base, differ about a user or a group;
     /// [`ErrorKind::Document`](crate::ErrorKind::Document) for an owner that is
     /// nobody. Some of it may have been added then.
     pub fn add_documents(
@@ -48,8 +49,9 @@ impl RootTree {
         content: &dyn ContentSource,
         nar_hash: &dyn Fn(&StorePath) -> Option<NarHash>,
         documents: &[RootDocument],
+        base: &AccountFiles,
     ) -> Result<Vec<Rule>> {
-        let accounts = Accounts::new(documents)?;
+        let accounts = Accounts::new(documents, base)?;
         let mut rules = Vec::new();
         for document in documents {
             let mut placing = Placing {
@@ -78,15 +80,10 @@ impl RootTree {
         Ok(rules)
     }
 
-    fn add_accounts(&mut self, accounts: &Accounts, origin: &str) -> Result<()> {
-        for (path, text, mode) in accounts.files() {
-            let metadata = Metadata::mode(mode);
-            self.insert(
-                path.as_bytes(),
-                inline(text.as_bytes(), false),
-                metadata,
-                origin,
-            )?;
+    fn add_accounts(&mut self, accounts: &Accounts<'_>, origin: &str) -> Result<()> {
+        for file in accounts.files() {
+            let node = inline(&file.bytes, false);
+            self.insert(file.path.as_bytes(), node, file.metadata, origin)?;
         }
         if accounts.has_no_home() {
             let path = &NO_HOME.as_bytes()[1..];
@@ -117,7 +114,7 @@ struct Placing<'a> {
     store_dir: &'a StoreDir,
     content: &'a dyn ContentSource,
     nar_hash: &'a dyn Fn(&StorePath) -> Option<NarHash>,
-    accounts: &'a Accounts,
+    accounts: &'a Accounts<'a>,
     document: &'a RootDocument,
     tree: &'a mut RootTree,
 }

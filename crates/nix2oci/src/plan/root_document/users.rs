@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::oci::Owner;
+use crate::plan::Metadata;
 
 use super::RootDocument;
+use super::account_files::{self, AccountFile, AccountFiles};
 use super::object::Object;
 
 /// The home of those who have none.
@@ -176,9 +178,10 @@ fn field(object: &mut Object<'_>, member: &str) -> Result<Option<String>> {
     Ok(text)
 }
 
-/// The users and groups of all documents.
-#[derive(Debug, Default)]
-pub(super) struct Accounts {
+/// The users and groups of all documents, on those of a base.
+#[derive(Debug)]
+pub(super) struct Accounts<'a> {
+    base: &'a AccountFiles,
     /// By number and name.
     users: BTreeMap<(u32, String), Account>,
     groups: BTreeMap<(u32, String), BTreeSet<String>>,
@@ -192,13 +195,12 @@ struct Account {
     gid: u32,
 }
 
-/// A file of the accounts: where, what is in it, and its mode.
-pub(super) type AccountFile = (&'static str, String, u32);
-
-impl Accounts {
+impl<'a> Accounts<'a> {
     /// Joins the users and groups of documents: those of one name must be
-    /// equal, but for the members of a group.
-    pub(super) fn new(documents: &[RootDocument]) -> Result<Self> {
+    /// equal, but for the members of a group. A user or group of the base may be
+    /// said again, with the same number; root and nobody are those of the base if
+    /// it has them.
+    pub(super) fn new(documents: &[RootDocument], base: &'a AccountFiles) -> Result<Self> {
         let mut users: BTreeMap<&str, (&User, &str)> = BTreeMap::new();
         let mut groups: BTreeMap<&str, (Group, &str)> = BTreeMap::new();
         for document in documents {
@@ -208,6 +210,12 @@ impl Accounts {
                 if old != user {
                     return Err(conflict("user", &user.name, first, origin));
                 }
+                if base
+                    .user(&user.name)
+                    .is_some_and(|(uid, _)| uid != user.uid)
+                {
+                    return Err(conflict("user", &user.name, base.name(), origin));
+                }
             }
             for group in &document.groups {
                 let (old, first) = groups
@@ -215,6 +223,9 @@ impl Accounts {
                     .or_insert_with(|| (group.clone(), origin));
                 if old.gid != group.gid {
                     return Err(conflict("group", &group.name, first, origin));
+                }
+                if base.group(&group.name).is_some_and(|gid| gid != group.gid) {
+                    return Err(conflict("group", &group.name, base.name(), origin));
                 }
                 old.members.extend(group.members.iter().cloned());
             }
@@ -229,19 +240,32 @@ impl Accounts {
             Vec::new()
         };
         let mut all = Self {
+            base,
+            users: BTreeMap::new(),
+            groups: BTreeMap::new(),
             has_nss,
             has_shadow,
-            ..Self::default()
         };
-        for user in standard.iter().filter(|u| !groups.contains_key(&*u.name)) {
+        let is_new = |user: &&User| {
+            let in_base = base.group(&user.name).is_some() || base.has_gid(user.uid);
+            !groups.contains_key(&*user.name) && !in_base
+        };
+        for user in standard.iter().filter(is_new) {
             let key = (user.uid, user.name.clone());
             all.groups.insert(key, BTreeSet::new());
         }
         for (group, _) in groups.into_values() {
             all.groups.insert((group.gid, group.name), group.members);
         }
-        let standard = standard.iter().filter(|u| !users.contains_key(&*u.name));
-        for user in standard.chain(users.values().map(|(user, _)| *user)) {
+        let is_new = |user: &&User| {
+            let in_base = base.user(&user.name).is_some() || base.has_uid(user.uid);
+            !users.contains_key(&*user.name) && !in_base
+        };
+        for user in standard
+            .iter()
+            .filter(is_new)
+            .chain(users.values().map(|(user, _)| *user))
+        {
             let gid = all.group_of(user)?;
             let key = (user.uid, user.name.clone());
             let user = user.clone();
@@ -260,7 +284,7 @@ impl Accounts {
             })?,
             GroupOf::Own => self.gid(&user.name).unwrap_or(user.uid),
         };
-        let is_known = self.groups.keys().any(|(known, _)| *known == gid);
+        let is_known = self.groups.keys().any(|(known, _)| *known == gid) || self.base.has_gid(gid);
         if !is_known && self.gid(&user.name).is_none() {
             let key = (gid, user.name.clone());
             self.groups.insert(key, BTreeSet::new());
@@ -270,7 +294,17 @@ impl Accounts {
 
     fn gid(&self, name: &str) -> Option<u32> {
         let mut groups = self.groups.keys();
-        groups.find(|(_, known)| known == name).map(|(gid, _)| *gid)
+        let found = groups.find(|(_, known)| known == name);
+        found.map(|(gid, _)| *gid).or_else(|| self.base.group(name))
+    }
+
+    /// Returns a user's number and that of its group.
+    fn user(&self, name: &str) -> Option<(u32, u32)> {
+        let mut users = self.users.values();
+        let found = users.find(|account| account.user.name == name);
+        found
+            .map(|account| (account.user.uid, account.gid))
+            .or_else(|| self.base.user(name))
     }
 
     /// Returns who is meant: `UID:GID`, or names, of which the group may be left
@@ -283,11 +317,8 @@ impl Accounts {
             Some((user, group)) => (user, Some(group)),
             None => (name.text.as_str(), None),
         };
-        let account = self
-            .users
-            .values()
-            .find(|account| account.user.name == user);
-        let uid = account.map(|account| account.user.uid).or_else(|| id(user));
+        let account = self.user(user);
+        let uid = account.map(|(uid, _)| uid).or_else(|| id(user));
         let uid = uid.ok_or_else(|| {
             name.wrong(format!(
                 "{user:?} is no user: expected a number or the name of one of users"
@@ -299,7 +330,7 @@ impl Accounts {
                     "{group:?} is no group: expected a number or the name of one of groups"
                 ))
             })?,
-            None => account.map(|account| account.gid).ok_or_else(|| {
+            None => account.map(|(_, gid)| gid).ok_or_else(|| {
                 name.wrong(format!(
                     "{:?} has no group: expected UID:GID, or the name of one of users",
                     name.text
@@ -325,46 +356,78 @@ impl Accounts {
         })
     }
 
-    /// Returns whether there is a directory for those who have no home.
+    /// Returns whether there is a directory for those who have no home: with
+    /// root and nobody, and on a base for those who are added to its own.
     pub(super) fn has_no_home(&self) -> bool {
+        let mut users = self.users.values();
         self.has_nss
+            && (self.base.get(account_files::PASSWD).is_none()
+                || users.any(|account| account.user.home.is_none()))
     }
 
-    /// Returns the files that tell of them.
+    /// Returns the files that tell of them. What the base has is in them, and
+    /// files that would be what the base has are none of them.
     pub(super) fn files(&self) -> Vec<AccountFile> {
-        let mut files = Vec::new();
+        let (base, mut files) = (self.base, Vec::new());
+        let add = |files: &mut Vec<_>, path, mode, lines: Vec<String>, join| {
+            files.extend(base.joined(path, mode, lines, join));
+        };
+        let replaced = account_files::replaced;
         if !self.users.is_empty() {
-            files.push((
-                "etc/passwd",
-                self.users.values().map(passwd).collect(),
-                0o644,
-            ));
+            let lines = self.users.values().map(passwd).collect();
+            add(&mut files, account_files::PASSWD, 0o644, lines, replaced);
         }
-        let groups = |line: fn(&str, u32, &str) -> String| -> String {
+        let groups = |line: fn(&str, u32, &str) -> String| -> Vec<String> {
             let line = |((gid, name), members): (&(u32, String), &BTreeSet<String>)| {
                 let members: Vec<&str> = members.iter().map(String::as_str).collect();
                 line(name, *gid, &members.join(","))
             };
             self.groups.iter().map(line).collect()
         };
+        let with_members = account_files::with_members;
         if !self.groups.is_empty() {
-            let group = groups(|name, gid, members| format!("{name}:x:{gid}:{members}\n"));
-            files.push(("etc/group", group, 0o644));
+            let lines = groups(|name, gid, members| format!("{name}:x:{gid}:{members}"));
+            add(&mut files, account_files::GROUP, 0o644, lines, with_members);
         }
+        let own = |path, text: &str, mode| {
+            let is_new = base.get(path).is_none();
+            is_new.then(|| AccountFile {
+                path,
+                bytes: text.into(),
+                metadata: Metadata::mode(mode),
+            })
+        };
         if self.has_nss {
-            files.push(("etc/nsswitch.conf", NSSWITCH.to_owned(), 0o644));
+            files.extend(own(account_files::NSSWITCH, NSSWITCH, 0o644));
+        }
+        // A program that asks PAM refuses who is in one of the files only.
+        if self.has_shadow || base.get(account_files::SHADOW).is_some() {
+            let path = account_files::SHADOW;
+            let lines = self.users.values().filter_map(|account| {
+                let name = &account.user.name;
+                let password = match &account.user.password {
+                    Some(password) => password,
+                    None if base.line(path, name).is_some() => return None,
+                    None => LOCKED,
+                };
+                Some(format!("{name}:{password}:::::::"))
+            });
+            let join = account_files::with_password;
+            add(&mut files, path, 0o600, lines.collect(), join);
+        }
+        if self.has_shadow || base.get(account_files::GSHADOW).is_some() {
+            let lines = groups(|name, _, members| format!("{name}:x::{members}"));
+            add(
+                &mut files,
+                account_files::GSHADOW,
+                0o600,
+                lines,
+                with_members,
+            );
         }
         if self.has_shadow {
-            let shadow = |account: &Account| {
-                let password = account.user.password.as_deref().unwrap_or(LOCKED);
-                format!("{}:{password}:::::::\n", account.user.name)
-            };
-            let shadow = self.users.values().map(shadow).collect();
-            files.push(("etc/shadow", shadow, 0o600));
-            let gshadow = groups(|name, _, members| format!("{name}:x::{members}\n"));
-            files.push(("etc/gshadow", gshadow, 0o600));
-            files.push(("etc/pam.d/other", PAM_OTHER.to_owned(), 0o644));
-            files.push(("etc/login.defs", String::new(), 0o644));
+            files.extend(own(account_files::PAM_OTHER, PAM_OTHER, 0o644));
+            files.extend(own(account_files::LOGIN_DEFS, "", 0o644));
         }
         files
     }
@@ -373,7 +436,7 @@ impl Accounts {
 fn passwd(account: &Account) -> String {
     let user = &account.user;
     format!(
-        "{}:x:{}:{}:{}:{}:{}\n",
+        "{}:x:{}:{}:{}:{}:{}",
         user.name,
         user.uid,
         account.gid,

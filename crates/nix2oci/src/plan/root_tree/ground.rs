@@ -27,6 +27,13 @@ pub(crate) struct Ground {
 
 type Links = BTreeMap<Vec<u8>, Vec<u8>>;
 
+impl Ground {
+    /// Returns where a path leads through the links that are there.
+    pub(crate) fn follow(&self, path: &str) -> Vec<u8> {
+        follow(&self.links, path.as_bytes(), true)
+    }
+}
+
 impl RootTree {
     /// Returns the tree as it is on this ground: what is in a directory that is
     /// a link there is where that leads, and a directory that is there keeps
