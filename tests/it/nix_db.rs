@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix2oci_tests::Isolated;
-use nix2oci_tests::command::{nix2oci, output, repository, run};
+use nix2oci_tests::command::{nix2oci, output, repository, run, run_bytes};
+use nix2oci_tests::handmade_image::{Codec, HandmadeImage, HandmadeLayer, in_file};
 use nix2oci_tests::image_files::{layer_tars, manifest_digest};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -31,17 +32,94 @@ fn path(name: &str) -> String {
 
 /// Builds an image of the application with a database.
 fn build(dir: &Path, closure: &str, args: &[&str]) -> Result<PathBuf, String> {
-    let image = dir.join("image.tar");
+    build_of("-app-1.0", &dir.join("image.tar"), closure, args)
+}
+
+fn build_of(root: &str, image: &Path, closure: &str, args: &[&str]) -> Result<PathBuf, String> {
     output(
         Command::new(nix2oci())
-            .args(["build", &path("-app-1.0"), "--with-nix-db"])
+            .args(["build", &path(root), "--with-nix-db"])
             .args(["--store-root", &fixture("root"), "--closure", closure])
             .args(["--name", "app:1", "--platform", "linux/amd64"])
             .args(["--progress", "none", "--output"])
-            .arg(&image)
+            .arg(image)
             .args(args),
     )?;
-    Ok(image)
+    Ok(image.to_owned())
+}
+
+/// Builds an image of the words with a database, and one of the greeting program,
+/// which needs none of them, on it.
+fn build_on_base(dir: &Path) -> PathBuf {
+    let closure = format!("registration:{}", fixture("registration"));
+    let (base, image) = (dir.join("base.tar"), dir.join("image.tar"));
+    build_of("-settings-1.0", &base, &closure, &["--mtime", "1000"]).unwrap();
+    let from = ["--from", base.to_str().unwrap(), "--mtime", "2000"];
+    build_of("-hello-1.0", &image, &closure, &from).unwrap()
+}
+
+/// The store paths of an image on a base.
+fn both() -> BTreeSet<String> {
+    paths()
+        .into_iter()
+        .filter(|path| !path.ends_with("-app-1.0"))
+        .collect()
+}
+
+/// Issue 5: the database of an image took the place of the base's.
+#[test]
+fn nix_knows_what_is_in_the_base_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::of(&build_on_base(dir.path()));
+    root.says("nix-store", &["--verify", "--check-contents"]);
+    let infos = root.says("nix", &["path-info", "--json", "--all"]);
+    let infos: Vec<Value> = serde_json::from_str(&infos).unwrap();
+    let time = |info: &Value| info["registrationTime"].as_u64().unwrap();
+    let of = |wanted: u64| -> BTreeSet<String> {
+        let infos = infos.iter().filter(|info| time(info) == wanted);
+        let path = |info: &Value| info["path"].as_str().unwrap().to_owned();
+        infos.map(path).collect()
+    };
+    let own = ["-greeting.txt", "-hello-1.0"].map(path);
+    assert_eq!(of(2000), own.clone().into_iter().collect());
+    assert_eq!(of(1000), &both() - &own.into_iter().collect());
+    // Both images' roots are kept.
+    root.says("nix-store", &["--gc"]);
+    assert_eq!(
+        lines(&root.says("nix-store", &["--gc", "--print-live"])),
+        both()
+    );
+}
+
+/// Nix in a container left paths of its own, and the log of its database.
+#[test]
+fn what_nix_registered_in_the_base_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let closure = format!("registration:{}", fixture("registration"));
+    let first = dir.path().join("first.tar");
+    build_of("-settings-1.0", &first, &closure, &[]).unwrap();
+    let root = Root::of(&first);
+    let added = root.says("nix-store", &["--add", "/etc/passwd"]);
+    let tar = run_bytes(
+        Command::new("tar")
+            .args(["--create", "--file=-", "--directory"])
+            .arg(root.path())
+            .arg("nix"),
+    );
+    let base = HandmadeImage {
+        layers: vec![HandmadeLayer::new(&tar, Codec::Gzip)],
+        ..HandmadeImage::default()
+    };
+    let base = in_file(&base.docker().archive());
+    let image = dir.path().join("image.tar");
+    let from = ["--from", base.path.to_str().unwrap()];
+    build_of("-hello-1.0", &image, &closure, &from).unwrap();
+    let root = Root::of(&image);
+    root.says("nix-store", &["--verify", "--check-contents"]);
+    let info = root.says("nix", &["path-info", "--json", added.trim()]);
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let address = info[0]["ca"].as_str().unwrap();
+    assert!(address.starts_with("fixed:r:sha256:"), "{info}");
 }
 
 /// The root of a container, and Nix that takes it for its own.
@@ -185,6 +263,14 @@ fn nix_takes_the_root_for_a_store_of_its_own() {
     );
 }
 
+/// Loads the image and says how the machine's Nix runs in it.
+const IN_CONTAINER: &str = "podman load --quiet --input \"$image\" >&2
+    in_container() {
+        podman run --rm --pull never \"$@\" --env USER=root --env NIX_CONFIG='build-users-group =' \\
+            --volume /usr:/usr:ro --volume /usr/lib:/lib:ro --volume /usr/lib64:/lib64:ro \\
+            --entrypoint /usr/bin/nix-store app:1 $command
+    }";
+
 /// The machine's Nix runs in the container, on the image's store.
 #[test]
 fn nix_works_in_a_container() {
@@ -199,18 +285,36 @@ fn nix_works_in_a_container() {
     let printed = Isolated::podman().run(
         dir.path(),
         &variables,
-        "podman load --quiet --input \"$image\" >&2
-         in_container() {
-             podman run --rm --pull never \"$@\" --env USER=root --env NIX_CONFIG='build-users-group =' \\
-                 --volume /usr:/usr:ro --volume /usr/lib:/lib:ro --volume /usr/lib64:/lib64:ro \\
-                 --entrypoint /usr/bin/nix-store app:1 $command
-         }
-         command='--verify --check-contents' in_container
-         command=\"--query --requisites $app\" in_container
-         command='--add /usr/bin/env' in_container",
+        &format!(
+            "{IN_CONTAINER}
+             command='--verify --check-contents' in_container
+             command=\"--query --requisites $app\" in_container
+             command='--add /usr/bin/env' in_container"
+        ),
     );
     let printed: Vec<&str> = printed.lines().collect();
     let (added, listed) = printed.split_last().unwrap();
     assert_eq!(lines(&listed.join("\n")), paths().into_iter().collect());
     assert!(added.ends_with("-env"), "{added}");
+}
+
+#[test]
+fn nix_works_in_a_container_on_a_base() {
+    if is_without("podman") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = build_on_base(dir.path());
+    let roots = ["-settings-1.0", "-hello-1.0"].map(path).join(" ");
+    let variables = [("image", image.to_str().unwrap()), ("roots", &*roots)];
+    let printed = Isolated::podman().run(
+        dir.path(),
+        &variables,
+        &format!(
+            "{IN_CONTAINER}
+             command='--verify --check-contents' in_container
+             command=\"--query --requisites $roots\" in_container"
+        ),
+    );
+    assert_eq!(lines(&printed), both());
 }

@@ -33,9 +33,9 @@ pub(crate) struct RootArgs {
     ///
     /// /nix/var/nix gets a database in which all store paths of the image are
     /// valid, registered at the time of --mtime, and a garbage collector root
-    /// for each ROOT. Nix itself and a user that it knows, in $USER or
-    /// /etc/passwd, are for the image to bring. Needs the NAR hash of every
-    /// path: --closure graph: has none.
+    /// for each ROOT. What the database of a base has is in it too. Nix itself
+    /// and a user that it knows, in $USER or /etc/passwd, are for the image to
+    /// bring. Needs the NAR hash of every path: --closure graph: has none.
     #[arg(long)]
     pub(crate) with_nix_db: bool,
 }

@@ -129,7 +129,8 @@ pub(super) fn spec(
     spec.layer_tars.extend(layer_tars(cx, args, &store)?);
     if args.root.with_nix_db {
         let time = spec.packing.mtime;
-        add_nix_db(cx, &mut spec.root_tree, &mut spec.closure, &*content, time)?;
+        let (tree, closure) = (&mut spec.root_tree, &mut spec.closure);
+        add_nix_db(cx, tree, closure, &*content, time, spec.base.as_ref())?;
     }
     layers(&mut spec, args)?;
     let names = config::names(&args.config)?;

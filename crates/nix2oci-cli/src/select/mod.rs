@@ -57,7 +57,7 @@ use std::path::{Path, PathBuf};
 use nix2oci::binary_cache::NarInfoCache;
 use nix2oci::build::UsedLayers;
 use nix2oci::content::nar_size;
-use nix2oci::image::{ImageForm, ImageSource, ParseImageSourceError, recognise};
+use nix2oci::image::{BaseImage, ImageForm, ImageSource, ParseImageSourceError, recognise};
 use nix2oci::input::{InputKind, read_file, read_stream};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
@@ -306,7 +306,8 @@ pub(crate) fn image_of(
     root_of_image.leave_out_copies(&mut closure, &root_tree, &roots, talk);
     let mtime = u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times");
     if args.root.with_nix_db {
-        add_nix_db(cx, &mut root_tree, &mut closure, &*content, mtime)?;
+        let below = base.image.as_ref();
+        add_nix_db(cx, &mut root_tree, &mut closure, &*content, mtime, below)?;
     }
 
     let mut spec = ImageSpec::new(closure, content, config);
@@ -411,20 +412,24 @@ fn explicit_layer(store: &Store, layer: &NamedLayer) -> Outcome<ExplicitLayer> {
     })
 }
 
-/// Adds a Nix database of the whole closure.
+/// Adds a Nix database of the whole closure, and of what the base's has.
 fn add_nix_db(
     cx: &Context,
     root_tree: &mut RootTree,
     closure: &mut Closure,
     content: &dyn ContentSource,
     time: u64,
+    base: Option<&BaseImage>,
 ) -> Outcome<()> {
     let has_hashes = closure.infos().iter().all(|info| info.nar_hash.is_some());
     // Sizes are found out in the store where nobody tells them; not for nothing.
     if has_hashes {
         closure.set_nar_sizes(|path| nar_size(cx, content, path))?;
     }
-    root_tree.add_nix_db(closure, time).map_err(|error| {
+    let base = base.map(|base| base.valid_paths(cx, closure.store_dir()));
+    let base = base.transpose()?.flatten();
+    let added = root_tree.add_nix_db(closure, time, base.as_ref());
+    added.map_err(|error| {
         let failure = Failure::from(error);
         match has_hashes {
             true => failure,

@@ -34,6 +34,11 @@ use crate::store::{PathInfo, StoreDir, StorePath};
 use super::document;
 use super::source::{ClosureSource, PathInfos};
 
+mod valid_paths;
+
+pub(crate) use valid_paths::ValidPath as RegisteredPath;
+pub use valid_paths::ValidPaths;
+
 /// How long to wait for a writer that keeps readers out, which Nix does only
 /// for moments and only without a write-ahead log.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -45,7 +45,9 @@ pub use attrs_json::AttrsJson;
 #[cfg(feature = "binary-cache")]
 pub use binary_cache::BinaryCacheClosure;
 #[cfg(feature = "db")]
-pub use db::Database;
+pub(crate) use db::RegisteredPath;
+#[cfg(feature = "db")]
+pub use db::{Database, ValidPaths};
 pub use dominators::Dominators;
 pub use graph::{Closure, PathId};
 pub use kinds::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -19,7 +19,9 @@ use crate::store::StoreDir;
 
 use super::assemble::is_made_here;
 use super::base_blobs::BaseBlobs;
-use super::base_contents::{BaseContents, base_contents};
+use super::base_contents::{BaseContents, KeptFiles, base_contents};
+#[cfg(feature = "db")]
+use super::base_nix_db;
 use super::document::parse;
 use super::inherit::{history, inherit, on_build};
 use super::{ImageConfig, ImageReader, ImageTable, StoredImage, StoredLayer, TablePath};
@@ -280,25 +282,64 @@ impl BaseImage {
             config.windows(store_dir.len()).any(|at| at == store_dir)
                 || self.history().iter().any(is_made_here)
         };
-        let told = || self.0.layers.iter().map(|l| l.paths.clone()).collect();
         if !for_links && (self.0.has_table || !speaks_of_store()) {
-            return Ok(Arc::new(BaseContents::of_paths(told())));
+            return Ok(Arc::new(BaseContents::of_paths(self.told())));
         }
-        let mut known = self
-            .0
-            .contents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if let Some((_, contents)) = known.as_ref().filter(|(dir, _)| dir == store_dir) {
             return Ok(Arc::clone(contents));
         }
-        let mut contents = base_contents(cx, &self.0.blobs, &self.0.stored, store_dir)?;
-        if self.0.has_table {
-            contents.paths = told();
-        }
-        let contents = Arc::new(contents);
+        let (contents, _) = self.read_layers(cx, store_dir, &[])?;
         *known = Some((store_dir.clone(), Arc::clone(&contents)));
         Ok(contents)
+    }
+
+    /// Reads the Nix database in it, if it has one: what is registered there, for
+    /// the database of an image on it.
+    ///
+    /// Reads all layers, as a plan of an image with files at its root does, which
+    /// then does not read them again. The database is in `cx.spool_dir` meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Image`](crate::ErrorKind::Image) if what is there is no
+    /// database of Nix for this store directory; those of reading the layers.
+    #[cfg(feature = "db")]
+    pub fn valid_paths(
+        &self,
+        cx: &Context,
+        store_dir: &StoreDir,
+    ) -> Result<Option<crate::closure::ValidPaths>> {
+        let mut known = self.known();
+        let (contents, files) = self.read_layers(cx, store_dir, &base_nix_db::FILES)?;
+        *known = Some((store_dir.clone(), contents));
+        drop(known);
+        base_nix_db::valid_paths(cx, files, self.name(), store_dir)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(StoreDir, Arc<BaseContents>)>> {
+        let known = self.0.contents.lock();
+        known.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_layers(
+        &self,
+        cx: &Context,
+        store_dir: &StoreDir,
+        keep: &[&'static str],
+    ) -> Result<(Arc<BaseContents>, KeptFiles)> {
+        let (blobs, layers) = (&self.0.blobs, &self.0.stored);
+        let (mut contents, files) = base_contents(cx, blobs, layers, store_dir, keep)?;
+        if self.0.has_table {
+            contents.paths = self.told();
+        }
+        Ok((Arc::new(contents), files))
+    }
+
+    /// Returns for each layer the store paths that the image itself tells.
+    fn told(&self) -> Vec<Vec<TablePath>> {
+        let layers = self.0.layers.iter();
+        layers.map(|layer| layer.paths.clone()).collect()
     }
 }
 

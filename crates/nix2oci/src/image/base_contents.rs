@@ -8,7 +8,11 @@
 //! Source: OCI image specification 1.1, "Representing Changes".
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::ops::Bound;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -33,6 +37,9 @@ const MAX_BYTES: usize = 256 << 20;
 /// left out: one of 1 MiB tells of some 20,000 users.
 const MAX_ACCOUNT_FILE: u64 = 1 << 20;
 const MAX_ACCOUNT_FILES: u64 = 16 << 20;
+
+/// Bytes of a file that is kept: of a Nix database of a million paths.
+const MAX_FILE: u64 = 512 << 20;
 
 /// The name of an entry that hides what lower layers have in its directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -86,24 +93,31 @@ impl BaseContents {
     }
 }
 
-/// Reads the layers.
+/// Files of a base by their paths, without `/` at the beginning, as they are with
+/// all layers on each other. They go when they are dropped.
+pub(super) type KeptFiles = BTreeMap<&'static str, NamedTempFile>;
+
+/// Reads the layers, and keeps the files of the paths `keep` in `cx.spool_dir`.
 ///
 /// Memory grows with store paths, symlinks and directories, of which the names
 /// may have 256 MiB.
 ///
 /// # Errors
 ///
-/// A layer that is not what its descriptor says, or no tar; more names.
+/// A layer that is not what its descriptor says, or no tar; more names; a full
+/// disk.
 pub(super) fn base_contents(
     cx: &Context,
     blobs: &BaseBlobs,
     layers: &[StoredLayer],
     store_dir: &StoreDir,
-) -> Result<BaseContents> {
+    keep: &[&'static str],
+) -> Result<(BaseContents, KeptFiles)> {
     let mut below = Below {
         store_dir: store_dir.as_str().as_bytes()[1..].to_vec(),
         paths: BTreeMap::new(),
         ground: Ground::default(),
+        files: KeptFiles::new(),
         room: MAX_BYTES,
         account_files: Files::new(),
     };
@@ -118,14 +132,18 @@ pub(super) fn base_contents(
             ground: Ground::default(),
             account_files: Files::new(),
             reading: None,
+            keeping: Keeping::new(keep, &cx.spool_dir, &place),
         };
         read_entries(cx, &place, blob, &mut visit)?;
         let Visit {
             paths,
             ground,
             account_files,
+            keeping,
             ..
         } = visit;
+        let files = keeping.finish()?;
+        below.files.extend(files);
         if below.room == 0 {
             let problem = format!(
                 "has symlinks and directories with names of more than {MAX_BYTES} bytes, so \
@@ -148,11 +166,12 @@ pub(super) fn base_contents(
             nar_size,
         });
     }
-    Ok(BaseContents {
+    let contents = BaseContents {
         paths,
         ground: below.ground,
         account_files: below.account_files,
-    })
+    };
+    Ok((contents, below.files))
 }
 
 /// What the layers that were read have, without what was deleted.
@@ -162,6 +181,7 @@ struct Below {
     /// The layer of each store path and its NAR size, if it is known.
     paths: BTreeMap<StorePath, (usize, Option<u64>)>,
     ground: Ground,
+    files: KeptFiles,
     /// Bytes of names that may still come; 0 if more came.
     room: usize,
     account_files: Files,
@@ -174,6 +194,7 @@ impl Below {
             self.paths.clear();
             self.ground = Ground::default();
             self.account_files.clear();
+            self.files.clear();
             return;
         }
         if is_in(&self.store_dir, directory) || self.store_dir == directory {
@@ -184,6 +205,8 @@ impl Below {
         remove_all(&mut self.ground.links, &inside);
         remove_all(&mut self.ground.directories, &inside);
         remove_all(&mut self.account_files, &inside);
+        self.files
+            .retain(|path, _| !path.as_bytes().starts_with(&inside));
     }
 
     /// Takes away a path and what is in it.
@@ -191,6 +214,7 @@ impl Below {
         self.ground.links.remove(path);
         self.ground.directories.remove(path);
         self.account_files.remove(path);
+        self.files.retain(|kept, _| kept.as_bytes() != path);
         self.empty(path);
     }
 
@@ -228,6 +252,7 @@ struct Visit<'a> {
     account_files: Files,
     /// The file whose contents come now.
     reading: Option<Vec<u8>>,
+    keeping: Keeping<'a>,
 }
 
 impl Visit<'_> {
@@ -281,6 +306,7 @@ impl EntryVisitor for Visit<'_> {
                 // directory.
                 self.below.ground.links.remove(path);
                 self.below.account_files.remove(path);
+                self.below.files.retain(|kept, _| kept.as_bytes() != path);
                 let metadata = metadata(member);
                 self.ground.directories.insert(path.to_vec(), metadata);
             }
@@ -299,7 +325,7 @@ impl EntryVisitor for Visit<'_> {
             _ => self.below.delete(path),
         }
         self.paths.entry(member, path);
-        self.reading.is_some()
+        self.keeping.entry(member, path) || self.reading.is_some()
     }
 
     fn contents(&mut self, bytes: &[u8]) {
@@ -308,6 +334,7 @@ impl EntryVisitor for Visit<'_> {
         if let Some((Some(kept), _)) = file {
             kept.extend_from_slice(bytes);
         }
+        self.keeping.contents(bytes);
     }
 }
 
@@ -327,6 +354,79 @@ fn tells_of_accounts(path: &[u8]) -> bool {
     })
 }
 
+/// Keeps some files of one layer.
+struct Keeping<'a> {
+    wanted: &'a [&'static str],
+    dir: &'a Path,
+    /// What errors call the layer.
+    place: &'a str,
+    kept: KeptFiles,
+    /// The path of the last entry, if it is kept.
+    current: Option<&'static str>,
+    /// Why a file could not be kept.
+    failure: Option<Error>,
+}
+
+impl<'a> Keeping<'a> {
+    fn new(wanted: &'a [&'static str], dir: &'a Path, place: &'a str) -> Self {
+        Self {
+            wanted,
+            dir,
+            place,
+            kept: KeptFiles::new(),
+            current: None,
+            failure: None,
+        }
+    }
+
+    /// Returns whether the contents are wanted.
+    fn entry(&mut self, member: &Member, path: &[u8]) -> bool {
+        let mut wanted = self.wanted.iter();
+        self.current = wanted.find(|at| at.as_bytes() == path).copied();
+        let Some(path) = self.current else {
+            return false;
+        };
+        self.kept.remove(path);
+        if member.kind != MemberKind::File || self.failure.is_some() {
+            self.current = None;
+            return false;
+        }
+        if member.size > MAX_FILE {
+            let problem = format!("has {} bytes, and at most {MAX_FILE} are read", member.size);
+            self.failure = Some(Error::image(format!("{}: /{path}", self.place), problem));
+            self.current = None;
+            return false;
+        }
+        match NamedTempFile::new_in(self.dir) {
+            Ok(file) => {
+                self.kept.insert(path, file);
+            }
+            Err(error) => {
+                self.failure = Some(Error::writing("create a file in", self.dir)(error));
+                self.current = None;
+            }
+        }
+        self.current.is_some()
+    }
+
+    fn contents(&mut self, bytes: &[u8]) {
+        let Some(file) = self.current.and_then(|path| self.kept.get_mut(path)) else {
+            return;
+        };
+        if let Err(error) = file.write_all(bytes) {
+            self.failure = Some(Error::writing("write a file in", self.dir)(error));
+            self.current = None;
+        }
+    }
+
+    fn finish(self) -> Result<KeptFiles> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(self.kept),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +438,7 @@ mod tests {
             store_dir: b"nix/store".to_vec(),
             paths: BTreeMap::new(),
             ground: Ground::default(),
+            files: KeptFiles::new(),
             room: 10,
             account_files: Files::new(),
         };
@@ -348,6 +449,7 @@ mod tests {
             ground: Ground::default(),
             account_files: Files::new(),
             reading: None,
+            keeping: Keeping::new(&[], Path::new(""), ""),
         };
         let mut entry = |path: &str, link: &str, kind| {
             let member = Member {

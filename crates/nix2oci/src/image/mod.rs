@@ -24,6 +24,8 @@ mod assemble_index;
 mod base;
 mod base_blobs;
 mod base_contents;
+#[cfg(feature = "db")]
+mod base_nix_db;
 mod census;
 mod check;
 mod check_layers;

@@ -46,7 +46,7 @@ fn open(bytes: &[u8]) -> Connection {
 
 #[test]
 fn the_bytes_are_a_function_of_the_closure() {
-    let bytes = nix_db(&closure(example()), 1).unwrap();
+    let bytes = nix_db(&closure(example()), 1, None).unwrap();
     assert_eq!(Digest::of(&bytes).to_string(), GOLDEN);
     let mut reordered = example();
     reordered.reverse();
@@ -54,13 +54,13 @@ fn the_bytes_are_a_function_of_the_closure() {
         // Not every source knows it.
         info.deriver = Some(path("drv"));
     }
-    assert!(nix_db(&closure(reordered), 1).unwrap() == bytes);
-    assert!(nix_db(&closure(example()), 2).unwrap() != bytes);
+    assert!(nix_db(&closure(reordered), 1, None).unwrap() == bytes);
+    assert!(nix_db(&closure(example()), 2, None).unwrap() != bytes);
 }
 
 #[test]
 fn all_paths_and_references_are_in_it() {
-    let bytes = nix_db(&closure(example()), 1234).unwrap();
+    let bytes = nix_db(&closure(example()), 1234, None).unwrap();
     let connection = open(&bytes);
     let check: String = connection
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
@@ -108,7 +108,7 @@ fn all_paths_and_references_are_in_it() {
 /// Nix deletes what nobody refers to and no more, and goes on counting.
 #[test]
 fn nix_can_go_on_with_it() {
-    let connection = open(&nix_db(&closure(example()), 1).unwrap());
+    let connection = open(&nix_db(&closure(example()), 1, None).unwrap());
     connection
         .execute_batch("PRAGMA foreign_keys = ON")
         .unwrap();
@@ -126,7 +126,7 @@ fn nix_can_go_on_with_it() {
 
 #[test]
 fn what_tells_who_wrote_the_file_is_fixed() {
-    let bytes = nix_db(&closure(example()), 1).unwrap();
+    let bytes = nix_db(&closure(example()), 1, None).unwrap();
     let field = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!(&bytes[..16], b"SQLite format 3\0");
     assert_eq!(bytes[16..18], [0x10, 0], "pages of 4096 bytes");
@@ -148,7 +148,7 @@ fn a_path_without_hash_or_size_is_named() {
     ] {
         let mut infos = example();
         forget(&mut infos[1]);
-        let error = nix_db(&closure(infos), 1).unwrap_err();
+        let error = nix_db(&closure(infos), 1, None).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
@@ -160,12 +160,156 @@ fn a_path_without_hash_or_size_is_named() {
     }
 }
 
+/// Returns what a database file says, as that of a base.
+fn of_base(bytes: &[u8], edit: &str, log: bool) -> ValidPaths {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("db.sqlite");
+    std::fs::write(&file, bytes).unwrap();
+    let connection = Connection::open(&file).unwrap();
+    connection.execute_batch(edit).unwrap();
+    drop(connection);
+    if log {
+        std::fs::write(dir.path().join("db.sqlite-wal"), "").unwrap();
+    }
+    let (cx, store_dir) = (crate::Context::default(), StoreDir::default());
+    ValidPaths::read_own(&cx, &file, "the base", &store_dir).unwrap()
+}
+
+/// Returns the paths and references of a database.
+fn told(bytes: &[u8]) -> (Vec<(String, i64, Option<String>)>, Vec<(String, String)>) {
+    let connection = open(bytes);
+    let mut paths = connection
+        .prepare("SELECT path, registrationTime, sigs FROM ValidPaths ORDER BY id")
+        .unwrap();
+    let mut references = connection
+        .prepare(
+            "SELECT a.path, b.path FROM Refs JOIN ValidPaths a ON a.id = referrer \
+             JOIN ValidPaths b ON b.id = reference ORDER BY a.id, b.id",
+        )
+        .unwrap();
+    let name = |path: String| path[44..].to_owned();
+    let paths = paths
+        .query_map([], |row| Ok((name(row.get(0)?), row.get(1)?, row.get(2)?)))
+        .unwrap();
+    let references = references
+        .query_map([], |row| Ok((name(row.get(0)?), name(row.get(1)?))))
+        .unwrap();
+    let references = references.collect::<rusqlite::Result<_>>().unwrap();
+    (paths.collect::<rusqlite::Result<_>>().unwrap(), references)
+}
+
+#[test]
+fn what_is_registered_in_the_base_stays_so() {
+    let below = nix_db(&closure(example()), 7, None).unwrap();
+    let signed = "UPDATE ValidPaths SET sigs = 'key:sig', deriver = 'x.drv', narSize = NULL;
+                  INSERT INTO DerivationOutputs VALUES (1, 'out', '/nix/store/out');";
+    let base = of_base(&below, signed, false);
+    let own = [
+        info("zpp", &["libc", "map"]),
+        info("libc", &[]),
+        info("map", &[]),
+    ];
+    let bytes = nix_db(&closure(own.clone()), 9, Some(&base)).unwrap();
+    let (paths, references) = told(&bytes);
+    let sig = Some("key:sig".to_owned());
+    let expected = [
+        ("libc", 7, sig.clone()),
+        ("lib", 7, sig.clone()),
+        ("map", 9, None),
+        ("zpp", 7, sig),
+    ];
+    assert_eq!(
+        paths,
+        expected.map(|(name, time, sig)| (name.to_owned(), time, sig))
+    );
+    let expected = [
+        ("lib", "libc"),
+        ("lib", "lib"),
+        ("zpp", "libc"),
+        ("zpp", "lib"),
+        ("zpp", "map"),
+        ("zpp", "zpp"),
+    ];
+    assert_eq!(
+        references,
+        expected.map(|(a, b)| (a.to_owned(), b.to_owned()))
+    );
+    let connection = open(&bytes);
+    let sizes: Vec<Option<i64>> = connection
+        .prepare("SELECT narSize FROM ValidPaths ORDER BY id")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<rusqlite::Result<_>>()
+        .unwrap();
+    assert_eq!(sizes, [Some(4000), None, Some(3000), Some(3000)]);
+    let output: (i64, String, String) = connection
+        .query_row("SELECT * FROM DerivationOutputs", [], |row| row.try_into())
+        .unwrap();
+    assert_eq!(output, (1, "out".to_owned(), "/nix/store/out".to_owned()));
+
+    // The numbers of the rows in the base do not matter.
+    let moved = "PRAGMA foreign_keys = OFF; UPDATE ValidPaths SET id = 50 WHERE id = 2;
+                 UPDATE Refs SET referrer = 50 WHERE referrer = 2;
+                 UPDATE Refs SET reference = 50 WHERE reference = 2;";
+    let on = |edit| {
+        nix_db(
+            &closure(own.clone()),
+            9,
+            Some(&of_base(&below, edit, false)),
+        )
+        .unwrap()
+    };
+    assert!(on(moved) == on(""));
+}
+
+#[test]
+fn a_path_that_is_another_in_the_base_is_told_with_both_hashes() {
+    let other = Digest::of(b"other").to_string();
+    let edit = format!("UPDATE ValidPaths SET hash = '{other}' WHERE id = 2");
+    let below = nix_db(&closure(example()), 7, None).unwrap();
+    let base = of_base(&below, &edit, false);
+    let error = nix_db(&closure(example()), 9, Some(&base)).unwrap_err();
+    let sri = |of: &[u8]| NarHash::new(*Digest::of(of).as_bytes()).to_string();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "/nix/store/{}: its NAR hash is {} in the closure and {} in the base",
+            path("lib"),
+            sri(b"lib"),
+            sri(b"other")
+        )
+    );
+}
+
+/// SQLite would take the log of the base's database for that of this one.
+#[test]
+fn a_log_of_the_base_is_emptied() {
+    let below = nix_db(&closure(example()), 7, None).unwrap();
+    for has_log in [false, true] {
+        let mut tree = RootTree::default();
+        let base = of_base(&below, "", has_log);
+        tree.add_nix_db(&closure(example()), 1, Some(&base))
+            .unwrap();
+        let log = tree
+            .nodes()
+            .find(|(path, ..)| *path == b"nix/var/nix/db/db.sqlite-wal");
+        match log {
+            Some((_, RootNode::File(RootFile::Inline { bytes, .. }), _)) => {
+                assert!(has_log && bytes.is_empty());
+            }
+            found => assert!(!has_log && found.is_none()),
+        }
+    }
+}
+
 #[test]
 fn the_root_tree_gets_the_database_and_a_root_for_each_root() {
     let mut tree = RootTree::default();
     let closure = closure(example());
-    tree.add_nix_db(&closure, 1).unwrap();
-    tree.add_nix_db(&closure, 1).expect("the same once more");
+    tree.add_nix_db(&closure, 1, None).unwrap();
+    tree.add_nix_db(&closure, 1, None)
+        .expect("the same once more");
     let nodes: Vec<_> = tree
         .nodes()
         .filter(|(_, node, _)| !matches!(node, RootNode::Directory))
