@@ -240,6 +240,58 @@ fn a_daemon_that_is_started_anew_is_asked_again() {
     }
 }
 
+/// A daemon may close a connection just when it is asked over it: whoever looks
+/// whether it is open sees that it is.
+#[test]
+fn a_connection_that_was_closed_meanwhile_is_made_anew_once() {
+    let (cx, dir) = (Context::default(), folder());
+    let yes = [number(0x616c_7473), number(1)].concat();
+    let no = [number(0x616c_7473), number(0)].concat();
+    // For each connection what is answered to each question.
+    for (answers, expected) in [
+        // It is closed after one answer, and the next one answers.
+        (vec![vec![yes.clone()], vec![no.clone()]], Ok(false)),
+        // The next one says nothing either.
+        (vec![vec![yes.clone()], vec![]], Err(())),
+        // It says something, and is closed in the middle.
+        (
+            vec![vec![yes.clone(), yes[..8].to_vec()], vec![no]],
+            Err(()),
+        ),
+    ] {
+        let socket = dir.path().join("socket");
+        let question = string(StoreDir::default().join(&missing()).as_bytes()).len() + 8;
+        let listener = UnixListener::bind(&socket).unwrap();
+        let thread = thread::spawn(move || {
+            for answers in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let greeted = stream.write_all(&greeting());
+                if greeted
+                    .and_then(|()| stream.read_exact(&mut [0; 32]))
+                    .is_err()
+                {
+                    return;
+                }
+                for answer in answers {
+                    stream.read_exact(&mut vec![0; question]).unwrap();
+                    stream.write_all(&answer).unwrap();
+                }
+                // Only when there is a question.
+                let _ = stream.read(&mut [0; 1]);
+            }
+        });
+        let daemon = daemon(&socket);
+        assert!(daemon.has(&cx, &missing()).unwrap());
+        let second = daemon.has(&cx, &missing());
+        assert_eq!(second.map_err(drop), expected);
+        // A connection that nobody waits for any more.
+        drop(daemon);
+        let _ = UnixStream::connect(&socket);
+        thread.join().unwrap();
+        fs::remove_file(&socket).unwrap();
+    }
+}
+
 #[test]
 fn the_automatic_choice_is_the_daemon_where_there_is_no_database() {
     let (cx, dir) = (Context::default(), folder());

@@ -168,34 +168,46 @@ impl Daemon {
         path: &StorePath,
         read: impl FnOnce(&mut dyn BufRead) -> Result<T>,
     ) -> Result<T> {
+        let mut read = Some(read);
         self.ask(cx, |connection| {
-            connection.read_nar(&self.store_dir, path, read)
+            connection.read_nar(&self.store_dir, path, |nar| {
+                let read = read.take();
+                read.expect("a question with an answer is not asked again")(nar)
+            })
         })
     }
 
     /// Asks over a connection, and keeps it if that went well: after an error it
     /// may stand in the middle of an answer.
+    ///
+    /// Asks once more if the connection is one that was kept and the daemon
+    /// closes it without a word: it may have done so a moment before. No
+    /// question changes anything.
     fn ask<T>(
         &self,
         cx: &Context,
-        question: impl FnOnce(&mut Connection<Socket>) -> Result<T>,
+        mut question: impl FnMut(&mut Connection<Socket>) -> Result<T>,
     ) -> Result<T> {
         cx.cancel.check()?;
-        let mut connection = match self.take_idle() {
-            Some(mut connection) => {
-                connection.stream_mut().obey(&cx.cancel);
-                connection
+        if let Some(mut connection) = self.take_idle() {
+            connection.stream_mut().begin(&cx.cancel);
+            let answer = question(&mut connection);
+            let was_closed = connection.stream_mut().was_closed_before_an_answer();
+            if answer.is_ok() || !was_closed {
+                return self.keep(connection, answer);
             }
-            None => {
-                let name = self.socket.display().to_string();
-                let socket =
-                    Socket::connect(&self.socket, &cx.cancel, self.silence).map_err(|error| {
-                        connection::failed(&name, "take a connection", error.into())
-                    })?;
-                Connection::open(socket, name)?
-            }
-        };
-        let answer = question(&mut connection)?;
+        }
+        let name = self.socket.display().to_string();
+        let socket = Socket::connect(&self.socket, &cx.cancel, self.silence)
+            .map_err(|error| connection::failed(&name, "take a connection", error.into()))?;
+        let mut connection = Connection::open(socket, name)?;
+        let answer = question(&mut connection);
+        self.keep(connection, answer)
+    }
+
+    /// Keeps a connection for later if it gave an answer.
+    fn keep<T>(&self, connection: Connection<Socket>, answer: Result<T>) -> Result<T> {
+        let answer = answer?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
             idle.push(connection);

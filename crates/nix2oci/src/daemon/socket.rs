@@ -22,6 +22,16 @@ pub(super) struct Socket {
     stream: UnixStream,
     cancel: CancelFlag,
     silence: Duration,
+    heard: Heard,
+}
+
+/// What came since a question was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+    /// The end, and nothing before it.
+    TheEnd,
 }
 
 impl Socket {
@@ -53,12 +63,36 @@ impl Socket {
             stream,
             cancel: cancel.clone(),
             silence,
+            heard: Heard::Nothing,
         })
     }
 
-    /// Ends from now on when this flag is set.
-    pub(super) fn obey(&mut self, cancel: &CancelFlag) {
+    /// Begins another question, which ends when this flag is set.
+    pub(super) fn begin(&mut self, cancel: &CancelFlag) {
         self.cancel = cancel.clone();
+        self.heard = Heard::Nothing;
+    }
+
+    /// Returns whether the other side closed the connection before it answered
+    /// anything to the question.
+    pub(super) fn was_closed_before_an_answer(&self) -> bool {
+        self.heard == Heard::TheEnd
+    }
+
+    /// Takes note of what a call for bytes gave.
+    fn hear(&mut self, result: &io::Result<usize>) {
+        let is_end = match result {
+            Ok(count) => *count == 0,
+            Err(error) => matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            ),
+        };
+        match (self.heard, is_end) {
+            (Heard::Nothing, true) => self.heard = Heard::TheEnd,
+            (Heard::Nothing, false) if result.is_ok() => self.heard = Heard::Something,
+            _ => {}
+        }
     }
 
     /// Returns whether it is open and nothing waits to be read.
@@ -100,13 +134,21 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.patiently(|stream| stream.read(buf))
+        let result = self.patiently(|stream| stream.read(buf));
+        if !buf.is_empty() {
+            self.hear(&result);
+        }
+        result
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.patiently(|stream| stream.write(buf))
+        let result = self.patiently(|stream| stream.write(buf));
+        if result.is_err() {
+            self.hear(&result);
+        }
+        result
     }
 
     fn flush(&mut self) -> io::Result<()> {
