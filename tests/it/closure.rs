@@ -4,6 +4,7 @@
 //! paths, as each tool and version describes it.
 
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ fn read_bytes(
         let argument = format!("db:{}", state.path().display());
         return read(&options, &argument, roots);
     }
-    options.stdin = Some(Arc::new(move || Ok(bytes.clone())));
+    options.stdin = Some(Arc::new(move || Box::new(Cursor::new(bytes.clone()))));
     read(&options, &format!("{}:-{key}", kind.name), roots)
 }
 
