@@ -72,6 +72,11 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
             io::ErrorKind::PermissionDenied => "may this user read the file?".to_owned(),
             _ => return Vec::new(),
         },
+        ErrorKind::UnsupportedName { problem, .. } if problem.contains(".wh.") => {
+            "no image can have such a file: --leave-out leaves the whole store path out; or \
+             change its derivation so that it removes the file"
+                .to_owned()
+        }
         ErrorKind::FileChanged { .. } | ErrorKind::NarHashMismatch { .. } => {
             "the store is damaged or being written to; `nix-store --repair-path` fetches or \
              builds the path again"

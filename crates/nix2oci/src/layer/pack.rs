@@ -1,9 +1,12 @@
 //! Layers, from store paths to bytes with a digest.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
 use crate::content::{ContentSource, Entry};
 use crate::context::{Context, Event};
 use crate::digest::{DiffId, Digest, Hasher};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::parallel::pipeline::{self, Blocks, Buffer, Task};
 use crate::plan::FileKind;
 use crate::store::StorePath;
@@ -343,6 +346,7 @@ fn write_store_path<O: TarOutput>(
             place.push(b'/');
             place.extend_from_slice(entry.path());
         }
+        refuse_whiteout(&place)?;
         match entry {
             Entry::Directory { .. } => {
                 let own = rules.of(&place, FileKind::Directory);
@@ -364,6 +368,23 @@ fn write_store_path<O: TarOutput>(
             }
         }
     })
+}
+
+/// Refuses a name that no layer can hold as a file: every runtime would delete
+/// by it what other layers have there. Source: OCI image specification 1.1,
+/// "Whiteouts".
+fn refuse_whiteout(place: &[u8]) -> Result<()> {
+    let name = place.rsplit(|b| *b == b'/').next();
+    if !name.is_some_and(|name| name.starts_with(b".wh.")) {
+        return Ok(());
+    }
+    let path = OsString::from_vec([b"/", place].concat());
+    Err(ErrorKind::UnsupportedName {
+        path: path.into(),
+        problem: "its name begins with .wh., which in a layer deletes what other layers have"
+            .to_owned(),
+    }
+    .into())
 }
 
 #[cfg(all(test, feature = "gzip", feature = "zstd"))]

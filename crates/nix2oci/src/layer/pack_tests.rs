@@ -342,3 +342,67 @@ fn an_error_of_the_receiver_stops_the_packing() {
         (1, "the sink: it is full")
     );
 }
+
+/// A store path with one thing in it.
+struct One<'a> {
+    path: &'a [u8],
+    kind: FileKind,
+}
+
+impl ContentSource for One<'_> {
+    fn visit(
+        &self,
+        _: &Context,
+        _: &StorePath,
+        visitor: &mut dyn FnMut(Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut contents = Pattern { at: 0, size: 0 };
+        visitor(Entry::Directory { path: b"" })?;
+        visitor(match self.kind {
+            FileKind::Directory => Entry::Directory { path: self.path },
+            FileKind::Symlink => Entry::Symlink {
+                path: self.path,
+                target: b"x",
+            },
+            FileKind::File => Entry::File {
+                path: self.path,
+                executable: false,
+                size: 0,
+                contents: &mut contents,
+            },
+        })
+    }
+}
+
+#[test]
+fn a_name_that_would_be_a_whiteout_is_in_no_layer() {
+    let files = Files {
+        sizes: vec![0],
+        trap: None,
+    };
+    let layers = files.layers();
+    let pack_one = |path: &[u8], kind| {
+        let request = PackRequest {
+            layers: &layers,
+            order: vec![0],
+            packing: packing(Compression::None),
+            content: &One { path, kind },
+            store: SpoolPlace::Nowhere,
+        };
+        pack(&context(1), request, |_, _| Ok(()))
+    };
+    for kind in [FileKind::Directory, FileKind::Symlink, FileKind::File] {
+        for path in [&b".wh.a"[..], b".wh..wh..opq", b".wh.", b"bin/.wh.x"] {
+            let error = pack_one(path, kind).unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Store);
+            let expected = format!(
+                "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-0/{}: its name begins with .wh., ",
+                path.escape_ascii()
+            );
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        for path in [&b"a.wh.b"[..], b".wh", b"..wh.a", b".wha/b"] {
+            pack_one(path, kind).unwrap();
+        }
+    }
+}
