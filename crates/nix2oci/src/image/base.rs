@@ -19,7 +19,8 @@ use crate::store::StoreDir;
 
 use super::assemble::is_made_here;
 use super::base_blobs::BaseBlobs;
-use super::base_contents::{BaseContents, KeptFiles, base_contents};
+use super::base_contents::{BaseContents, base_contents};
+use super::base_files::SpooledFiles;
 #[cfg(feature = "db")]
 use super::base_nix_db;
 use super::document::parse;
@@ -327,7 +328,7 @@ impl BaseImage {
         cx: &Context,
         store_dir: &StoreDir,
         keep: &[&'static str],
-    ) -> Result<(Arc<BaseContents>, KeptFiles)> {
+    ) -> Result<(Arc<BaseContents>, SpooledFiles)> {
         let (blobs, layers) = (&self.0.blobs, &self.0.stored);
         let (mut contents, files) = base_contents(cx, blobs, layers, store_dir, keep)?;
         if self.0.has_table {

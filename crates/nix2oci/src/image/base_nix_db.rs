@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::store::StoreDir;
 
-use super::base_contents::KeptFiles;
+use super::base_files::SpooledFiles;
 
 /// The database, and what SQLite keeps beside one that was not closed: an image
 /// that was made of a running container may have that.
@@ -20,7 +20,7 @@ const DATABASE: &str = "nix/var/nix/db/db.sqlite";
 /// Reads what is registered; none if there is no database.
 pub(super) fn valid_paths(
     cx: &Context,
-    files: KeptFiles,
+    files: SpooledFiles,
     image: &str,
     store_dir: &StoreDir,
 ) -> Result<Option<ValidPaths>> {

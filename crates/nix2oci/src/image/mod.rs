@@ -24,6 +24,7 @@ mod assemble_index;
 mod base;
 mod base_blobs;
 mod base_contents;
+mod base_files;
 #[cfg(feature = "db")]
 mod base_nix_db;
 mod census;
