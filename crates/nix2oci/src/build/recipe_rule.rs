@@ -35,6 +35,10 @@ pub struct RecipeRule {
     /// The permission bits of directories, in octal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory_mode: Option<String>,
+    /// Permission bits that are added to those of files and directories, in
+    /// octal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_mode: Option<String>,
     /// The owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<RecipeOwner>,
@@ -50,6 +54,7 @@ pub(super) fn recipe_rules(rules: &[Rule], store_dir: &StoreDir) -> Vec<RecipeRu
             within: rule.within.as_ref().map(|path| store_dir.join(path)),
             file_mode: octal(rule.file_mode),
             directory_mode: octal(rule.directory_mode),
+            add_mode: octal((rule.added_mode != 0).then_some(rule.added_mode)),
             owner: rule.owner.map(recipe_owner),
             xattrs: recipe_xattrs(&rule.xattrs),
             ..RecipeRule::default()
@@ -91,6 +96,7 @@ fn parse_rule(recipe: &RecipeRule, store_dir: &StoreDir) -> Result<Rule, String>
         .map_err(|e| e.to_string())?;
     rule.file_mode = mode(&recipe.file_mode)?;
     rule.directory_mode = mode(&recipe.directory_mode)?;
+    rule.added_mode = mode(&recipe.add_mode)?.unwrap_or(0);
     rule.owner = recipe.owner.as_ref().map(parse_owner);
     rule.xattrs = parse_xattrs(&recipe.xattrs)?;
     rule.check().map_err(|e| e.to_string())?;
@@ -111,6 +117,7 @@ mod tests {
             rule.within = Some(format!("{}-a", "0".repeat(32)).parse().unwrap());
             rule.file_mode = Some(0o4755);
             rule.directory_mode = Some(0o1777);
+            rule.added_mode = 0o2000;
             rule.owner = Some(Owner { uid: 1, gid: 2 });
             rule.xattrs = [("user.x".to_owned(), vec![0, 255])].into();
             rule

@@ -292,7 +292,7 @@ fn write_tar(
     let (spec, _) = spec.made_of(*packing);
     let mut tar = TarWriter::new(out, packing);
     let rules = LayerRules::new(&spec.rules, &spec.store_dir);
-    let directory_above = |place: &[u8]| rules.of_path(place, FileKind::Directory);
+    let directory_above = |place: &[u8]| rules.of_directory(place, MODE_ABOVE);
     let root = directory_above(b"");
     let root = root.attributes(Attributes::plain(MODE_ABOVE));
     match &spec.content {
@@ -349,12 +349,14 @@ fn write_store_path<O: TarOutput>(
         refuse_whiteout(&place)?;
         match entry {
             Entry::Directory { .. } => {
-                let own = rules.of(&place, FileKind::Directory);
-                tar.directory(&place, own.attributes(Attributes::store_directory()))
+                let plain = Attributes::store_directory();
+                let own = rules.of(&place, FileKind::Directory, plain.mode);
+                tar.directory(&place, own.attributes(plain))
             }
             Entry::Symlink { target, .. } => {
-                let own = rules.of(&place, FileKind::Symlink);
-                tar.symlink(&place, target, own.attributes(Attributes::symlink()))
+                let plain = Attributes::symlink();
+                let own = rules.of(&place, FileKind::Symlink, plain.mode);
+                tar.symlink(&place, target, own.attributes(plain))
             }
             Entry::File {
                 executable,
@@ -362,9 +364,9 @@ fn write_store_path<O: TarOutput>(
                 contents,
                 ..
             } => {
-                let own = rules.of(&place, FileKind::File);
-                let attributes = own.attributes(Attributes::store_file(executable));
-                tar.file(&place, attributes, size, contents)
+                let plain = Attributes::store_file(executable);
+                let own = rules.of(&place, FileKind::File, plain.mode);
+                tar.file(&place, own.attributes(plain), size, contents)
             }
         }
     })

@@ -152,6 +152,9 @@ impl LayerSpec {
             if let Some(mode) = rule.directory_mode {
                 field("directory mode", &mode.to_le_bytes());
             }
+            if rule.added_mode != 0 {
+                field("added mode", &rule.added_mode.to_le_bytes());
+            }
             attributes(&mut field, rule.owner, &rule.xattrs);
         }
         Some(LayerKey(hasher.finish()))

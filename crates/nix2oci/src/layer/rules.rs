@@ -25,10 +25,11 @@ impl<'a> LayerRules<'a> {
         Self { rules, store_dir }
     }
 
-    /// Returns what they say of a file that comes from no store path; `place`
-    /// is relative to the root.
-    pub(super) fn of_path(&self, place: &[u8], kind: FileKind) -> OwnMetadata {
-        matching(self.rules.iter(), place, kind, Rule::matches_path)
+    /// Returns what they say of a directory that comes from no store path and
+    /// has a mode by itself; `place` is relative to the root.
+    pub(super) fn of_directory(&self, place: &[u8], own_mode: u32) -> OwnMetadata {
+        let file = (FileKind::Directory, own_mode);
+        matching(self.rules.iter(), place, file, Rule::matches_path)
     }
 
     /// Picks those that may match in a store path: most match in none.
@@ -43,18 +44,18 @@ impl<'a> LayerRules<'a> {
 }
 
 impl PathRules<'_> {
-    /// Returns what they say of a file of the store path; `place` is relative
-    /// to the root.
-    pub(super) fn of(&self, place: &[u8], kind: FileKind) -> OwnMetadata {
+    /// Returns what they say of a file of the store path that has a mode by
+    /// itself; `place` is relative to the root.
+    pub(super) fn of(&self, place: &[u8], kind: FileKind, own_mode: u32) -> OwnMetadata {
         let matches = |rule: &Rule, at: &[u8]| rule.matches_copy(at, self.path, at);
-        matching(self.rules.iter().copied(), place, kind, matches)
+        matching(self.rules.iter().copied(), place, (kind, own_mode), matches)
     }
 }
 
 fn matching<'r>(
     rules: impl ExactSizeIterator<Item = &'r Rule>,
     place: &[u8],
-    kind: FileKind,
+    (kind, own_mode): (FileKind, u32),
     matches: impl Fn(&Rule, &[u8]) -> bool,
 ) -> OwnMetadata {
     if rules.len() == 0 {
@@ -63,7 +64,7 @@ fn matching<'r>(
     let at = [b"/", place].concat();
     let mut found = None;
     for rule in rules.filter(|rule| matches(rule, &at)) {
-        rule.apply(kind, found.get_or_insert_default());
+        rule.apply(kind, own_mode, found.get_or_insert_default());
     }
     OwnMetadata(found)
 }

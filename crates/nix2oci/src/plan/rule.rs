@@ -32,6 +32,9 @@ pub struct Rule {
     pub file_mode: Option<u32>,
     /// The permission bits of directories.
     pub directory_mode: Option<u32>,
+    /// Permission bits that regular files and directories get beside those that
+    /// they have, be it by themselves or by a rule.
+    pub added_mode: u32,
     /// The owner of everything that matches, symbolic links too.
     pub owner: Option<Owner>,
     /// Extended attributes of regular files and directories, and
@@ -55,6 +58,7 @@ impl Rule {
             within: None,
             file_mode: None,
             directory_mode: None,
+            added_mode: 0,
             owner: None,
             xattrs: BTreeMap::new(),
         }
@@ -68,7 +72,7 @@ impl Rule {
     /// of more than permission bits or an extended attribute that no file can
     /// have.
     pub fn check(&self) -> Result<()> {
-        for mode in [self.file_mode, self.directory_mode] {
+        for mode in [self.file_mode, self.directory_mode, Some(self.added_mode)] {
             let metadata = Metadata {
                 mode,
                 owner: self.owner,
@@ -116,13 +120,18 @@ impl Rule {
         is_near && (!is_plain || begins_with(self.pattern.text.as_bytes(), full))
     }
 
-    /// Adds what it says to what earlier rules said.
-    pub(crate) fn apply(&self, kind: FileKind, to: &mut Metadata) {
+    /// Adds what it says to what earlier rules said of a file that has a mode
+    /// by itself.
+    pub(crate) fn apply(&self, kind: FileKind, own_mode: u32, to: &mut Metadata) {
         to.owner = self.owner.or(to.owner);
-        match kind {
-            FileKind::Directory => to.mode = self.directory_mode.or(to.mode),
-            FileKind::File => to.mode = self.file_mode.or(to.mode),
+        let said = match kind {
+            FileKind::Directory => self.directory_mode,
+            FileKind::File => self.file_mode,
             FileKind::Symlink => return,
+        };
+        to.mode = said.or(to.mode);
+        if self.added_mode != 0 {
+            to.mode = Some(to.mode.unwrap_or(own_mode) | self.added_mode);
         }
         for (name, value) in &self.xattrs {
             if name != CAPABILITY || kind == FileKind::File {
@@ -307,6 +316,8 @@ fn last_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn pattern(kind: PatternKind, text: &str) -> Pattern {
@@ -455,7 +466,7 @@ mod tests {
         rule.check().unwrap();
         let applied = |kind| {
             let mut metadata = Metadata::mode(0o600);
-            rule.apply(kind, &mut metadata);
+            rule.apply(kind, 0o444, &mut metadata);
             let names: Vec<_> = metadata.xattrs.into_keys().collect();
             assert_eq!(metadata.owner, rule.owner);
             (metadata.mode, names.join(" "))
@@ -471,6 +482,33 @@ mod tests {
             message,
             "the rule /**: mode 10000 is more than permission bits"
         );
+    }
+
+    #[test]
+    fn bits_are_added_to_the_mode_that_is_there() {
+        let rule = |file_mode, added_mode| Rule {
+            file_mode,
+            added_mode,
+            ..Rule::new(pattern(PatternKind::Glob, "/**"))
+        };
+        let applied = |rules: &[Rule], own_mode| {
+            let mut metadata = Metadata::default();
+            for rule in rules {
+                rule.apply(FileKind::File, own_mode, &mut metadata);
+            }
+            metadata.mode
+        };
+        let (said, added) = (rule(Some(0o440), 0), rule(None, 0o200));
+        for own in [0o444, 0o555] {
+            assert_eq!(applied(slice::from_ref(&added), own), Some(own | 0o200));
+            assert_eq!(applied(&[said.clone(), added.clone()], own), Some(0o640));
+            assert_eq!(applied(&[added.clone(), said.clone()], own), Some(0o440));
+            assert_eq!(applied(&[rule(Some(0o444), 0o200)], own), Some(0o644));
+        }
+        let mut link = Metadata::default();
+        added.apply(FileKind::Symlink, 0o777, &mut link);
+        assert_eq!(link, Metadata::default());
+        assert!(rule(None, 0o10000).check().is_err());
     }
 
     #[test]

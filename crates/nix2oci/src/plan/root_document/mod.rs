@@ -297,6 +297,7 @@ impl Reader<'_> {
             "mode",
             "fileMode",
             "directoryMode",
+            "addMode",
             "owner",
             "xattrs",
             "capabilities",
@@ -324,10 +325,12 @@ impl Reader<'_> {
             let mode = object.mode("mode")?;
             rule.file_mode = object.mode("fileMode")?.or(mode);
             rule.directory_mode = object.mode("directoryMode")?.or(mode);
+            rule.added_mode = object.mode("addMode")?.unwrap_or(0);
             rule.xattrs = xattrs(&mut object)?;
             let owner = OwnerName::take(&mut object)?;
             rule.check().map_err(|e| object.wrong("", e.to_string()))?;
             let says_nothing = rule.file_mode.or(rule.directory_mode).is_none()
+                && rule.added_mode == 0
                 && owner.is_none()
                 && rule.xattrs.is_empty();
             if says_nothing {

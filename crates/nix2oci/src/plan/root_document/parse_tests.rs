@@ -167,6 +167,10 @@ fn an_error_names_the_file_and_the_key() {
             ", key rules[0]: it says nothing: expected a mode",
         ),
         (
+            json!({"rules": [{"glob": "/a", "addMode": "0x1"}]}),
+            ", key rules[0].addMode: \"0x1\" is no mode: expected octal digits",
+        ),
+        (
             json!({"rules": [{"glob": "a", "mode": "1"}]}),
             ", key rules[0].glob: the pattern \"a\": expected a glob over absolute paths",
         ),

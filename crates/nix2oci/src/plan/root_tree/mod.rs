@@ -180,9 +180,10 @@ impl RootTree {
                 RootNode::Symlink { .. } => FileKind::Symlink,
                 RootNode::File(_) => FileKind::File,
             };
+            let own_mode = placed.node.default_mode();
             for rule in rules {
                 if placed.is_matched_by(rule, &at, store_dir) {
-                    rule.apply(kind, &mut placed.metadata);
+                    rule.apply(kind, own_mode, &mut placed.metadata);
                 }
             }
         }
