@@ -231,6 +231,16 @@ rec {
       }
     ];
   };
+  or-mode = ownership.override {
+    name = "or-mode";
+    perms = [
+      {
+        path = two-files;
+        regex = "test1.txt";
+        orMode = "0200";
+      }
+    ];
+  };
   nix = buildImage {
     name = "nix";
     initializeNixDatabase = true;

@@ -69,6 +69,8 @@ let
       path,
       regex ? "",
       mode ? null,
+      # Bits beside those of the mode: of nlewo/nix2container#210.
+      orMode ? null,
       uid ? 0,
       gid ? 0,
       # Names beside the numbers, which no loader reads.
@@ -80,7 +82,8 @@ let
       source = regex;
       owner = "${toString uid}:${toString gid}";
     }
-    // (if mode == null then { } else { inherit mode; });
+    // (if mode == null then { } else { inherit mode; })
+    // (if orMode == null then { } else { addMode = orMode; });
 in
 {
   buildImage = makeOverridable (

@@ -159,6 +159,42 @@ fn expressions_say_where_files_go_and_whose_they_are() {
     assert!(!root.0.contains_key(&path("words-1.0").into_bytes()[1..]));
 }
 
+/// nlewo/nix2container#210: bits beside those that a file has, in the order of
+/// the entries, and after the mode of the same entry.
+#[test]
+fn permissions_may_add_bits() {
+    let store = Store::new();
+    let perm = |regex: &str, mode: &str, or_mode: &str| json!({ "regex": regex, "mode": mode, "orMode": or_mode, "uid": 0, "gid": 0 });
+    let copied = |name: &str, to: &str, perms: Value| {
+        json!({ "path": path(name), "options": {
+            "rewrite": { "regex": format!("^{}", path(name)), "repl": to }, "perms": perms,
+        } })
+    };
+    let described = image(json!([layer(json!([
+        copied(
+            "hello-1.0",
+            "/opt",
+            json!([perm(".*", "", "0200"), perm("/hello$", "", "4000")]),
+        ),
+        copied(
+            "settings-1.0",
+            "/srv",
+            json!([perm(".*", "", "0200"), perm("/etc$", "0440", "0002")]),
+        ),
+    ]))]));
+    let image = store.built(&described, &["--name", "app"]);
+    let root = root_of(&image);
+    for (place, kind, mode) in [
+        ("opt/bin", 'd', 0o755),
+        ("opt/bin/hello", 'f', 0o4755),
+        ("srv/etc", 'd', 0o442),
+        ("srv/etc/settings.conf", 'f', 0o644),
+    ] {
+        let object = &root.0[place.as_bytes()];
+        assert_eq!((object.kind, object.mode), (kind, mode), "{place}");
+    }
+}
+
 #[test]
 fn tars_stay_above_and_below() {
     let store = Store::new();
@@ -296,7 +332,14 @@ fn what_would_make_other_files_is_refused() {
             entry(json!({ "ignoreDestination": "x" })),
             "unknown field `ignoreDestination`",
         ),
-        (perm("orMode", json!("0200")), "unknown field `orMode`"),
+        (
+            perm("orMode", json!("40755")),
+            "key layers[0]: \"40755\" is no mode",
+        ),
+        (
+            perm("orMode", json!("-200")),
+            "key layers[0]: \"-200\" is no mode",
+        ),
         (
             perm("mode", json!("rwx")),
             "key layers[0]: \"rwx\" is no mode",

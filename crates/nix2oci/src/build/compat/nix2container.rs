@@ -80,6 +80,10 @@ struct Perm {
     /// Octal digits; empty where only the owner is said.
     #[serde(default)]
     mode: String,
+    /// Octal digits of bits that are added, after the mode: of
+    /// nlewo/nix2container#210.
+    #[serde(default, rename = "orMode")]
+    or_mode: String,
     #[serde(default)]
     uid: u32,
     #[serde(default)]
@@ -256,19 +260,12 @@ impl Layers {
 fn rules(path: &StorePath, perms: Vec<Perm>) -> Result<Vec<Rule>, String> {
     let rules = perms.into_iter().map(|perm| {
         let pattern = Pattern::new(PatternKind::Source, &perm.regex).map_err(|e| e.to_string())?;
-        let mode = match perm.mode.as_str() {
-            "" => None,
-            digits => Some(
-                u32::from_str_radix(digits, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o7777)
-                    .ok_or_else(|| format!("{digits:?} is no mode: expected octal digits"))?,
-            ),
-        };
+        let mode = permission_bits(&perm.mode)?;
         let mut rule = Rule::new(pattern);
         rule.within = Some(path.clone());
         rule.file_mode = mode;
         rule.directory_mode = mode;
+        rule.added_mode = permission_bits(&perm.or_mode)?.unwrap_or(0);
         rule.owner = Some(Owner {
             uid: perm.uid,
             gid: perm.gid,
@@ -276,4 +273,17 @@ fn rules(path: &StorePath, perms: Vec<Perm>) -> Result<Vec<Rule>, String> {
         Ok(rule)
     });
     rules.collect()
+}
+
+/// Reads octal digits; of none there are no bits.
+fn permission_bits(digits: &str) -> Result<Option<u32>, String> {
+    if digits.is_empty() {
+        return Ok(None);
+    }
+    let is_octal = digits.bytes().all(|digit| digit.is_ascii_digit());
+    let bits = u32::from_str_radix(digits, 8).ok();
+    match bits.filter(|bits| is_octal && *bits <= 0o7777) {
+        None => Err(format!("{digits:?} is no mode: expected octal digits")),
+        bits => Ok(bits),
+    }
 }
