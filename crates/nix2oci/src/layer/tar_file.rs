@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::context::Context;
-use crate::digest::{DiffId, Hasher};
+use crate::digest::{DiffId, Digest, Hasher};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::store::StoreDir;
 
@@ -41,6 +41,15 @@ impl TarFile {
     /// loader refuses: a path that comes twice or leads upwards, a file in what
     /// is no directory, a hard link to what is not in it before.
     pub fn open(cx: &Context, path: &Path, store_dir: &StoreDir) -> Result<Self> {
+        Self::open_digested(cx, path, store_dir).map(|(tar, _)| tar)
+    }
+
+    /// The same, with the digest of the file as it is, compressed or not.
+    pub(crate) fn open_digested(
+        cx: &Context,
+        path: &Path,
+        store_dir: &StoreDir,
+    ) -> Result<(Self, Digest)> {
         let refuse =
             |problem: String| Error::document(path.display().to_string(), Location::Whole, problem);
         let found = survey(cx, store_dir, Named::open(path)?)?;
@@ -62,13 +71,14 @@ impl TarFile {
             return Err(refuse(format!("{first}{hint}{more}")));
         }
         let (diff_id, size) = found.tar.expect("what cannot be decompressed was refused");
-        Ok(Self {
+        let tar = Self {
             path: path.to_owned(),
             diff_id,
             size,
             problems,
             hides_store: found.hides_store,
-        })
+        };
+        Ok((tar, found.digest))
     }
 
     /// Makes one of a file that was read before.

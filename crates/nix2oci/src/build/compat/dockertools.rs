@@ -102,6 +102,7 @@ pub(super) fn parse(bytes: &[u8], document: &str) -> Result<ForeignImage> {
             .map(|dir| ForeignTar {
                 path: dir.join("layer.tar"),
                 diff_id: TarDigest::In(dir.join("checksum")),
+                digest: None,
             })
             .into_iter()
             .collect(),

@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::closure::Closure;
 use crate::content::ContentSource;
 use crate::context::Context;
-use crate::digest::DiffId;
+use crate::digest::{DiffId, Digest};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::image::{BaseImage, ImageConfig, ImageReader, ImageSource};
 use crate::layer::{Compression, Owner, Packing, TarFile};
@@ -110,6 +110,8 @@ pub struct ForeignTar {
     pub path: PathBuf,
     /// Where the digest of the tar is said.
     pub diff_id: TarDigest,
+    /// The digest of the file, if that is said too.
+    pub digest: Option<Digest>,
 }
 
 /// Who says the digest of a tar.
@@ -301,8 +303,20 @@ impl ForeignImage {
 
 impl ForeignTar {
     fn open(&self, cx: &Context, store_dir: &StoreDir, root: Option<&Path>) -> Result<TarFile> {
-        let tar = TarFile::open(cx, &below(&self.path, root), store_dir)?;
-        let expected = match &self.diff_id {
+        let (tar, digest) = TarFile::open_digested(cx, &below(&self.path, root), store_dir)?;
+        let verify = |what: String, expected: Digest, found: Digest| match expected == found {
+            true => Ok(()),
+            false => Err(Error::from(ErrorKind::DigestMismatch {
+                what,
+                expected,
+                found,
+            })),
+        };
+        let name = tar.path().display().to_string();
+        if let Some(expected) = self.digest {
+            verify(name.clone(), expected, digest)?;
+        }
+        let expected: DiffId = match &self.diff_id {
             TarDigest::Known(diff_id) => *diff_id,
             TarDigest::In(file) => {
                 let file = below(file, root);
@@ -317,14 +331,11 @@ impl ForeignTar {
                 })?
             }
         };
-        if tar.diff_id() != expected {
-            return Err(ErrorKind::DigestMismatch {
-                what: tar.path().display().to_string(),
-                expected: expected.digest(),
-                found: tar.diff_id().digest(),
-            }
-            .into());
-        }
+        let what = match tar.diff_id().digest() == digest {
+            true => name,
+            false => format!("the tar in {name}"),
+        };
+        verify(what, expected.digest(), tar.diff_id().digest())?;
         Ok(tar)
     }
 }

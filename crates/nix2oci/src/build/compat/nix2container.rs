@@ -44,6 +44,9 @@ struct Image {
 
 #[derive(Debug, Deserialize)]
 struct Layer {
+    /// The digest of the file where there is one, which may be compressed; else
+    /// of the tar.
+    digest: Option<String>,
     /// The digest of the tar, one in spite of the name.
     diff_ids: String,
     paths: Option<Vec<LayerPath>>,
@@ -163,8 +166,18 @@ impl Layers {
                 .diff_ids
                 .parse()
                 .map_err(|error| format!("diff_ids: {error}"))?;
-            let diff_id = TarDigest::Known(diff_id);
-            self.tars.push((ForeignTar { path, diff_id }, false));
+            let digest = layer
+                .digest
+                .filter(|digest| !digest.is_empty())
+                .map(|digest| digest.parse())
+                .transpose()
+                .map_err(|error| format!("digest: {error}"))?;
+            let tar = ForeignTar {
+                path,
+                diff_id: TarDigest::Known(diff_id),
+                digest,
+            };
+            self.tars.push((tar, false));
             return Ok(());
         }
         let number = self.layers.len();
