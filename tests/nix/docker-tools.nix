@@ -567,6 +567,7 @@ rec {
     finalImageName = "base";
     finalImageTag = "2.2.1";
     arch = "amd64";
+    tlsVerify = false;
   };
   on-top-of-pulled = dockerTools.buildImage {
     name = "onTopOfPulledImage";

@@ -119,6 +119,11 @@ in
     ln -s /usr/sbin/{user,group}{add,mod,del} $out/bin
   '';
 
+  skopeo = runCommand "skopeo" { } ''
+    mkdir -p $out/bin
+    ln -s /usr/bin/skopeo $out/bin
+  '';
+
   libcap = runCommand "libcap" { } ''
     mkdir -p $out/bin
     ln -s /usr/sbin/setcap $out/bin

@@ -19,7 +19,7 @@ let
     makeOverridable
     optional
     ;
-  inherit (pkgs.buildPackages) runCommand;
+  inherit (pkgs.buildPackages) runCommand skopeo;
 
   hostPlatform = platforms.ofSystem hostSystem;
 
@@ -45,7 +45,11 @@ let
   hashOf =
     function: args:
     if args ? hash then
-      { outputHash = args.hash; }
+      {
+        outputHash = args.hash;
+      }
+      # Nix asks what an empty one would be of.
+      // (if args.hash == "" then { outputHashAlgo = "sha256"; } else { })
     else if args ? sha256 then
       {
         outputHash = args.sha256;
@@ -94,7 +98,8 @@ let
     };
 in
 {
-  # An image of a registry as an archive.
+  # An image of a registry as an archive, by the program that nixpkgs has for it:
+  # the hash is of that program's file, and so is the same.
   pullImage =
     function:
     makeOverridable (
@@ -111,23 +116,26 @@ in
           tlsVerify ? true,
           name ? fileName "docker-image-${finalImageName}-${finalImageTag}.tar",
         }:
-        run {
-          inherit name;
-          words = [
-            "copy"
-            "docker://${imageName}@${imageDigest}"
-          ]
-          ++ flag "--platform" (replaceStrings [ "linux/" ] [ "${os}/" ] (platforms.name arch variant))
-          ++ insecure tlsVerify
-          ++ flag "--name" finalImageName
-          ++ flag "--tag" finalImageTag
-          ++ flag "-o" "archive:${placeholder "out"}";
-          extra = outside // { outputHashMode = "flat"; } // hashOf function args;
-        }
-        // {
-          imageName = finalImageName;
-          imageTag = finalImageTag;
-        }
+        runCommand name
+          (
+            outside
+            // {
+              image = "docker://${imageName}@${imageDigest}";
+              imageName = finalImageName;
+              imageTag = finalImageTag;
+              nativeBuildInputs = [ skopeo ];
+              outputHashMode = "flat";
+            }
+            // hashOf function args
+          )
+          ''
+            skopeo --insecure-policy --tmpdir="$TMPDIR" ${arguments.quoted (
+              flag "--override-os" os
+              ++ flag "--override-arch" arch
+              ++ optional (variant != null && variant != "") (flag "--override-variant" variant)
+            )} copy --quiet ${if tlsVerify then "" else "--src-tls-verify=false"} \
+              "$image" "docker-archive:$out:$imageName:$imageTag"
+          ''
       )
         (withoutHash args)
     );

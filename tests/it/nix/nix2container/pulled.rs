@@ -10,14 +10,16 @@ use nix2oci_tests::{DockerRegistry, Isolated};
 use super::super::examples::Examples;
 use super::{NAMED, assert_prints};
 
-/// Pushes an image with a file /etc/release; returns its digest.
+/// Pushes an image with a file /etc/release and a program; returns its digest.
 pub(in super::super) fn push_base(registry: &DockerRegistry) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("root/etc")).unwrap();
     fs::write(dir.path().join("root/etc/release"), "a base\n").unwrap();
+    fs::create_dir_all(dir.path().join("root/bin")).unwrap();
+    fs::copy("/bin/busybox", dir.path().join("root/bin/busybox")).unwrap();
     run(Command::new("tar")
         .args(["--create", "--file", "layer.tar", "--owner=0", "--group=0"])
-        .args(["--mtime=@1", "--directory", "root", "etc"])
+        .args(["--mtime=@1", "--directory", "root", "bin", "etc"])
         .current_dir(dir.path()));
     let fixture = repository().join("fixtures/closure");
     let pushed = run(Command::new(nix2oci())
