@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix2oci::build::{
-    ImageCopy, IndexPart, IndexReport, IndexSource, PushOptions, PushedIndex, build_index,
-    copy_all, push_index, resolve,
+    ImageCopy, IndexImageReport, IndexPart, IndexReport, IndexSource, PushOptions, PushedIndex,
+    build_index, copy_all, push_index, resolve,
 };
 use nix2oci::image::{ImageReader, ImageSource};
-use nix2oci::oci::{Reference, display_platform, parse_platform};
+use nix2oci::oci::{Reference, descriptor_digest, display_platform, parse_platform};
 use nix2oci::sink::{Archive, Discard, OciLayout};
 use nix2oci::{Context, ErrorClass, ImageSpec, Result, build};
 use nix2oci_tests::fake_registry::FakeRegistry;
@@ -137,6 +137,40 @@ fn images_recipes_and_stored_images_make_the_same_index() {
     let flat = dir.path().join("flat.tar");
     let flat_report = build_to(&flat, &[of_stored("built.tar", &nested)]).unwrap();
     assert_eq!(flat_report.manifest_digest, report.manifest_digest);
+    // So it is told of them, each as if it were a part.
+    let told = |report: &IndexReport| -> Vec<_> {
+        let images = report.images.iter().map(|image| match image {
+            IndexImageReport::Built(image) => {
+                let layers = image.layers.iter().map(|layer| layer.record.digest);
+                (
+                    image.manifest_digest,
+                    image.config_digest,
+                    layers.collect::<Vec<_>>(),
+                )
+            }
+            IndexImageReport::Copied(image) => {
+                let layers = image.layers.iter().filter_map(descriptor_digest);
+                let config = descriptor_digest(&image.config).unwrap();
+                (image.manifest_digest, config, layers.collect())
+            }
+            other => panic!("{other:?}"),
+        });
+        images.collect()
+    };
+    assert_eq!(told(&joined), told(&report));
+    assert_eq!(told(&flat_report), told(&report));
+    let registry = FakeRegistry::start();
+    let pushed = push(&registry, &[of_stored("built.tar", &nested)]).unwrap();
+    let pushed: Vec<_> = pushed
+        .images
+        .iter()
+        .map(|image| {
+            let layers = image.layers.iter().map(|layer| &layer.descriptor);
+            let layers = layers.filter_map(descriptor_digest).collect();
+            (image.manifest_digest, image.config_digest.unwrap(), layers)
+        })
+        .collect();
+    assert_eq!(pushed, told(&report));
 
     // A recipe whose store paths are others is noticed.
     let lying = IndexPart {
@@ -270,7 +304,7 @@ fn a_push_sends_each_image_and_then_the_index() {
     for digest in registry.blobs("app").keys() {
         assert_eq!(registry.log().completed(digest), 1, "{digest}");
     }
-    let config = |at: usize| pushed.parts[at].config_digest.unwrap().to_string();
+    let config = |at: usize| pushed.images[at].config_digest.unwrap().to_string();
     assert_eq!(
         registry.blobs("app").len(),
         LAYERS + 1 + 2,

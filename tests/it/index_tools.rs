@@ -245,4 +245,12 @@ fn images_and_recipes_are_joined_and_recipes_need_their_store() {
     assert_eq!(told["names"], json!([FULL_NAME]));
     assert_eq!(told["images"].as_array().unwrap().len(), 3);
     assert_eq!(told["images"][0]["platform"], "linux/arm64");
+    let entry = &read_json(&joined, "index.json")["manifests"][0];
+    let index: Value = serde_json::from_slice(&blob(&joined, entry)).unwrap();
+    let named = index["manifests"].as_array().unwrap();
+    for (image, named) in told["images"].as_array().unwrap().iter().zip(named) {
+        assert_eq!(image["digest"], named["digest"]);
+        assert_eq!(image["size"], named["size"]);
+        assert!(image["configDigest"].is_string(), "{image}");
+    }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use nix2oci::build::{
-    BuildReport, ImagePlan, IndexPartReport, LayerOutline, LayerReport, LayerState, PushForecast,
+    BuildReport, ImagePlan, IndexImageReport, LayerOutline, LayerReport, LayerState, PushForecast,
     PushReport, PushedLayer,
 };
 use nix2oci::image::{BaseLayer, ImageTree};
@@ -227,7 +227,7 @@ impl Report {
     pub(crate) fn planned(spec: &ImageSpec, plan: &ImagePlan, downloads: &[u64]) -> Self {
         let layers = plan.layers.iter().zip(downloads);
         let layers = layers.map(|(layer, bytes)| Layer::planned(layer).downloaded(*bytes));
-        let layers = below(spec, &plan.base).chain(layers);
+        let layers = below(spec.closure.store_dir(), &plan.base).chain(layers);
         Self::new(None, Some(&spec.config.platform), layers.collect())
     }
 
@@ -256,7 +256,8 @@ impl Report {
             pinned: None,
             changed_tags: None,
         };
-        let layers = below(spec, &report.base).chain(report.layers.iter().map(Layer::built));
+        let layers = below(spec.closure.store_dir(), &report.base)
+            .chain(report.layers.iter().map(Layer::built));
         Self::new(Some(image), Some(&spec.config.platform), layers.collect())
     }
 
@@ -284,17 +285,30 @@ impl Report {
     }
 
     /// Makes the report of an image of an index.
-    pub(crate) fn part(platform: Option<&Platform>, part: &IndexPartReport) -> Self {
-        match part {
-            IndexPartReport::Built(built) => {
+    /// Its store paths are in `store_dir`.
+    pub(crate) fn image(
+        platform: Option<&Platform>,
+        store_dir: &StoreDir,
+        image: &IndexImageReport,
+    ) -> Self {
+        match image {
+            IndexImageReport::Built(built) => {
                 let image = Image {
                     config_digest: Some(built.config_digest.to_string()),
                     ..Image::new(&[], built.manifest_digest, built.manifest_size)
                 };
-                let layers = built.layers.iter().map(Layer::built).collect();
+                let layers = below(store_dir, &built.base);
+                let layers = layers.chain(built.layers.iter().map(Layer::built));
+                Self::new(Some(image), platform, layers.collect())
+            }
+            IndexImageReport::Copied(image) => {
+                let layers = copied(&image.layers);
+                let image = Image {
+                    config_digest: Some(image.config.digest().to_string()),
+                    ..Image::new(&[], image.manifest_digest, image.manifest_size)
+                };
                 Self::new(Some(image), platform, layers)
             }
-            IndexPartReport::Copied(blobs) => Self::new(None, platform, copied(blobs)),
             _ => Self::new(None, platform, Vec::new()),
         }
     }
@@ -379,8 +393,7 @@ fn total(sizes: impl Iterator<Item = Option<u64>>) -> Option<u64> {
 }
 
 /// Returns the layers of a base, which are copied.
-fn below<'a>(spec: &'a ImageSpec, base: &'a [BaseLayer]) -> impl Iterator<Item = Layer> + 'a {
-    let store_dir = spec.closure.store_dir();
+fn below<'a>(store_dir: &'a StoreDir, base: &'a [BaseLayer]) -> impl Iterator<Item = Layer> + 'a {
     base.iter()
         .map(|layer| Layer::of_base(layer, store_dir, LayerState::New))
 }

@@ -6,13 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix2oci::build::{
-    IndexPart, IndexPartReport, IndexReport, IndexSource, PushedIndex, build_index,
-};
+use nix2oci::build::{IndexPart, IndexReport, IndexSource, PushedIndex, build_index};
 use nix2oci::input::{InputKind, read_file};
-use nix2oci::oci::{Descriptor, Platform, Reference, descriptor_digest};
+use nix2oci::oci::{Platform, Reference};
 use nix2oci::sink::Destination;
-use nix2oci::{ContentSource, Context, Digest, ImageSink, ImageSpec, Recipe, StoreDir};
+use nix2oci::{ContentSource, Context, ImageSink, ImageSpec, Recipe, StoreDir};
 
 use crate::args::{
     BinaryCacheArgs, ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs,
@@ -136,7 +134,7 @@ impl Output {
                 let (parts, annotations) = (whole.parts, &whole.annotations);
                 let built = build_index(cx, parts, annotations, &names, &mut *sink)?;
                 let digest = built.manifest_digest;
-                let report = built_report(&names, &built);
+                let report = built_report(&whole.store_dir, &names, &built);
                 let told = ("wrote", sink.name(), names);
                 (report, digest, digest.to_string(), told)
             }
@@ -162,14 +160,10 @@ impl Output {
     }
 }
 
-fn built_report(names: &[Reference], built: &IndexReport) -> Report {
-    let images = built.parts.iter().map(|part| {
-        let platform = match part {
-            IndexPartReport::Built(image) => platform(&built.manifests, image.manifest_digest),
-            _ => None,
-        };
-        Report::part(platform, part)
-    });
+fn built_report(store_dir: &StoreDir, names: &[Reference], built: &IndexReport) -> Report {
+    let images = built.manifests.iter().zip(&built.images);
+    let images =
+        images.map(|(named, image)| Report::image(named.platform().as_ref(), store_dir, image));
     let index = Joined {
         names,
         digest: built.manifest_digest,
@@ -181,10 +175,9 @@ fn built_report(names: &[Reference], built: &IndexReport) -> Report {
 }
 
 fn pushed_report(store_dir: &StoreDir, names: &[Reference], pushed: &PushedIndex) -> Report {
-    let images = pushed.parts.iter().map(|part| {
-        let platform = platform(&pushed.manifests, part.manifest_digest);
-        Report::pushed(platform, store_dir, &[], part)
-    });
+    let images = pushed.manifests.iter().zip(&pushed.images);
+    let images = images
+        .map(|(named, image)| Report::pushed(named.platform().as_ref(), store_dir, &[], image));
     let index = Joined {
         names,
         digest: pushed.manifest_digest,
@@ -193,12 +186,6 @@ fn pushed_report(store_dir: &StoreDir, names: &[Reference], pushed: &PushedIndex
         changed_tags: Some(&pushed.changed_tags),
     };
     Report::several(Some(index), images.collect())
-}
-
-/// Returns the platform that an index says of a manifest.
-fn platform(manifests: &[Descriptor], digest: Digest) -> Option<&Platform> {
-    let is_it = |descriptor: &&Descriptor| descriptor_digest(descriptor) == Some(digest);
-    manifests.iter().find(is_it)?.platform().as_ref()
 }
 
 fn claim(record: &RecordArgs, json: bool, is_output: bool) -> Outcome<bool> {

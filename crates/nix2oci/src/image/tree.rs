@@ -53,6 +53,17 @@ impl ImageTree {
         blobs.filter(move |blob| !configs.contains(&blob.digest().to_string()))
     }
 
+    /// Returns the layers that a manifest of the tree names, without those that are
+    /// not among its blobs.
+    pub(crate) fn layers_of(&self, manifest: &TreeDocument) -> Vec<Descriptor> {
+        let parsed = serde_json::from_slice::<ImageManifest>(&manifest.bytes);
+        let parsed = parsed.expect("it was parsed when the tree was walked");
+        let blobs = self.blobs.iter().map(|blob| blob.digest().to_string());
+        let blobs: BTreeSet<String> = blobs.collect();
+        let is_copied = |layer: &&Descriptor| blobs.contains(&layer.digest().to_string());
+        parsed.layers().iter().filter(is_copied).cloned().collect()
+    }
+
     /// Returns the image's own document.
     pub fn root(&self) -> &TreeDocument {
         self.documents

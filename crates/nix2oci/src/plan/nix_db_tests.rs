@@ -175,11 +175,11 @@ fn of_base(bytes: &[u8], edit: &str, log: bool) -> ValidPaths {
     ValidPaths::read_own(&cx, &file, "the base", &store_dir).unwrap()
 }
 
-/// A store path's name, when it was registered, and its signatures.
-type ToldPath = (String, i64, Option<String>);
+/// A path, when it was registered, and signatures.
+type PathRow = (String, i64, Option<String>);
 
 /// Returns the paths and references of a database.
-fn told(bytes: &[u8]) -> (Vec<ToldPath>, Vec<(String, String)>) {
+fn told(bytes: &[u8]) -> (Vec<PathRow>, Vec<(String, String)>) {
     let connection = open(bytes);
     let mut paths = connection
         .prepare("SELECT path, registrationTime, sigs FROM ValidPaths ORDER BY id")

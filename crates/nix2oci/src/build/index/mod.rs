@@ -67,20 +67,50 @@ pub struct IndexReport {
     pub manifest_digest: Digest,
     /// The bytes of it.
     pub manifest_size: u64,
-    /// What became of each part.
-    pub parts: Vec<IndexPartReport>,
+    /// What became of each image that the index names, in its order. A part that
+    /// was an index itself has several.
+    pub images: Vec<IndexImageReport>,
     /// What the index names, in its order.
     pub manifests: Vec<Descriptor>,
 }
 
-/// What became of a part of an index.
+/// What became of an image of an index.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum IndexPartReport {
+pub enum IndexImageReport {
     /// It was packed.
     Built(BuildReport),
-    /// It was copied: these are the layers of its images.
-    Copied(Vec<Descriptor>),
+    /// It was copied.
+    Copied(CopiedImage),
+}
+
+/// An image that was stored before; or what is stored beside one, such as an
+/// attestation.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CopiedImage {
+    /// The digest of the manifest.
+    pub manifest_digest: Digest,
+    /// The bytes of it.
+    pub manifest_size: u64,
+    /// Its config.
+    pub config: Descriptor,
+    /// Its layers, bottom first.
+    pub layers: Vec<Descriptor>,
+}
+
+impl CopiedImage {
+    /// Returns each image of a tree, in the order in which an index names them.
+    pub(super) fn all(tree: &ImageTree) -> impl Iterator<Item = Self> + '_ {
+        tree.documents.iter().filter_map(|document| {
+            Some(Self {
+                manifest_digest: Digest::of(&document.bytes),
+                manifest_size: document.bytes.len() as u64,
+                config: document.config.clone()?,
+                layers: tree.layers_of(document),
+            })
+        })
+    }
 }
 
 /// Builds and copies images into a sink, and an index of them with these
@@ -113,18 +143,18 @@ pub fn build_index(
             (IndexSource::Stored { image, .. }, Prepared::Stored(tree, manifests)) => {
                 put_tree_blobs(&cx, image, &tree, sink)?;
                 children.extend(manifests);
-                reports.push(IndexPartReport::Copied(tree.layers().cloned().collect()));
+                reports.extend(CopiedImage::all(&tree).map(IndexImageReport::Copied));
             }
             (IndexSource::Recipe { content, .. }, Prepared::Recipe(prepared)) => {
                 let (parts, manifest) = *prepared;
                 let report = put_recipe(&cx, &parts, content.as_ref(), sink)?;
                 children.push(manifest);
-                reports.push(IndexPartReport::Built(report));
+                reports.push(IndexImageReport::Built(report));
             }
             (IndexSource::Image(spec), _) => {
                 let (report, manifest) = put_blobs(&cx, spec, sink, &mut packed)?;
                 children.push(manifest);
-                reports.push(IndexPartReport::Built(report));
+                reports.push(IndexImageReport::Built(report));
             }
             _ => unreachable!("each part was prepared as what it is"),
         }
@@ -138,7 +168,7 @@ pub fn build_index(
     Ok(IndexReport {
         manifest_digest: index.digest(),
         manifest_size: index.blob.bytes().len() as u64,
-        parts: reports,
+        images: reports,
         manifests: descriptors(&children),
     })
 }

@@ -27,9 +27,9 @@ pub struct PushedIndex {
     pub manifest_size: u64,
     /// The tags that did not point to it before.
     pub changed_tags: Vec<String>,
-    /// What became of each part. Of one that was an index itself,
-    /// `manifest_digest` is that of its last manifest.
-    pub parts: Vec<PushReport>,
+    /// What became of each image that the index names, in its order. A part that
+    /// was an index itself has several.
+    pub images: Vec<PushReport>,
     /// What the index names, in its order.
     pub manifests: Vec<Descriptor>,
 }
@@ -64,11 +64,11 @@ pub fn push_index(
         let cx = numbering.next(cx);
         let target = target.of_index(&cx, &before);
         let mut sent = Vec::new();
-        let (report, manifests) = match (&part.source, prepared) {
+        let (pushed, manifests) = match (&part.source, prepared) {
             (IndexSource::Stored { image, .. }, Prepared::Stored(mut tree, manifests)) => {
                 tree.documents.retain(|document| document.config.is_some());
                 let report = stored::push_tree(&cx, image, &tree, &target, options)?;
-                (report, manifests)
+                (stored::images_of(report, &tree, &target), manifests)
             }
             (
                 IndexSource::Recipe {
@@ -81,20 +81,21 @@ pub fn push_index(
                 let content = content.as_ref();
                 let pushed = push_parts(&cx, parts, base, content, &target, options)?;
                 sent = pushed.layers;
-                (pushed.report, vec![manifest])
+                (vec![pushed.report], vec![manifest])
             }
             (IndexSource::Image(spec), _) => {
                 let pushed = push_image(&cx, spec, &target, options)?;
                 sent = pushed.layers;
-                (pushed.report, vec![pushed.manifest])
+                (vec![pushed.report], vec![pushed.manifest])
             }
             _ => unreachable!("each part was prepared as what it is"),
         };
-        let blobs = report.layers.iter().map(|layer| &layer.descriptor);
+        let layers = pushed.iter().flat_map(|report| &report.layers);
+        let blobs = layers.map(|layer| &layer.descriptor);
         before.add_blobs(blobs.filter_map(descriptor_digest));
         before.add(&sent);
         children.extend(manifests);
-        reports.push(report);
+        reports.extend(pushed);
     }
     let index = assemble_index(&children, annotations);
     let changed_tags = put_index(cx, &target, &index, &children, options)?;
@@ -106,7 +107,7 @@ pub fn push_index(
         manifest_digest: index.digest(),
         manifest_size: index.blob.bytes().len() as u64,
         changed_tags,
-        parts: reports,
+        images: reports,
         manifests: descriptors(&children),
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::build::index::CopiedImage;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -93,6 +94,32 @@ pub(super) fn push_tree(
             })
             .collect(),
     })
+}
+
+/// Makes of the report of a tree one for each image that is in it.
+pub(super) fn images_of(
+    report: PushReport,
+    tree: &ImageTree,
+    target: &Target<'_>,
+) -> Vec<PushReport> {
+    let pushed: HashMap<String, PushedLayer> = report
+        .layers
+        .into_iter()
+        .map(|layer| (layer.descriptor.digest().to_string(), layer))
+        .collect();
+    let image = |image: CopiedImage| {
+        let layers = image.layers.iter();
+        let layers = layers.filter_map(|blob| pushed.get(&blob.digest().to_string()));
+        PushReport {
+            pinned: format!("{}@{}", target.name, image.manifest_digest),
+            manifest_digest: image.manifest_digest,
+            manifest_size: image.manifest_size,
+            config_digest: descriptor_digest(&image.config),
+            changed_tags: Vec::new(),
+            layers: layers.cloned().collect(),
+        }
+    };
+    CopiedImage::all(tree).map(image).collect()
 }
 
 /// What all steps of a copy need.
