@@ -291,7 +291,7 @@ fn texts_can_be_read_in_light_and_in_dark() {
         grounds
             .push(browser.evaluate("getComputedStyle(document.documentElement).backgroundColor"));
         let states = [
-            "new", "again", "kept", "reused", "cached", "exists", "mounted", "gone",
+            "new", "again", "kept", "reused", "cached", "exists", "mounted", "base", "gone",
         ];
         for state in [""].iter().chain(&states) {
             if !state.is_empty() {

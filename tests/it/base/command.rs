@@ -203,6 +203,27 @@ fn a_plan_and_reports_show_the_base() {
     );
     assert_eq!(layers[0]["reason"], "of the base image");
     assert_eq!(json["totals"]["layers"], 8);
+    // Each of them is told apart, in all three.
+    let page = tempfile::tempdir().unwrap();
+    let page = page.path().join("plan.html");
+    plan(&["--html", page.to_str().unwrap()]);
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("8, bottom first; sizes are bytes before compression, of the base’s"));
+    for (told, layer) in layers
+        .iter()
+        .zip(manifest(&base.path)["layers"].as_array().unwrap())
+    {
+        assert_eq!(
+            (&told["digest"], &told["size"]),
+            (&layer["digest"], &layer["size"])
+        );
+        let short = &layer["digest"].as_str().unwrap()[..19];
+        assert!(text.contains(&format!("compressed, {short}\n")), "{text}");
+        assert!(
+            page.contains(&format!("compressed, {short}</td>")),
+            "{page}"
+        );
+    }
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("metadata.json");

@@ -268,7 +268,8 @@ fn table(spec: &ImageSpec, plan: &ImagePlan, states: Option<&[State]>, all_paths
         let paths = layer.paths.len();
         let _ = writeln!(
             text,
-            "{number:>5}  {size:>9}  {paths:>5}  {state}of the base {base}, compressed"
+            "{number:>5}  {size:>9}  {paths:>5}  {state}of the base {base}, compressed, {}",
+            measure::short(layer.digest())
         );
     }
     let below = plan.base.len();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix2oci::Digest;
+
 /// Returns a size in decimal units with one decimal, as docker shows them:
 /// `999 B`, `1.2 MB`.
 pub(crate) fn bytes(bytes: u64) -> String {
@@ -61,6 +63,11 @@ pub(crate) fn pause(duration: Duration) -> String {
         (minutes, 0) => format!("{minutes} min"),
         (minutes, seconds) => format!("{minutes} min {seconds} s"),
     }
+}
+
+/// Returns as much of a digest as people compare.
+pub(crate) fn short(digest: Digest) -> String {
+    format!("sha256:{}", &digest.hex()[..12])
 }
 
 #[cfg(test)]

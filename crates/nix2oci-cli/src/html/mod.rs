@@ -155,13 +155,15 @@ pub(crate) enum State {
     Exists,
     /// See [`LayerState::Mounted`].
     Mounted,
+    /// A layer of the base.
+    Base,
     /// Only in the image before.
     Gone,
 }
 
 impl State {
     /// All of them, in the order of the legend.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::New,
         Self::Again,
         Self::Kept,
@@ -170,6 +172,7 @@ impl State {
         Self::Cached,
         Self::Exists,
         Self::Mounted,
+        Self::Base,
         Self::Gone,
     ];
 
@@ -184,6 +187,7 @@ impl State {
             Self::Cached => "cached",
             Self::Exists => "exists",
             Self::Mounted => "mounted",
+            Self::Base => "base",
             Self::Gone => "gone",
         }
     }
@@ -199,6 +203,7 @@ impl State {
             Self::Cached => "packed before, and there",
             Self::Exists => "there already",
             Self::Mounted => "in another repository there",
+            Self::Base => "of the base, as it is",
             Self::Gone => "only in the image before",
         }
     }

@@ -42,7 +42,9 @@ pub(crate) fn plan(
         state: states.map(|states| states[at]),
         paths: layer.paths().iter().map(path).collect(),
     };
-    let layers: Vec<Layer> = plan.layers.iter().enumerate().map(layer).collect();
+    let layers: Vec<Layer> = base_layers(spec, plan, states.is_some())
+        .chain(plan.layers.iter().enumerate().map(layer))
+        .collect();
     let mut figures = vec![
         (
             measure::bytes(plan.nar_size),
@@ -80,10 +82,54 @@ pub(crate) fn plan(
         ))
         .chain(names.skip(1).map(|name| ("name".to_owned(), name)))
         .collect(),
-        measure: "bytes before compression",
+        measure: match has_all_sizes(plan) {
+            true => "bytes before compression",
+            false => "bytes before compression, of the base’s layers compressed",
+        },
         layers,
         packages: Vec::new(),
     }
+}
+
+/// Returns the layers of the base, by what they have before compression, if it
+/// tells that of all.
+fn base_layers<'a>(
+    spec: &'a ImageSpec,
+    plan: &'a ImagePlan,
+    has_states: bool,
+) -> impl Iterator<Item = Layer> + 'a {
+    let is_unpacked = has_all_sizes(plan);
+    let name = spec.base.as_ref().map_or("", |base| base.name());
+    plan.base.iter().zip(1..).map(move |(layer, number)| {
+        let compressed = layer.descriptor.size();
+        let paths = layer.paths.iter().map(|listed| Path {
+            path: match listed.path.whole() {
+                Some(path) => spec.closure.store_dir().join(&path),
+                None => listed.path.to_string(),
+            },
+            size: listed.nar_size,
+            state: None,
+        });
+        Layer {
+            label: number.to_string(),
+            size: match is_unpacked {
+                true => layer.uncompressed_size,
+                false => Some(compressed),
+            },
+            why: format!(
+                "of the base {name}, {} compressed, {}",
+                measure::bytes(compressed),
+                measure::short(layer.digest())
+            ),
+            state: has_states.then_some(State::Base),
+            paths: paths.collect(),
+        }
+    })
+}
+
+fn has_all_sizes(plan: &ImagePlan) -> bool {
+    let mut layers = plan.base.iter();
+    layers.all(|layer| layer.uncompressed_size.is_some())
 }
 
 /// Returns what would move, if that can be told.
