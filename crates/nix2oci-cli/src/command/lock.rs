@@ -110,11 +110,20 @@ fn reference(text: &str) -> Outcome<Reference> {
     match select::any_image(text)? {
         AnyImage::Remote(reference) => Ok(reference),
         AnyImage::Stored(source) => {
-            let failure =
-                Failure::usage(format!("{text} is not in a registry, and so needs no lock"));
-            Err(match source {
-                ImageSource::Path(_) => failure.hint(format!("is docker://{text} meant?")),
-                _ => failure,
+            let is_there = match &source {
+                ImageSource::Path(path) => path.exists(),
+                _ => true,
+            };
+            Err(match is_there {
+                true => Failure::usage(format!(
+                    "{text} is on this machine: a lock pins what may change in a registry"
+                ))
+                .hint(
+                    "say it where the lock would stand, such as --from; a derivation pins it by \
+                     the hash of its bytes, as a path of its source or with fetchurl",
+                ),
+                false => Failure::usage(format!("{text} is not an image of a registry"))
+                    .hint(format!("is docker://{text} meant?")),
             })
         }
     }
