@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix2oci_tests::command::{nix2oci, run, skopeo};
+use nix2oci_tests::command::{nix2oci, output, run, skopeo};
 use nix2oci_tests::image_files::{blob, manifest_digest, read_json, text};
 use nix2oci_tests::{DockerRegistry, Isolated};
 use serde_json::{Value, json};
@@ -253,4 +253,104 @@ fn images_and_recipes_are_joined_and_recipes_need_their_store() {
         assert_eq!(image["size"], named["size"]);
         assert!(image["configDigest"].is_string(), "{image}");
     }
+}
+
+/// The recipe of an index gives the same index, wherever it goes.
+#[test]
+fn a_recipe_of_several_platforms_makes_their_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = manifest_digest(&index(dir.path(), "archive"));
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (recipe, digest_file) = (path("app.json"), path("digest"));
+    run(Command::new(nix2oci())
+        .args(several("resolve", true))
+        .args(["-o", &recipe, "--digest-file", &digest_file]));
+    assert_eq!(
+        fs::read_to_string(&digest_file).unwrap(),
+        format!("{whole}\n")
+    );
+
+    let root = nix2oci_tests::command::repository().join("fixtures/closure/root");
+    let store = ["--store-root", root.to_str().unwrap(), "--quiet"];
+    let again = path("again.tar");
+    let printed = run(Command::new(nix2oci())
+        .args(["index", &recipe, "-o", &again])
+        .args(store));
+    assert_eq!(printed, format!("{whole}\n"));
+    // The name is that which was resolved.
+    let entry = &read_json(Path::new(&again), "index.json")["manifests"][0];
+    assert_eq!(entry["annotations"]["io.containerd.image.name"], FULL_NAME);
+
+    let registry = DockerRegistry::start();
+    let destination = format!("docker://{}/app:v1", registry.localhost());
+    let printed = run(Command::new(nix2oci())
+        .args(["push", &recipe, &destination])
+        .args(store));
+    assert_eq!(printed, format!("{}/app@{whole}\n", registry.localhost()));
+
+    // One image of it would be taken for all.
+    let error = output(Command::new(nix2oci()).args(["diff", &recipe, &recipe])).unwrap_err();
+    assert!(
+        error.contains("it is of an index of several images"),
+        "{error}"
+    );
+    let mut changed: Value = serde_json::from_slice(&fs::read(&recipe).unwrap()).unwrap();
+    changed["annotations"] = json!({"a": "b"});
+    fs::write(&recipe, changed.to_string()).unwrap();
+    let error = output(
+        Command::new(nix2oci())
+            .args(["index", &recipe, "-o", &again])
+            .args(store),
+    );
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("key indexDigest: the index has digest"),
+        "{error}"
+    );
+}
+
+/// Each platform of a plan is compared with its own image of an index, in a file
+/// as in a registry.
+#[test]
+fn a_plan_of_several_platforms_is_compared_with_an_index() {
+    let registry = DockerRegistry::start();
+    let destination = format!("docker://{}/app:v1", registry.localhost());
+    let dir = tempfile::tempdir().unwrap();
+    let archive = index(dir.path(), "archive");
+    run(Command::new(nix2oci())
+        .args(several("push", false))
+        .arg(&destination));
+    let plan = |more: &[&str]| {
+        let mut command = Command::new(nix2oci());
+        run(command.args(several("plan", false)).args(more))
+    };
+    for against in [archive.to_str().unwrap(), &destination] {
+        let told: Value = serde_json::from_str(&plan(&["--against", against, "--json"])).unwrap();
+        let images = told["images"].as_array().unwrap();
+        let platforms: Vec<&str> = images.iter().map(|i| text(&i["platform"])).collect();
+        assert_eq!(platforms, PLATFORMS);
+        for (image, child) in images.iter().zip(children(&archive)) {
+            let manifest: Value = serde_json::from_slice(&blob(&archive, &child)).unwrap();
+            let layers = image["layers"].as_array().unwrap();
+            let digests: Vec<_> = layers.iter().map(|layer| &layer["digest"]).collect();
+            let expected = manifest["layers"].as_array().unwrap().iter();
+            assert_eq!(digests, expected.map(|l| &l["digest"]).collect::<Vec<_>>());
+            assert!(
+                layers.iter().all(|layer| layer["state"] == "reused"),
+                "{image}"
+            );
+        }
+        // The same layers for all platforms are one.
+        assert_eq!(told["totals"]["layers"], images[0]["totals"]["layers"]);
+        let text = plan(&["--against", against]);
+        assert_eq!(text.matches("fetches nothing\n").count(), 3, "{text}");
+        for platform in PLATFORMS {
+            assert!(text.contains(&format!("{platform}\n\nlayer")), "{text}");
+        }
+    }
+    let alone: Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    assert_eq!(
+        alone["totals"]["layers"],
+        alone["images"][1]["totals"]["layers"]
+    );
 }

@@ -161,7 +161,10 @@ fn what_cannot_be_pinned_is_told() {
     let unknown = format!("sha256:{}", "0".repeat(64));
     for (arguments, problem) in [
         (&["lock", "oci:layout"][..], "is on this machine"),
-        (&["lock", other], "a derivation pins it by the hash of its bytes"),
+        (
+            &["lock", other],
+            "a derivation pins it by the hash of its bytes",
+        ),
         (&["lock", "app.tar"], "is docker://app.tar meant?"),
         (&["lock", "--check", other], "names no image"),
         (

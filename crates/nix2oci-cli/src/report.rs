@@ -330,7 +330,8 @@ impl Report {
     pub(crate) fn several(index: Option<Joined<'_>>, images: Vec<Self>) -> Self {
         let mut seen = BTreeSet::new();
         let all = images.iter().flat_map(|image| &image.layers);
-        let layers = all.filter(|layer| match &layer.digest {
+        // One that is only planned has no digest yet.
+        let layers = all.filter(|layer| match layer.digest.as_ref().or(layer.key.as_ref()) {
             Some(digest) => seen.insert(digest.clone()),
             None => true,
         });

@@ -205,6 +205,14 @@ pub(crate) struct ResolveArgs {
     /// Write the manifest's digest, sha256:…
     #[arg(long, value_name = "FILE", help_heading = "Output", value_hint = ValueHint::FilePath)]
     pub(crate) digest_file: Option<PathBuf>,
+    /// Begin another image, for another platform: the recipe is of an index of all
+    ///
+    /// As `build` takes it. `push` and `index` take the recipe.
+    #[arg(long = "next", help_heading = "Several platforms")]
+    pub(crate) next: bool,
+    /// The parts behind it.
+    #[arg(skip)]
+    pub(crate) next_parts: NextParts,
 }
 
 /// Show which store paths would share a layer, and why
@@ -247,6 +255,15 @@ pub(crate) struct PlanArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) page: PageArgs,
+    /// Begin another image, for another platform: each one's plan is shown
+    ///
+    /// As `build` takes it. With --against each is compared with the image for its
+    /// platform, and --max-upload and --max-size are for each.
+    #[arg(long = "next", help_heading = "Several platforms")]
+    pub(crate) next: bool,
+    /// The parts behind it.
+    #[arg(skip)]
+    pub(crate) next_parts: NextParts,
 }
 
 /// Show what an image is: manifest, config, layers and the store paths in them

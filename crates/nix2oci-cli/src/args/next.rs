@@ -18,7 +18,7 @@ use super::{Cli, Command, ImageArgs};
 const NEXT: &str = "--next";
 
 /// The verbs that build images.
-const VERBS: [&str; 2] = ["build", "push"];
+const VERBS: [&str; 4] = ["build", "push", "resolve", "plan"];
 
 /// Options of an image that are of the whole index all the same.
 const SHARED: [&str; 4] = ["name", "tag", "threads", "verify"];
@@ -64,7 +64,8 @@ fn join(parts: Vec<Vec<OsString>>) -> Result<Cli, Error> {
     let (verb, own) = match matches.subcommand() {
         Some((verb, own)) if VERBS.contains(&verb) => (verb.to_owned(), own),
         _ => {
-            let problem = "--next parts the images of `build` and of `push`, and no others\n";
+            let problem =
+                "--next parts the images of `build`, of `push` and of `plan`, and no others\n";
             return Err(Error::raw(ErrorKind::UnknownArgument, problem));
         }
     };
@@ -115,6 +116,8 @@ fn join(parts: Vec<Vec<OsString>>) -> Result<Cli, Error> {
     let (image, slot) = match &mut cli.command {
         Command::Build(args) => (&mut args.image, &mut args.next_parts),
         Command::Push(args) => (&mut args.image, &mut args.next_parts),
+        Command::Resolve(args) => (&mut args.image, &mut args.next_parts),
+        Command::Plan(args) => (&mut args.image, &mut args.next_parts),
         _ => unreachable!("the verb is one of those above"),
     };
     for part in std::iter::once(&mut *image).chain(&mut next.images) {
@@ -251,7 +254,7 @@ mod tests {
                 "nix2oci build a --next b -o x --next c --name n --next d --name n",
                 "part 3",
             ),
-            ("nix2oci plan a --next b", "`build` and of `push`"),
+            ("nix2oci check a --next b", "of no other verb"),
             ("nix2oci build a --next b --no-such -o x", "--no-such"),
         ] {
             let error = parse(line).unwrap_err();

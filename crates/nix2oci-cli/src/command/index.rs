@@ -1,21 +1,20 @@
 //! `nix2oci index`
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use nix2oci::StoreDir;
 use nix2oci::build::{IndexPart, IndexSource};
-use nix2oci::{ContentSource, Recipe};
 
 use crate::args::IndexArgs;
 use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
 use crate::select::{self, OpenedImage, Reach, RecipeOrImage};
 
-use super::several::{self, Output, Whole};
+use super::several::{Output, Recipes, Whole};
 
 /// An image of the index, opened.
 enum Opened {
-    Recipe(Box<Recipe>, Arc<dyn ContentSource>),
+    Recipes(Recipes),
     Image(OpenedImage),
 }
 
@@ -42,37 +41,47 @@ pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
     for image in images {
         opened.push(match image {
             RecipeOrImage::Recipe(file) => {
-                let (recipe, content) = several::recipe(&cx, &file, &args.contents, &reach)?;
-                Opened::Recipe(Box::new(recipe), content)
+                Opened::Recipes(Recipes::read(&cx, &file, &args.contents, &reach)?)
             }
             RecipeOrImage::Image(image) => {
                 Opened::Image(select::open(&cx, network.as_ref(), image)?)
             }
         });
     }
-    let parts = args
-        .images
-        .iter()
-        .zip(&opened)
-        .map(|(name, opened)| IndexPart {
-            name: name.clone(),
-            source: match opened {
-                Opened::Recipe(recipe, content) => IndexSource::Recipe {
-                    recipe,
-                    content: Arc::clone(content),
-                },
-                Opened::Image(image) => IndexSource::Stored {
+    let mut parts = Vec::new();
+    for (name, opened) in args.images.iter().zip(&opened) {
+        match opened {
+            Opened::Recipes(recipes) => parts.extend(recipes.parts()),
+            Opened::Image(image) => parts.push(IndexPart {
+                name: name.clone(),
+                source: IndexSource::Stored {
                     image: &image.reader,
                     platform: None,
                 },
-            },
-        });
-    let parts: Vec<_> = parts.collect();
+            }),
+        }
+    }
+    let mut names = select::given_names(args.name.as_deref(), &args.tag)?;
+    let mut whole_annotations = BTreeMap::new();
+    // An index that is all of the new one says more than its images.
+    if let [
+        Opened::Recipes(Recipes {
+            index: Some((said, named)),
+            ..
+        }),
+    ] = &opened[..]
+    {
+        whole_annotations.extend(said.clone());
+        if names.is_empty() {
+            names = Recipes::names(named)?;
+        }
+    }
+    whole_annotations.extend(select::assignments(&annotations)?);
     let whole = Whole {
         parts: &parts,
-        annotations: select::assignments(&annotations)?,
+        annotations: whole_annotations,
         store_dir: StoreDir::default(),
-        names: select::given_names(args.name.as_deref(), &args.tag)?,
+        names,
         network: network.as_ref(),
         result: &|pushed| pushed.pinned.clone(),
     };

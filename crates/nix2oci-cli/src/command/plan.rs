@@ -3,14 +3,16 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use nix2oci::build::{ImagePlan, LayerOutline, LayerState, PushForecast, UploadEstimate};
-use nix2oci::oci::Reference;
+use nix2oci::build::{
+    ImagePlan, IndexPart, IndexSource, LayerOutline, LayerState, PushForecast, UploadEstimate,
+};
+use nix2oci::oci::{Reference, display_platform};
 use nix2oci::{Context, ImageSpec, StorePath};
 
-use crate::args::PlanArgs;
+use crate::args::{ImageArgs, PlanArgs};
 use crate::display::{Talk, Verbosity, measure};
 use crate::exit::{Failure, Outcome, Status};
-use crate::html::{self, Moved, PageFile, State};
+use crate::html::{self, Moved, Page, PageFile, State};
 use crate::report::Report;
 use crate::select::{Network, Reach};
 use crate::{output, select};
@@ -20,62 +22,192 @@ use super::push::network;
 /// Prints which store paths would share a layer.
 pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let page = PageFile::new(args.page.html.as_ref())?;
+    let parts: Vec<&ImageArgs> = [&args.image]
+        .into_iter()
+        .chain(&args.next_parts.images)
+        .collect();
+    let is_index = parts.len() > 1;
+    if is_index && args.page.html.is_some() {
+        return Err(
+            Failure::usage("--html draws one image, and --next begins another one")
+                .hint("draw each platform by itself"),
+        );
+    }
     let against = args.against.as_deref().map(Against::new).transpose()?;
     let cx = select::context(args.image.run.threads, talk)?;
-    let layers = &args.image.layers;
-    let network = against.as_ref().map(|against| against.network(&cx, args));
-    let network = network.transpose()?.flatten();
-    let base = select::base(&cx, &args.image, &args.registry, network.as_ref())?;
-    let reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
-    let mut spec = select::image(&cx, &args.image, &base, &reach, talk)?;
-    let network = base.network(network.as_ref());
-    select::keep_layers(&cx, &mut spec, layers, &args.registry, network)?;
+    let network = network_for(&cx, args, &parts, against.as_ref())?;
+    let mut reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
+    for part in parts.iter().filter(|_| is_index) {
+        reach.add(&part.closure);
+    }
+    let mut planned = Vec::with_capacity(parts.len());
+    for part in parts {
+        planned.push(plan_part(
+            &cx,
+            args,
+            part,
+            (&reach, network.as_ref()),
+            against.as_ref(),
+            talk,
+        )?);
+    }
+    check_platforms(&cx, &planned)?;
+    let first = planned.first().expect("there is one image or more");
+    page.finish(|| first.page())?;
+    let all_paths = talk.verbosity() >= Verbosity::Detailed;
+    let text = match (args.json, is_index) {
+        (true, false) => output::json(&first.report()),
+        (true, true) => {
+            let images = planned.iter().map(Planned::report).collect();
+            output::json(&Report::several(None, images))
+        }
+        (false, false) => first.to_text(all_paths).into_bytes(),
+        (false, true) => {
+            let part = |planned: &Planned| {
+                let platform = display_platform(&planned.spec.config.platform);
+                format!("{platform}\n\n{}", planned.to_text(all_paths))
+            };
+            let parts: Vec<String> = planned.iter().map(part).collect();
+            parts.join("\n").into_bytes()
+        }
+    };
+    output::print(&text)?;
+    let problems = planned.iter().flat_map(|planned| {
+        let platform = is_index.then(|| display_platform(&planned.spec.config.platform));
+        let problems = limits(args, &planned.plan, planned.forecast.as_ref());
+        problems.into_iter().map(move |problem| match &platform {
+            Some(platform) => format!("{platform}: {problem}"),
+            None => problem,
+        })
+    });
+    let problems: Vec<String> = problems.collect();
+    match problems.is_empty() {
+        true => Ok(Status::Done),
+        false => Err(Failure::gate(problems.join("; "))),
+    }
+}
+
+/// Finds out how registries are reached, if any is asked.
+fn network_for(
+    cx: &Context,
+    args: &PlanArgs,
+    parts: &[&ImageArgs],
+    against: Option<&Against>,
+) -> Outcome<Option<Network>> {
+    let [_] = parts else {
+        let stdin_taken = select::claim_stdin_once(parts.iter().copied())?;
+        let mut images = Vec::new();
+        for part in parts {
+            images.extend(select::named_images(part)?);
+        }
+        return select::network_of(
+            cx,
+            &images,
+            &args.registry,
+            Some(&args.reuse),
+            against.and_then(Against::host),
+            stdin_taken.as_deref(),
+        );
+    };
+    let network = against.map(|against| against.network(cx, args));
+    Ok(network.transpose()?.flatten())
+}
+
+/// Refuses two images for one platform, as `build` does.
+fn check_platforms(cx: &Context, planned: &[Planned]) -> Outcome<()> {
+    if planned.len() < 2 {
+        return Ok(());
+    }
+    let parts: Vec<IndexPart<'_>> = planned
+        .iter()
+        .zip(1..)
+        .map(|(planned, number)| IndexPart {
+            name: format!("part {number}"),
+            source: IndexSource::Image(&planned.spec),
+        })
+        .collect();
+    Ok(nix2oci::build::check_index(cx, &parts)?)
+}
+
+/// What would be built for one platform.
+struct Planned {
+    spec: ImageSpec,
+    plan: ImagePlan,
+    forecast: Option<PushForecast>,
+    downloads: Downloads,
+    states: Option<Vec<State>>,
+    /// The last lines.
+    outcome: String,
+}
+
+fn plan_part(
+    cx: &Context,
+    args: &PlanArgs,
+    image: &ImageArgs,
+    (reach, network): (&Reach<'_>, Option<&Network>),
+    against: Option<&Against>,
+    talk: &Talk,
+) -> Outcome<Planned> {
+    let base = select::base(cx, image, &args.registry, network)?;
+    let mut spec = select::image(cx, image, &base, reach, talk)?;
+    let network = base.network(network);
+    select::keep_layers(cx, &mut spec, &image.layers, &args.registry, network)?;
     let forecast = against
-        .as_ref()
-        .map(|against| against.forecast(&cx, &spec, args, network))
+        .map(|against| against.forecast(cx, &spec, (args, image), network))
         .transpose()?;
     let plan = match &forecast {
         Some(forecast) => forecast.plan.clone(),
-        None => nix2oci::build::plan(&cx, &spec)?,
+        None => nix2oci::build::plan(cx, &spec)?,
     };
     let downloads = match &forecast {
         Some(forecast) => forecast.layers.iter().map(|l| l.download_size).collect(),
-        None => nix2oci::build::download_sizes(&cx, &spec, &plan)?,
+        None => nix2oci::build::download_sizes(cx, &spec, &plan)?,
     };
     let downloads = Downloads {
-        is_far: select::is_far(&args.image.closure),
+        is_far: select::is_far(&image.closure),
         layers: downloads,
     };
     let states = states(&plan, &spec, forecast.as_ref());
-    let outcome = match (&forecast, &against) {
+    let outcome = match (&forecast, against) {
         (Some(forecast), Some(against)) => against.outcome(forecast, &downloads),
         _ => downloads.of_build(),
     };
-    page.finish(|| {
-        let moved = Moved {
-            forecast: forecast.as_ref(),
-            downloads: downloads.is_far.then(|| downloads.bytes()),
-            outcome: &outcome,
-        };
-        html::plan(&spec, &plan, states.as_deref(), &moved)
-    })?;
-    let text = if args.json {
-        output::json(&match &forecast {
-            Some(forecast) => Report::forecast(&spec, forecast),
-            None => Report::planned(&spec, &plan, &downloads.layers),
-        })
-    } else {
-        let all_paths = talk.verbosity() >= Verbosity::Detailed;
-        let mut text = table(&spec, &plan, states.as_deref(), all_paths);
-        text.push_str(&outcome);
-        text.into_bytes()
-    };
-    output::print(&text)?;
-    check_limits(args, &plan, forecast.as_ref())
+    Ok(Planned {
+        spec,
+        plan,
+        forecast,
+        downloads,
+        states,
+        outcome,
+    })
 }
 
-/// Fails if the plan is larger than the user allows.
-fn check_limits(args: &PlanArgs, plan: &ImagePlan, forecast: Option<&PushForecast>) -> Outcome {
+impl Planned {
+    fn page(&self) -> Page {
+        let moved = Moved {
+            forecast: self.forecast.as_ref(),
+            downloads: self.downloads.is_far.then(|| self.downloads.bytes()),
+            outcome: &self.outcome,
+        };
+        html::plan(&self.spec, &self.plan, self.states.as_deref(), &moved)
+    }
+
+    fn report(&self) -> Report {
+        match &self.forecast {
+            Some(forecast) => Report::forecast(&self.spec, forecast),
+            None => Report::planned(&self.spec, &self.plan, &self.downloads.layers),
+        }
+    }
+
+    fn to_text(&self, all_paths: bool) -> String {
+        let mut text = table(&self.spec, &self.plan, self.states.as_deref(), all_paths);
+        text.push_str(&self.outcome);
+        text
+    }
+}
+
+/// Returns in what the plan of an image is larger than the user allows.
+fn limits(args: &PlanArgs, plan: &ImagePlan, forecast: Option<&PushForecast>) -> Vec<String> {
     let exceeds = |size: u64, limit: Option<u64>| limit.is_some_and(|limit| size > limit);
     let upload = forecast.map(PushForecast::upload_estimate);
     let mut problems = Vec::new();
@@ -94,10 +226,7 @@ fn check_limits(args: &PlanArgs, plan: &ImagePlan, forecast: Option<&PushForecas
             "{size} of layers would move, --max-upload allows {limit}"
         ));
     }
-    match problems.is_empty() {
-        true => Ok(Status::Done),
-        false => Err(Failure::gate(problems.join("; "))),
-    }
+    problems
 }
 
 /// Returns a size and the limit that it exceeds: to the byte, if they look the
@@ -128,6 +257,14 @@ impl Against {
         })
     }
 
+    /// Returns the registry that it is in.
+    fn host(&self) -> Option<&str> {
+        match self {
+            Self::Registry(name) => Some(name.registry()),
+            Self::Other(_) => None,
+        }
+    }
+
     /// Finds out how registries are reached; nothing if it is in none.
     fn network(&self, cx: &Context, args: &PlanArgs) -> Outcome<Option<Network>> {
         let Self::Registry(name) = self else {
@@ -142,7 +279,7 @@ impl Against {
         &self,
         cx: &Context,
         spec: &ImageSpec,
-        args: &PlanArgs,
+        (args, image): (&PlanArgs, &ImageArgs),
         network: Option<&Network>,
     ) -> Outcome<PushForecast> {
         match self {
@@ -152,7 +289,7 @@ impl Against {
             }
             Self::Other(text) => {
                 let known = select::known_image(cx, spec, text, &args.registry, network)?;
-                let keep = select::is_kept_by_itself(&args.image.layers);
+                let keep = select::is_kept_by_itself(&image.layers);
                 Ok(nix2oci::build::forecast_over(cx, spec, &known, keep)?)
             }
         }

@@ -1,9 +1,10 @@
 //! `nix2oci push`
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix2oci::build::{PushReport, PushSource};
+use nix2oci::build::{IndexRecipe, PushReport, PushSource};
 use nix2oci::input::{InputKind, read_file};
 use nix2oci::oci::Reference;
 use nix2oci::store::ExpectedNar;
@@ -19,7 +20,7 @@ use crate::report::Report;
 use crate::select::{self, Loaders, Network, Pushed, Reach};
 use crate::{host, stdout};
 
-use super::several::{Output, Parts};
+use super::several::{Output, Parts, Recipes, Whole};
 
 /// Pushes an image. Everything that can be wrong with where the results go is
 /// found out before the work.
@@ -29,6 +30,11 @@ pub(crate) fn push(args: &PushArgs, talk: &Talk) -> Outcome {
     let (what, names) = select::push(&args.image.roots, has_closure, config)?;
     if !args.next_parts.images.is_empty() {
         return push_several(args, what, names, talk);
+    }
+    if let Pushed::Recipe(file) = &what
+        && IndexRecipe::is_one(&read_file(file, InputKind::Recipe)?)
+    {
+        return push_index_recipe(args, file, names, talk);
     }
     let push = Push {
         what: &what,
@@ -62,6 +68,32 @@ fn push_several(args: &PushArgs, first: Pushed, names: Vec<Reference>, talk: &Ta
     };
     let output = Output::of_registry(names, &args.record, args.json)?;
     super::several::run(&parts, output, talk)
+}
+
+/// Pushes the index that a recipe is of.
+fn push_index_recipe(args: &PushArgs, file: &Path, names: Vec<Reference>, talk: &Talk) -> Outcome {
+    refuse_names(&args.image)?;
+    select::refuse_options_but(&args.image, &["--content", "--store-root"])?;
+    let output = Output::of_registry(names, &args.record, args.json)?;
+    let cx = select::context(args.image.run.threads, talk)?;
+    let (reuse, host) = (Some(&args.reuse), output.host());
+    let network = select::network_of(&cx, &[], &args.registry, reuse, host, None)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
+    let recipes = Recipes::read(&cx, file, &args.image.closure.contents, &reach)?;
+    let parts: Vec<_> = recipes.parts().collect();
+    let whole = Whole {
+        parts: &parts,
+        annotations: recipes
+            .index
+            .iter()
+            .flat_map(|(said, _)| said.clone())
+            .collect(),
+        store_dir: args.image.closure.store_dir.clone(),
+        names: Vec::new(),
+        network: network.as_ref(),
+        result: &|pushed| pushed.pinned.clone(),
+    };
+    output.write(&cx, &whole, talk)
 }
 
 /// What is pushed, where to and how.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix2oci::build::{IndexPart, IndexReport, IndexSource, PushedIndex, build_index};
+use nix2oci::build::{IndexPart, IndexRecipe, IndexReport, IndexSource, PushedIndex, build_index};
 use nix2oci::input::{InputKind, read_file};
-use nix2oci::oci::{Platform, Reference};
+use nix2oci::oci::{Platform, Reference, parse_reference};
 use nix2oci::sink::Destination;
 use nix2oci::{ContentSource, Context, ImageSink, ImageSpec, Recipe, StoreDir};
 
@@ -16,7 +16,7 @@ use crate::args::{
     BinaryCacheArgs, ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs,
 };
 use crate::display::{Summary, Talk};
-use crate::exit::{Outcome, Status};
+use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::{Joined, Report};
 use crate::select::{self, Loaders, Network, OpenedImage, Pushed, Reach};
@@ -330,8 +330,8 @@ fn select_part(
     })
 }
 
-/// Reads a recipe, and opens what is inside its store paths.
-pub(super) fn recipe(
+/// Reads a recipe of one image, and opens what is inside its store paths.
+fn recipe(
     cx: &Context,
     file: &Path,
     args: &ContentArgs,
@@ -342,6 +342,67 @@ pub(super) fn recipe(
     let recipe = Recipe::parse(&bytes, &name)?;
     let content = super::push::content_of(cx, &recipe, &name, args, reach)?;
     Ok((recipe, content))
+}
+
+/// The images of a recipe.
+pub(super) struct Recipes {
+    /// Each with what errors call it, and what is inside its store paths.
+    pub(super) images: Vec<(String, Recipe, Arc<dyn ContentSource>)>,
+    /// What is said of the index, if it is of one: its annotations and names.
+    pub(super) index: Option<(BTreeMap<String, String>, Vec<String>)>,
+}
+
+impl Recipes {
+    /// Reads a recipe of one image, or of an index.
+    pub(super) fn read(
+        cx: &Context,
+        file: &Path,
+        args: &ContentArgs,
+        reach: &Reach<'_>,
+    ) -> Outcome<Self> {
+        let name = file.display().to_string();
+        let bytes = read_file(file, InputKind::Recipe)?;
+        let (recipes, index) = match IndexRecipe::is_one(&bytes) {
+            true => {
+                let index = IndexRecipe::parse(&bytes, &name)?;
+                (index.recipes, Some((index.annotations, index.names)))
+            }
+            false => (vec![Recipe::parse(&bytes, &name)?], None),
+        };
+        let count = recipes.len();
+        let images = recipes.into_iter().enumerate().map(|(at, recipe)| {
+            let content = super::push::content_of(cx, &recipe, &name, args, reach)?;
+            let name = match count {
+                1 => name.clone(),
+                _ => format!("{name}, recipes[{at}]"),
+            };
+            Ok((name, recipe, content))
+        });
+        Ok(Self {
+            images: images.collect::<Outcome<_>>()?,
+            index,
+        })
+    }
+
+    /// Reads the names that a recipe gives an index.
+    pub(super) fn names(texts: &[String]) -> Outcome<Vec<Reference>> {
+        let names = texts.iter().map(|text| {
+            let name = parse_reference(text);
+            name.map_err(|error| Failure::input(format!("the name {text}: {error}")))
+        });
+        names.collect()
+    }
+
+    /// Returns the images as parts of an index.
+    pub(super) fn parts(&self) -> impl Iterator<Item = IndexPart<'_>> {
+        self.images.iter().map(|(name, recipe, content)| IndexPart {
+            name: name.clone(),
+            source: IndexSource::Recipe {
+                recipe,
+                content: Arc::clone(content),
+            },
+        })
+    }
 }
 
 /// Returns what errors call a part: what was typed for it.

@@ -138,7 +138,7 @@ pub(super) fn document(path: &Path, store_dir: &StoreDir) -> Outcome<Document> {
     let name = path.display().to_string();
     let bytes = read_file(path, InputKind::Recipe)?;
     let is_recipe = serde_json::from_slice::<serde_json::Value>(&bytes)
-        .is_ok_and(|value| value.get("manifest").is_some());
+        .is_ok_and(|value| value.get("manifest").or(value.get("recipes")).is_some());
     Ok(match is_recipe {
         true => Document::Recipe(Box::new(Recipe::parse(&bytes, &name)?)),
         false => Document::Plan(plan(&bytes, &name, store_dir)?),

@@ -90,8 +90,8 @@ fn what_does_not_go_together_is_refused_with_nothing_written() {
         ),
         (
             2,
-            &["plan", "result", "--next", "result"],
-            "`build` and of `push`",
+            &["check", "result", "--next", "result"],
+            "of no other verb",
         ),
         (
             3,

@@ -212,10 +212,23 @@ fn check_used(cx: &Context, work: &Work<'_>, layer: usize, record: &LayerRecord)
 ///
 /// Reads the content of every store path once, as [`build`] does.
 pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
+    resolve_with(cx, spec, &mut PackedLayers::default())
+}
+
+/// The same, without packing layers that are among `packed`; the others come to
+/// them.
+pub(super) fn resolve_with(
+    cx: &Context,
+    spec: &ImageSpec,
+    packed: &mut PackedLayers,
+) -> Result<Recipe> {
     let plan = plan(cx, spec)?;
     let content = checked_content(spec)?;
+    let known = plan.layers.iter().zip(packed.records(spec.packing, &plan));
     let work = Work {
-        known: plan.layers.iter().map(used_record).collect(),
+        known: known
+            .map(|(layer, packed)| used_record(layer).or(packed))
+            .collect(),
         ..Work::of(&plan, spec.packing, &content)
     };
     tell_planned(cx, &work, &work.known);
@@ -227,6 +240,7 @@ pub fn resolve(cx: &Context, spec: &ImageSpec) -> Result<Recipe> {
         SpoolPlace::Nowhere,
         |_, _| Ok(()),
     )?;
+    packed.add(spec.packing, &plan, &records);
     tell(cx, &content);
     let image = assemble_image(spec, &plan, &records)?;
     Ok(Recipe::new(spec, &plan, &records, &image))

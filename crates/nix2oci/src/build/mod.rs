@@ -44,7 +44,10 @@ pub use compat::{
 };
 pub use copy::{ImageCopy, copy, copy_all};
 pub use download::download_sizes;
-pub use index::{CopiedImage, IndexImageReport, IndexPart, IndexReport, IndexSource, build_index};
+pub use index::{
+    CopiedImage, IndexImageReport, IndexPart, IndexRecipe, IndexReport, IndexSource, build_index,
+    check_index, resolve_index,
+};
 pub use layer_file::{
     LAYER_FILE, LAYER_FILE_VERSION, LayerFile, LayerFileReference, MadeLayer, UsedLayers,
     make_layers,

@@ -189,6 +189,10 @@ impl Recipe {
             serde_json::from_slice(bytes).map_err(|e| Error::json_syntax(name, &e))?;
         let refuse =
             |key: &str, problem: String| Error::document(name, Location::Key(key.into()), problem);
+        if value.get("recipes").is_some() {
+            let problem = "it is of an index of several images, and that of one is expected";
+            return Err(refuse("recipes", problem.to_owned()));
+        }
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(1..=RECIPE_VERSION) => {}
             Some(version) => {
@@ -350,6 +354,10 @@ mod tests {
             ("{}", "not a recipe"),
             (r#"{"version":3}"#, "not a version that is known"),
             (r#"{"version":1}"#, "missing field"),
+            (
+                r#"{"version":1,"recipes":[]}"#,
+                "an index of several images",
+            ),
         ] {
             let error = Recipe::parse(json.as_bytes(), "app.json").unwrap_err();
             assert!(error.to_string().contains(problem), "{error}");

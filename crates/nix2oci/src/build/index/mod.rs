@@ -2,9 +2,11 @@
 //!
 //! - [`IndexPart`]: one or more of them
 //! - [`build_index`]: into a sink; `push_index` beside `push` to a registry
+//! - [`IndexRecipe`]: every digest of an index, no bytes
 //! - `members`: what an index says of each, and that no platform comes twice
 
 mod members;
+mod recipe;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use super::recipe_parts::{outline, recipe_label};
 use super::{BuildReport, ImageSpec, LayerReport, Recipe, RecipeParts};
 
 use members::{Members, stored_manifests};
+
+pub use recipe::{IndexRecipe, resolve_index};
 
 /// What an index is made of.
 #[derive(Clone)]
@@ -173,6 +177,17 @@ pub fn build_index(
     })
 }
 
+/// Finds out whether these parts can be one index, and reads no more of them than
+/// manifests.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if two images are
+/// for one platform, or one does not say its own.
+pub fn check_index(cx: &Context, parts: &[IndexPart<'_>]) -> Result<()> {
+    prepare(cx, parts).map(drop)
+}
+
 /// Returns what an index says of its manifests.
 pub(super) fn descriptors(children: &[RawManifest]) -> Vec<Descriptor> {
     let of = |child: &RawManifest| child.blob.descriptor().clone();
@@ -201,13 +216,8 @@ pub(super) fn prepare(cx: &Context, parts: &[IndexPart<'_>]) -> Result<Vec<Prepa
                 Prepared::Image
             }
             IndexSource::Recipe { recipe, .. } => {
-                let parts = recipe.parts(&part.name)?;
-                let platform = members::recipe_platform(&part.name, &parts)?;
-                members.add(&part.name, &platform)?;
-                let manifest = RawManifest {
-                    blob: parts.manifest.blob.clone().with_platform(platform),
-                };
-                Prepared::Recipe(Box::new((parts, manifest)))
+                let member = recipe_member(&part.name, recipe, &mut members)?;
+                Prepared::Recipe(Box::new(member))
             }
             IndexSource::Stored { image, platform } => {
                 let tree = image.tree(cx, *platform)?;
@@ -220,6 +230,21 @@ pub(super) fn prepare(cx: &Context, parts: &[IndexPart<'_>]) -> Result<Vec<Prepa
         });
     }
     Ok(prepared)
+}
+
+/// Returns what a recipe says, and its manifest as an index names it.
+fn recipe_member(
+    name: &str,
+    recipe: &Recipe,
+    members: &mut Members,
+) -> Result<(RecipeParts, RawManifest)> {
+    let parts = recipe.parts(name)?;
+    let platform = members::recipe_platform(name, &parts)?;
+    members.add(name, &platform)?;
+    let manifest = RawManifest {
+        blob: parts.manifest.blob.clone().with_platform(platform),
+    };
+    Ok((parts, manifest))
 }
 
 /// Makes the layers of a recipe again.
