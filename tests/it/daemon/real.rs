@@ -193,6 +193,14 @@ fn it_knows_what_the_database_knows() {
     assert!(daemon.has(&cx, &app).unwrap());
     assert!(!daemon.has(&cx, &missing()).unwrap());
     assert_eq!(daemon.path_info(&cx, &missing()).unwrap(), None);
+    let many = [app.clone(), missing(), app.clone()];
+    let known = daemon.path_info(&cx, &app).unwrap();
+    let many = daemon.path_infos(&cx, &many).unwrap();
+    assert_eq!(
+        many,
+        Vec::from_iter(known.clone()),
+        "each that it has, once"
+    );
     let error = read_closure(&cx, &StoreDir::default(), &[&daemon], &[missing()]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -210,6 +218,23 @@ fn it_knows_what_the_database_knows() {
         error.contains("/gnu/store") && error.contains("it says: "),
         "{error}"
     );
+}
+
+#[test]
+fn content_answers_for_many_paths_at_once() {
+    let closed = Closed::new(None, "");
+    let (cx, app) = (Context::default(), closed.path("app-1.0"));
+    let daemon = Arc::new(closed.asked());
+    let info = daemon.path_info(&cx, &app).unwrap().unwrap();
+    let content = DaemonContent::new(daemon);
+    for _ in 0..2 {
+        assert!(content.has(&cx, &app).unwrap());
+        assert!(!content.has(&cx, &missing()).unwrap());
+        assert_eq!(content.nar_size(&cx, &app).unwrap(), info.nar_size);
+        assert_eq!(content.nar_size(&cx, &missing()).unwrap(), None);
+        assert!(read(&content, &app).is_ok());
+        content.look_up(&cx, &[app.clone(), missing()]).unwrap();
+    }
 }
 
 /// Reads everything in a store path.

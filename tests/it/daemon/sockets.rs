@@ -272,12 +272,15 @@ fn a_connection_that_was_closed_meanwhile_is_made_anew_once() {
                 {
                     return;
                 }
+                let is_whole = answers.iter().all(|answer| answer.len() == 16);
                 for answer in answers {
                     stream.read_exact(&mut vec![0; question]).unwrap();
                     stream.write_all(&answer).unwrap();
                 }
-                // Only when there is a question.
-                let _ = stream.read(&mut [0; 1]);
+                if is_whole {
+                    // It is closed only when there is a question.
+                    let _ = stream.read(&mut [0; 1]);
+                }
             }
         });
         let daemon = daemon(&socket);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix2oci::build::plan;
 use nix2oci::closure::PathId;
-use nix2oci::content::nar_size;
+use nix2oci::content::set_nar_sizes;
 use nix2oci::image::{ImageClosure, ImageTable, RootReason, image_closure};
 use nix2oci::input::{InputKind, read_file};
 use nix2oci::store::StorePathPrefix;
@@ -59,7 +59,7 @@ pub(crate) fn explained(cx: &Context, args: &ExplainArgs, talk: &Talk) -> Outcom
             let below = below.into_iter().flat_map(|layer| layer.paths);
             let below = below.map(|listed| listed.path).collect();
             let mut closure = spec.closure;
-            closure.set_nar_sizes(|path| nar_size(cx, spec.content.as_ref(), path))?;
+            set_nar_sizes(cx, spec.content.as_ref(), &mut closure)?;
             Ok(Explained {
                 closure,
                 reasons: BTreeMap::new(),

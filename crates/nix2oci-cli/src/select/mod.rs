@@ -56,7 +56,7 @@ use std::path::{Path, PathBuf};
 
 use nix2oci::binary_cache::NarInfoCache;
 use nix2oci::build::UsedLayers;
-use nix2oci::content::nar_size;
+use nix2oci::content::set_nar_sizes;
 use nix2oci::image::{BaseImage, ImageForm, ImageSource, ParseImageSourceError, recognise};
 use nix2oci::input::{InputKind, read_file, read_stream};
 use nix2oci::layer::{DirCache, Packing, TarFile};
@@ -424,7 +424,7 @@ fn add_nix_db(
     let has_hashes = closure.infos().iter().all(|info| info.nar_hash.is_some());
     // Sizes are found out in the store where nobody tells them; not for nothing.
     if has_hashes {
-        closure.set_nar_sizes(|path| nar_size(cx, content, path))?;
+        set_nar_sizes(cx, content, closure)?;
     }
     let base = base.map(|base| base.valid_paths(cx, closure.store_dir()));
     let base = base.transpose()?.flatten();

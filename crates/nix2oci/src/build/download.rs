@@ -43,12 +43,17 @@ pub(super) fn download_size(
     };
     match &layer.content {
         LayerContent::StorePaths(paths) => {
+            let all: Vec<_> = paths.iter().map(|(path, _)| path.clone()).collect();
+            content.look_up(cx, &all)?;
             for (path, _) in paths {
                 visit(path, 1)?;
             }
         }
         LayerContent::RootTree(tree) => {
-            for (path, times) in visits(tree) {
+            let visits = visits(tree);
+            let all: Vec<_> = visits.keys().map(|path| (*path).clone()).collect();
+            content.look_up(cx, &all)?;
+            for (path, times) in visits {
                 visit(path, times)?;
             }
         }

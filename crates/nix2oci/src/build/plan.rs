@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use crate::closure::Closure;
-use crate::content::nar_size;
+use crate::content::set_nar_sizes;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::image::BaseLayer;
@@ -294,7 +294,7 @@ fn sized<'a>(cx: &Context, spec: &'a ImageSpec) -> Result<Cow<'a, Closure>> {
         return Ok(Cow::Borrowed(&spec.closure));
     }
     let mut closure = spec.closure.clone();
-    closure.set_nar_sizes(|path| nar_size(cx, spec.content.as_ref(), path))?;
+    set_nar_sizes(cx, spec.content.as_ref(), &mut closure)?;
     Ok(Cow::Owned(closure))
 }
 

@@ -140,7 +140,7 @@ impl BinaryCacheContent {
     }
 
     /// Asks for what is visited now and for all that comes, if nobody did.
-    fn look_up(&self, cx: &Context, path: &StorePath) -> Result<()> {
+    fn learn(&self, cx: &Context, path: &StorePath) -> Result<()> {
         if self.caches.is_known(path) {
             return Ok(());
         }
@@ -177,7 +177,7 @@ impl ContentSource for BinaryCacheContent {
             }
             coming.begun.remove(path)
         };
-        self.look_up(cx, path)?;
+        self.learn(cx, path)?;
         let expected = self.expected.get(path).copied();
         let was_ahead = begun.is_some();
         let begun = begun.or_else(|| Begun::begin(cx, &self.caches, path, expected, AHEAD_BYTES));
@@ -214,6 +214,16 @@ impl ContentSource for BinaryCacheContent {
             .collect();
         coming.queues.push_back(queue);
         self.begin(cx, &mut coming);
+    }
+
+    fn look_up(&self, cx: &Context, paths: &[StorePath]) -> Result<()> {
+        self.caches.look_up(cx, paths)
+    }
+
+    /// Tells what a cache says that is believed; a NAR that has another size is
+    /// an error when it is visited.
+    fn nar_size(&self, cx: &Context, path: &StorePath) -> Result<Option<u64>> {
+        Ok(self.caches.info(cx, path)?.map(|info| info.nar_size))
     }
 
     fn has(&self, cx: &Context, path: &StorePath) -> Result<bool> {

@@ -7,10 +7,10 @@ use crate::binary_cache::test_cache::{
 };
 use crate::binary_cache::{CacheOptions, Trust};
 use crate::closure::{BinaryCacheClosure, ClosureSource, read_closure};
-use crate::content::nar_hash;
+use crate::content::{nar_hash, set_nar_sizes};
 use crate::digest::Digest;
 use crate::net::test_server::{TestServer, answer};
-use crate::store::{NarHash, StoreDir};
+use crate::store::{NarHash, PathInfo, StoreDir};
 
 use super::*;
 
@@ -169,6 +169,36 @@ fn what_is_not_known_is_asked_for_together() {
     assert_eq!(one.take_asked().len(), paths.len() - 4);
     content.download_size(&cx, &paths[12]).unwrap();
     assert!(one.take_asked().is_empty());
+}
+
+/// A closure of the text reference graph has neither hashes nor sizes.
+#[test]
+fn sizes_of_nars_are_told_and_not_measured() {
+    let one = TestCache::new();
+    let caches = caches(&[(ONE, &one)], everything());
+    let cx = Context::default();
+    let infos = fixture_infos();
+    let bare = infos.iter().map(|info| {
+        let references = info.references.iter().cloned();
+        PathInfo::new(info.path.clone(), references)
+    });
+    let paths: Vec<_> = infos.iter().map(|info| info.path.clone()).collect();
+    let mut closure = Closure::new(StoreDir::default(), bare, &paths, "the test").unwrap();
+    let content = BinaryCacheContent::for_closure(caches, &closure);
+    set_nar_sizes(&cx, &content, &mut closure).unwrap();
+    for info in &infos {
+        let id = closure.find(&info.path).unwrap();
+        assert_eq!(closure.info(id).nar_size, Some(info.nar_size));
+        assert!(content.has(&cx, &info.path).unwrap());
+        assert!(content.download_size(&cx, &info.path).unwrap() > 0);
+    }
+    // Each narinfo once, and no NAR.
+    let asked = one.take_asked();
+    assert_eq!(asked.len(), 1 + paths.len());
+    assert!(asked[1..].iter().all(|name| name.ends_with(".narinfo")));
+    // What nobody has is measured, in vain.
+    let unknown: StorePath = format!("{}-x", "0".repeat(32)).parse().unwrap();
+    assert_eq!(content.nar_size(&cx, &unknown).unwrap(), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the Nix daemon sends.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::closure::Closure;
 use crate::context::Context;
@@ -23,6 +23,9 @@ use super::{ContentSource, Entry, NarOrigin, NarReader};
 pub struct DaemonContent {
     daemon: Arc<Daemon>,
     expected: HashMap<StorePath, ExpectedNar>,
+    /// What it told of paths that were looked up; None of those that it does not
+    /// have.
+    told: Mutex<HashMap<StorePath, Option<ExpectedNar>>>,
 }
 
 impl DaemonContent {
@@ -31,6 +34,7 @@ impl DaemonContent {
         Self {
             daemon,
             expected: HashMap::new(),
+            told: Mutex::default(),
         }
     }
 
@@ -52,10 +56,18 @@ impl DaemonContent {
         self
     }
 
+    fn told(&self) -> MutexGuard<'_, HashMap<StorePath, Option<ExpectedNar>>> {
+        // Every change is one step, so that no panic breaks it.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns what the NAR must be, as the closure or the daemon tells it.
     fn expected(&self, cx: &Context, path: &StorePath) -> Result<ExpectedNar> {
         if let Some(expected) = self.expected.get(path) {
             return Ok(*expected);
+        }
+        if let Some(Some(told)) = self.told().get(path) {
+            return Ok(*told);
         }
         let missing = |problem: &str| -> Error {
             ErrorKind::Daemon {
@@ -107,7 +119,38 @@ impl ContentSource for DaemonContent {
         })
     }
 
+    fn look_up(&self, cx: &Context, paths: &[StorePath]) -> Result<()> {
+        let mut unknown = paths.to_vec();
+        {
+            let told = self.told();
+            unknown.retain(|path| !told.contains_key(path));
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let infos = self.daemon.path_infos(cx, &unknown)?;
+        let mut told = self.told();
+        told.extend(unknown.into_iter().map(|path| (path, None)));
+        let known = infos.into_iter().map(|info| {
+            let expected = info.expected_nar();
+            (info.path, expected)
+        });
+        told.extend(known);
+        Ok(())
+    }
+
+    fn nar_size(&self, cx: &Context, path: &StorePath) -> Result<Option<u64>> {
+        if let Some(told) = self.told().get(path) {
+            return Ok(told.and_then(|nar| nar.nar_size));
+        }
+        let info = self.daemon.path_info(cx, path)?;
+        Ok(info.and_then(|info| info.nar_size))
+    }
+
     fn has(&self, cx: &Context, path: &StorePath) -> Result<bool> {
+        if let Some(told) = self.told().get(path) {
+            return Ok(told.is_some());
+        }
         self.daemon.has(cx, path)
     }
 }

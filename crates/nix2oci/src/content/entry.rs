@@ -82,10 +82,23 @@ pub trait ContentSource: Send + Sync {
     /// each visit says what is wrong by itself. Wrappers hand it on.
     fn expect(&self, _cx: &Context, _paths: &[StorePath]) {}
 
+    /// Hears of store paths that the questions below will be asked of: a source
+    /// far away learns the answers of all of them at once, so that nobody waits
+    /// for each. Wrappers hand it on.
+    fn look_up(&self, _cx: &Context, _paths: &[StorePath]) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns whether the source has a store path at all. Most only know when
     /// they visit it, and say that they have.
     fn has(&self, _cx: &Context, _path: &StorePath) -> Result<bool> {
         Ok(true)
+    }
+
+    /// Returns the bytes of a store path's NAR serialisation if it is known
+    /// without a visit.
+    fn nar_size(&self, _cx: &Context, _path: &StorePath) -> Result<Option<u64>> {
+        Ok(None)
     }
 
     /// Returns the bytes that a visit of a store path brings over the network;

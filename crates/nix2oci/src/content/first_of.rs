@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, Result};
@@ -44,18 +44,22 @@ impl FirstOf {
         if self.sources.len() == 1 {
             return Ok(Some(0));
         }
-        let found = || self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = found().get(path) {
+        if let Some(known) = self.found().get(path) {
             return Ok(Some(*known));
         }
-        // Not under the lock: a source far away takes a while.
+        // Not under the lock: a source far away takes a while. Who asks for many
+        // has them looked up before.
         for (at, (_, source)) in self.sources.iter().enumerate() {
             if source.has(cx, path)? {
-                found().insert(path.clone(), at);
+                self.found().insert(path.clone(), at);
                 return Ok(Some(at));
             }
         }
         Ok(None)
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<StorePath, usize>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn source(&self, cx: &Context, path: &StorePath) -> Result<&dyn ContentSource> {
@@ -96,13 +100,21 @@ impl ContentSource for FirstOf {
         self.source(cx, path)?.visit(cx, path, visitor)
     }
 
-    /// Tells each source of the paths that it will give, in their order.
+    /// Tells each source of the paths that it will give, in their order. Waits
+    /// until it is known which source has which.
     fn expect(&self, cx: &Context, paths: &[StorePath]) {
+        if let [(_, only)] = &self.sources[..] {
+            return only.expect(cx, paths);
+        }
+        // What cannot be found now is an error when it is visited.
+        let _ = self.look_up(cx, paths);
         let mut parts = vec![Vec::new(); self.sources.len()];
-        for path in paths {
-            // What cannot be found now is an error when it is visited.
-            if let Ok(Some(at)) = self.find(cx, path) {
-                parts[at].push(path.clone());
+        {
+            let found = self.found();
+            for path in paths {
+                if let Some(at) = found.get(path) {
+                    parts[*at].push(path.clone());
+                }
             }
         }
         for ((_, source), part) in self.sources.iter().zip(parts) {
@@ -110,6 +122,38 @@ impl ContentSource for FirstOf {
                 source.expect(cx, &part);
             }
         }
+    }
+
+    /// Lets each source look up what those before it do not have.
+    fn look_up(&self, cx: &Context, paths: &[StorePath]) -> Result<()> {
+        if let [(_, only)] = &self.sources[..] {
+            return only.look_up(cx, paths);
+        }
+        let mut left: Vec<StorePath> = paths.to_vec();
+        {
+            let found = self.found();
+            left.retain(|path| !found.contains_key(path));
+        }
+        for (at, (_, source)) in self.sources.iter().enumerate() {
+            if left.is_empty() {
+                break;
+            }
+            source.look_up(cx, &left)?;
+            let mut missing = Vec::new();
+            for path in left {
+                if source.has(cx, &path)? {
+                    self.found().insert(path, at);
+                } else {
+                    missing.push(path);
+                }
+            }
+            left = missing;
+        }
+        Ok(())
+    }
+
+    fn nar_size(&self, cx: &Context, path: &StorePath) -> Result<Option<u64>> {
+        self.source(cx, path)?.nar_size(cx, path)
     }
 
     fn has(&self, cx: &Context, path: &StorePath) -> Result<bool> {
@@ -137,6 +181,7 @@ mod tests {
     struct Shelf {
         paths: Vec<StorePath>,
         asked: AtomicUsize,
+        looked_up: Mutex<Vec<Vec<StorePath>>>,
         expected: Mutex<Vec<StorePath>>,
         is_broken: bool,
     }
@@ -156,6 +201,15 @@ mod tests {
 
         fn expect(&self, _: &Context, paths: &[StorePath]) {
             self.expected.lock().unwrap().extend_from_slice(paths);
+        }
+
+        fn look_up(&self, _: &Context, paths: &[StorePath]) -> Result<()> {
+            self.looked_up.lock().unwrap().push(paths.to_vec());
+            Ok(())
+        }
+
+        fn nar_size(&self, _: &Context, _: &StorePath) -> Result<Option<u64>> {
+            Ok(Some(10 * self.paths.len() as u64))
         }
 
         fn has(&self, _: &Context, path: &StorePath) -> Result<bool> {
@@ -210,10 +264,18 @@ mod tests {
             assert_eq!(seen, 1);
             assert!(both.has(&cx, &path(name)).unwrap());
             assert_eq!(both.download_size(&cx, &path(name)).unwrap(), size);
+            let nar_size = both.nar_size(&cx, &path(name)).unwrap();
+            assert_eq!(nar_size, Some(10 * size));
         }
-        // Once for each path.
+        // Once for each path, and at once for all of them.
         assert_eq!(upper.asked.load(Ordering::Relaxed), 5);
         assert_eq!(lower.asked.load(Ordering::Relaxed), 3);
+        both.look_up(&cx, &["b", "x", "d"].map(path)).unwrap();
+        let looked_up = |shelf: &Shelf| shelf.looked_up.lock().unwrap().clone();
+        let all = ["c", "b", "x", "a", "d"].map(path).to_vec();
+        assert_eq!(looked_up(&upper), [all, vec![path("x")]]);
+        let others = ["c", "x", "d"].map(path).to_vec();
+        assert_eq!(looked_up(&lower), [others, vec![path("x")]]);
     }
 
     #[test]

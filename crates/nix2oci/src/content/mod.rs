@@ -11,7 +11,8 @@
 //! - [`PlatformCheck`]: another source, whose programs are looked at on the way
 //! - [`Program`]: what a file's first bytes tell of where it runs
 //! - [`NarReader`]: visits what a NAR holds
-//! - [`nar_size`]: the size of a NAR, for sources that do not tell it
+//! - [`nar_size`]: the size of a NAR, measured; [`set_nar_sizes`]: those that a
+//!   closure lacks
 
 #[cfg(feature = "binary-cache")]
 mod binary_cache;
@@ -38,8 +39,8 @@ pub use kinds::{
 };
 pub use local::LocalStore;
 pub(crate) use nar::nar_hash;
-pub use nar::nar_size;
 pub(crate) use nar::{NarObject, NarSize};
+pub use nar::{nar_size, set_nar_sizes};
 pub use nar_read::{NarOrigin, NarReader};
 pub use platform_check::{ForeignPrograms, PlatformCheck};
 pub use program::{Architecture, Program, ProgramFormat};

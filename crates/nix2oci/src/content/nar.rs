@@ -4,6 +4,7 @@
 //! are their length in 8 bytes, little end first, their bytes, and zeroes up
 //! to a multiple of 8.
 
+use crate::closure::Closure;
 use crate::context::Context;
 use crate::digest::Hasher;
 use crate::error::Result;
@@ -223,6 +224,30 @@ fn string_size(len: u64) -> u64 {
     len.checked_next_multiple_of(8)
         .and_then(|padded| padded.checked_add(8))
         .unwrap_or(u64::MAX)
+}
+
+/// Gives a closure the NAR sizes that it lacks: those that the source knows of
+/// all of them at once, and measures the others.
+///
+/// # Errors
+///
+/// Those of the source.
+pub fn set_nar_sizes(
+    cx: &Context,
+    source: &dyn ContentSource,
+    closure: &mut Closure,
+) -> Result<()> {
+    let infos = closure.infos().iter();
+    let unknown = infos.filter(|info| info.nar_size.is_none());
+    let unknown: Vec<_> = unknown.map(|info| info.path.clone()).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    source.look_up(cx, &unknown)?;
+    closure.set_nar_sizes(|path| match source.nar_size(cx, path)? {
+        Some(nar_size) => Ok(nar_size),
+        None => nar_size(cx, source, path),
+    })
 }
 
 /// Returns the bytes of a store path's NAR serialisation. Opens every file and

@@ -180,6 +180,14 @@ impl ContentSource for PlatformCheck {
         self.inner.expect(cx, paths);
     }
 
+    fn look_up(&self, cx: &Context, paths: &[StorePath]) -> Result<()> {
+        self.inner.look_up(cx, paths)
+    }
+
+    fn nar_size(&self, cx: &Context, path: &StorePath) -> Result<Option<u64>> {
+        self.inner.nar_size(cx, path)
+    }
+
     fn has(&self, cx: &Context, path: &StorePath) -> Result<bool> {
         self.inner.has(cx, path)
     }

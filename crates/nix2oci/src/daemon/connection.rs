@@ -127,12 +127,32 @@ impl<S: Read + Write> Connection<S> {
         store_dir: &StoreDir,
         roots: &[StorePath],
     ) -> Result<Vec<PathInfo>> {
-        let all = roots.is_empty();
-        let roots = if all {
+        let roots = if roots.is_empty() {
             self.all_paths(store_dir)?
         } else {
             roots.to_vec()
         };
+        self.walk(cx, store_dir, roots, Follow::References)
+    }
+
+    /// Returns what it knows of those of some store paths that it has, each once
+    /// and in their order. Asks ahead as for a closure.
+    pub fn path_infos(
+        &mut self,
+        cx: &Context,
+        store_dir: &StoreDir,
+        paths: &[StorePath],
+    ) -> Result<Vec<PathInfo>> {
+        self.walk(cx, store_dir, paths.to_vec(), Follow::Nothing)
+    }
+
+    fn walk(
+        &mut self,
+        cx: &Context,
+        store_dir: &StoreDir,
+        roots: Vec<StorePath>,
+        follow: Follow,
+    ) -> Result<Vec<PathInfo>> {
         let mut walk = Walk::default();
         for root in roots {
             walk.add(root, None);
@@ -151,11 +171,13 @@ impl<S: Read + Write> Connection<S> {
             let fail = |fault| self.failed(describing(store_dir, &path), fault);
             match (found.map_err(fail)?, referrer) {
                 (Some(info), _) => {
-                    for reference in &info.references {
-                        walk.add(reference.clone(), Some(infos.len()));
+                    if follow == Follow::References {
+                        for reference in &info.references {
+                            walk.add(reference.clone(), Some(infos.len()));
+                        }
                     }
                     infos.push(info);
-                    if infos.len().is_multiple_of(PROGRESS) {
+                    if follow == Follow::References && infos.len().is_multiple_of(PROGRESS) {
                         let paths = infos.len();
                         cx.observer.event(&Event::ClosureProgress { paths });
                     }
@@ -377,6 +399,15 @@ fn greet<S: Read + Write>(wire: &mut Wire<S>) -> std::result::Result<DaemonInfo,
         protocol_minor: minor,
         nix_version,
     })
+}
+
+/// Which paths are asked for besides those that are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    /// All that they refer to, and so on.
+    References,
+    /// None.
+    Nothing,
 }
 
 /// The way through a closure.

@@ -147,6 +147,14 @@ impl Daemon {
         self.ask(cx, |connection| connection.path_info(&self.store_dir, path))
     }
 
+    /// Returns what it knows of those of some store paths that it has, each once
+    /// and in their order. Costs few round trips for many of them.
+    pub fn path_infos(&self, cx: &Context, paths: &[StorePath]) -> Result<Vec<PathInfo>> {
+        self.ask(cx, |connection| {
+            connection.path_infos(cx, &self.store_dir, paths)
+        })
+    }
+
     /// Returns those of `roots` that it has and everything reachable from them,
     /// each path once; without `roots`, all of its store.
     pub fn closure(&self, cx: &Context, roots: &[StorePath]) -> Result<Vec<PathInfo>> {
