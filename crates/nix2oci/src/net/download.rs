@@ -154,7 +154,7 @@ struct Download {
 
 impl Download {
     /// Fetches to the end. It is given up after as many failures in a row
-    /// without a byte as a request is repeated.
+    /// without a byte, or that are of being too slow, as a request is repeated.
     async fn run(mut self) -> Result<()> {
         let fetch = Arc::clone(&self.fetch);
         let mut tries = fetch.patience.tries();
@@ -164,7 +164,7 @@ impl Download {
             let Err(failure) = self.go_on().await else {
                 return Ok(());
             };
-            if self.given > before {
+            if self.given > before && !is_slow(&failure.error) {
                 tries.progressed();
             }
             tries.failed(&self.cx, failure, true).await?;
@@ -323,6 +323,16 @@ impl Download {
     fn broke(&self, problem: impl Into<String>) -> Error {
         let error = HttpError::passing(problem);
         connection_error(self.fetch.shown(), &self.action, error)
+    }
+}
+
+/// Returns whether an answer came too slowly.
+fn is_slow(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Connection { source, .. } => source
+            .downcast_ref::<HttpError>()
+            .is_some_and(HttpError::is_slow),
+        _ => false,
     }
 }
 

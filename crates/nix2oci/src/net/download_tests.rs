@@ -12,10 +12,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorClass;
-use crate::net::FetchOptions;
 use crate::net::fetch::tests::{STALL, fetcher, of, options};
 use crate::net::test_bed::{Bed, PATIENT, shown};
 use crate::net::test_server::{Answer, Cut, TestServer, answer};
+use crate::net::{FetchOptions, Limits, Slowest};
 
 /// Bytes that differ from place to place.
 fn content(size: usize) -> Vec<u8> {
@@ -283,6 +283,49 @@ fn impatient(bed: &Bed, server: &TestServer, retries: u32) -> Fetcher {
         ..options(&format!("http://{}", server.host()))
     };
     fetcher(bed, &options)
+}
+
+/// A byte now and then is no standstill, but it has to end some day.
+#[test]
+fn a_server_that_only_drips_is_given_up() {
+    let limited = |bed: &Bed, server: &TestServer, bytes, seconds| {
+        let slowest = Slowest {
+            bytes,
+            time: Duration::from_secs(seconds),
+        };
+        let options = FetchOptions {
+            retries: 1,
+            limits: Limits { slowest, ..PATIENT },
+            ..options(&format!("http://{}", server.host()))
+        };
+        fetcher(bed, &options)
+    };
+    let bed = Bed::new();
+    let drip = |size| answer(200).body(content(size)).cut(100, Cut::Dripping);
+    let server = TestServer::http(move |_| drip(10_000));
+    let error = read(&limited(&bed, &server, 1000, 1), &bed, 5000).unwrap_err();
+    let text = shown(inner(&error));
+    assert!(
+        text.ends_with("fewer than 1000 bytes came in 1 s") && text.contains("(2 times)"),
+        "{text}"
+    );
+    assert_eq!(server.seen().len(), 2);
+
+    // One that is slow, but not so slow.
+    let server = TestServer::http(move |_| drip(150));
+    let found = read(&limited(&bed, &server, 1, 60), &bed, 5000).unwrap();
+    assert!(found == Some(content(150)));
+
+    // The reader may be as slow as it likes.
+    let server = TestServer::http(|_| answer(200).body(content(3_000_000)));
+    let fetcher = limited(&bed, &server, 3_000_000, 4);
+    let opened = fetcher.start(&bed.cx, "nar/x.nar", "give the NAR", 1000);
+    let mut reader = opened.open().unwrap().unwrap();
+    let mut bytes = vec![0; 1000];
+    reader.read_exact(&mut bytes).unwrap();
+    thread::sleep(Duration::from_secs(5));
+    reader.read_to_end(&mut bytes).unwrap();
+    assert!(bytes == content(3_000_000));
 }
 
 #[test]

@@ -370,8 +370,8 @@ impl Fetch {
         let answer = self.wire.follow(sending).await?;
         let is_home = is_own && self.wire.is_home(&answer.url);
         let host = self.wire.shown(&answer.url);
-        let stall = self.wire.limits.stall;
-        let mut response = Response::new(answer, host, action, stall, &cx.cancel);
+        let limits = &self.wire.limits;
+        let mut response = Response::new(answer, host, action, limits, &cx.cancel);
         if accept.contains(&response.status) {
             self.patience.succeeded();
             return Ok(Answered::Given(response));

@@ -13,10 +13,10 @@ use reqwest::{Client, Request, Response};
 use rustls::{CertificateError, ClientConfig};
 use tokio::time::MissedTickBehavior;
 
-use super::Progress;
 use super::proxy::Proxies;
 use super::reach::{Refused, Resolver};
 use super::tls::is_authority_itself;
+use super::{Progress, Slowest};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     pub(crate) blob_answer: Duration,
     /// All waits together that a server asks for with one request.
     pub(crate) waits: Duration,
+    /// How slow an answer may come.
+    pub(crate) slowest: Slowest,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             answer: Duration::from_secs(60),
             blob_answer: Duration::from_secs(600),
             waits: Duration::from_secs(600),
+            slowest: Slowest::default(),
         }
     }
 }
@@ -136,6 +139,7 @@ pub(crate) async fn exchange(
 pub(crate) struct HttpError {
     problem: String,
     passes: bool,
+    is_slow: bool,
 }
 
 impl HttpError {
@@ -144,6 +148,16 @@ impl HttpError {
         Self {
             problem: problem.into(),
             passes: true,
+            is_slow: false,
+        }
+    }
+
+    /// Makes an error of an answer that comes too slowly, though it comes; it may
+    /// be gone at the next try.
+    pub(crate) fn slow(problem: impl Into<String>) -> Self {
+        Self {
+            is_slow: true,
+            ..Self::passing(problem)
         }
     }
 
@@ -152,12 +166,19 @@ impl HttpError {
         Self {
             problem: problem.into(),
             passes: false,
+            is_slow: false,
         }
     }
 
     /// Returns whether it may be gone at the next try.
     pub(crate) fn passes(&self) -> bool {
         self.passes
+    }
+
+    /// Returns whether an answer came too slowly.
+    #[cfg(feature = "binary-cache")]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow
     }
 }
 
@@ -188,7 +209,10 @@ pub(crate) fn explain(error: &reqwest::Error) -> HttpError {
         None => "the connection broke".to_owned(),
     };
     let passes = !LASTING.iter().any(|words| problem.contains(words));
-    HttpError { problem, passes }
+    match passes {
+        true => HttpError::passing(problem),
+        false => HttpError::lasting(problem),
+    }
 }
 
 /// What does not pass and is told by text only: the one answer of a proxy that

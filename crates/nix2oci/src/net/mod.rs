@@ -2,7 +2,8 @@
 //!
 //! - [`TlsOptions`], [`ProxyOptions`]: how servers are reached and believed
 //! - [`Runtime`]: the thread
-//! - [`Clients`], [`exchange`]: one request and its answer, within [`Limits`]
+//! - [`Clients`], [`exchange`]: one request and its answer, within [`Limits`];
+//!   [`Slowest`]: how slow an answer may come
 //! - [`Wire`]: the way to a server, with redirects
 //! - [`Patience`]: how often it is asked again, and how much at once
 //! - [`Body`], [`BodyStream`]: bytes on their way; [`Progress`]: how far they are
@@ -23,6 +24,7 @@ mod fetch;
 mod http;
 mod options;
 mod outgoing;
+mod pace;
 mod patience;
 mod probe;
 mod problem;
@@ -52,6 +54,7 @@ pub(crate) use fetch::{Answered, FetchOptions, Fetcher};
 pub(crate) use http::{Clients, HttpError, Limits, exchange, explain, io_problem};
 pub use options::{ProxyOptions, TlsOptions};
 pub(crate) use outgoing::{Body, Outgoing};
+pub(crate) use pace::Slowest;
 pub(crate) use patience::Patience;
 pub(crate) use probe::speaks_tls;
 pub(crate) use problem::{one_line, problem};

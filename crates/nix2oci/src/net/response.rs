@@ -12,8 +12,9 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use tokio::time::Sleep;
 
+use super::pace::Pace;
 use super::wire::Answer;
-use super::{BodyStream, HttpError, Progress, explain};
+use super::{BodyStream, HttpError, Limits, Progress, explain};
 use crate::context::CancelFlag;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,7 +52,7 @@ impl Response {
         answer: Answer,
         host: String,
         action: &str,
-        stall: Duration,
+        limits: &Limits,
         cancel: &CancelFlag,
     ) -> Self {
         let Answer {
@@ -70,7 +71,8 @@ impl Response {
                 pieces: Box::pin(answer.bytes_stream()),
                 host,
                 action: action.to_owned(),
-                stall,
+                stall: limits.stall,
+                pace: Pace::new(limits.slowest),
                 heard: Instant::now(),
                 tick: Box::pin(tokio::time::sleep(INTERVAL)),
                 cancel: cancel.clone(),
@@ -162,6 +164,7 @@ struct AnswerBody {
     host: String,
     action: String,
     stall: Duration,
+    pace: Pace,
     /// When the last piece came, or was asked for.
     heard: Instant,
     tick: Pin<Box<Sleep>>,
@@ -186,6 +189,9 @@ impl Stream for AnswerBody {
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(piece) = self.pieces.as_mut().poll_next(task) {
             self.heard = Instant::now();
+            if let Some(Ok(piece)) = &piece {
+                self.pace.came(piece.len());
+            }
             return Poll::Ready(piece.map(|piece| {
                 piece.map_err(|error| connection_error(&self.host, &self.action, explain(&error)))
             }));
@@ -199,9 +205,13 @@ impl Stream for AnswerBody {
             if let Err(error) = self.cancel.check() {
                 return Poll::Ready(Some(Err(error)));
             }
-            if self.heard.elapsed() > self.stall {
+            let too_slow = self.pace.waited(INTERVAL).map(HttpError::slow);
+            let is_still = self.heard.elapsed() > self.stall;
+            let still = is_still.then(|| {
                 let problem = format!("no byte came for {} s", self.stall.as_secs());
-                let error = HttpError::passing(problem);
+                HttpError::passing(problem)
+            });
+            if let Some(error) = still.or(too_slow) {
                 return Poll::Ready(Some(Err(connection_error(&self.host, &self.action, error))));
             }
         }

@@ -12,7 +12,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use super::{Limits, Runtime};
+use super::{Limits, Runtime, Slowest};
 use crate::context::{Context, Event, Observer};
 
 /// A runtime, and a context that keeps what it is told.
@@ -38,6 +38,7 @@ pub(crate) const LIMITS: Limits = Limits {
     answer: Duration::from_millis(400),
     blob_answer: Duration::from_millis(1500),
     waits: Duration::from_secs(60),
+    slowest: SLOWEST,
 };
 
 /// Long enough to be cancelled.
@@ -47,6 +48,13 @@ pub(crate) const PATIENT: Limits = Limits {
     answer: Duration::from_secs(60),
     blob_answer: Duration::from_secs(60),
     waits: Duration::from_secs(600),
+    slowest: SLOWEST,
+};
+
+/// Slower than any test.
+const SLOWEST: Slowest = Slowest {
+    bytes: 1,
+    time: Duration::from_secs(600),
 };
 
 impl Bed {

@@ -53,6 +53,8 @@ pub(crate) enum Cut {
     Closed,
     /// Nothing follows for a long time.
     Silent,
+    /// The rest follows byte by byte, fifty in a second at most.
+    Dripping,
 }
 
 /// Makes an answer without a body.
@@ -95,8 +97,17 @@ impl Answer {
             Some((at, cut)) => {
                 to.write_all(&self.body[..at])?;
                 to.flush()?;
-                if matches!(cut, Cut::Silent) {
-                    thread::sleep(Duration::from_secs(20));
+                match cut {
+                    Cut::Closed => {}
+                    Cut::Silent => thread::sleep(Duration::from_secs(20)),
+                    Cut::Dripping => {
+                        for byte in &self.body[at..] {
+                            thread::sleep(Duration::from_millis(20));
+                            to.write_all(&[*byte])?;
+                            to.flush()?;
+                        }
+                        return Ok(());
+                    }
                 }
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -158,8 +158,8 @@ impl Fetch<'_> {
         };
         let answer = self.wire.follow(sending).await?;
         let host = self.wire.shown(&answer.url);
-        let stall = self.wire.limits.stall;
-        let mut response = Response::new(answer, host, self.action, stall, self.cancel);
+        let limits = &self.wire.limits;
+        let mut response = Response::new(answer, host, self.action, limits, self.cancel);
         if response.status != 200 {
             let is_denial = matches!(response.status, 401 | 403);
             return Err(refusal(&mut response, is_denial).await);

@@ -181,8 +181,8 @@ impl Transport {
             let answer = wire.follow(sending).await?;
             let host = wire.shown(&answer.url);
             let is_home = is_ours && wire.is_home(&answer.url);
-            let stall = wire.limits.stall;
-            let mut response = Response::new(answer, host, &request.action, stall, &cx.cancel);
+            let limits = &wire.limits;
+            let mut response = Response::new(answer, host, &request.action, limits, &cx.cancel);
             self.warn(&response.headers);
 
             let status = response.status;
