@@ -36,7 +36,9 @@ pub struct BinaryCaches {
     store_dir: StoreDir,
     options: CacheOptions,
     urls: Vec<CacheUrl>,
-    /// Set when they were asked what they are.
+    /// Set when they were asked what they are. Held while they are asked, once:
+    /// whoever waits for it would have to ask the same. Later it is held for as
+    /// long as a count takes, however many layers are read side by side.
     ready: Mutex<Option<Arc<[Cache]>>>,
     known: Mutex<HashMap<StorePath, Option<Arc<Known>>>>,
     connect: Connect,

@@ -348,6 +348,11 @@ impl Fetch {
         // Makes known what is its own.
         self.wire.base(action).await?;
         let mut url = self.url(target, action)?;
+        // Also if it is an address of its own that is of the same scheme, host and
+        // port: who gave it is the server that gets them anyway. Nix sends less by
+        // that rule (TLS client certificates, `HttpBinaryCacheStore::makeRequest`
+        // in 2.35) and more by another: passwords of netrc go to any server that
+        // an address names, if netrc has its host, whatever the port.
         let is_own = self.wire.is_home(&url);
         let mut private = HeaderMap::new();
         if is_own {
