@@ -14,7 +14,7 @@ use super::values::CacheDir;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Binary caches")]
 pub(crate) struct BinaryCacheArgs {
-    /// A key whose signatures are believed, beside that of cache.nixos.org
+    /// A key whose signatures are believed, beside those of nix.conf
     ///
     /// NAME:BASE64, as trusted-public-keys of nix.conf has it; several may stand
     /// in one option, separated by spaces. A store path of a binary cache is
@@ -22,7 +22,10 @@ pub(crate) struct BinaryCacheArgs {
     /// name follows from its content. It holds for folders too.
     #[arg(long, value_name = "KEY", value_parser = unseen)]
     pub(crate) trusted_public_key: Vec<Secret>,
-    /// Do not believe the key of cache.nixos.org
+    /// Believe no keys but those of --trusted-public-key
+    ///
+    /// Without it those of trusted-public-keys in nix.conf and NIX_CONFIG are
+    /// believed, as Nix reads them: that of cache.nixos.org if nothing is set.
     #[arg(long)]
     pub(crate) no_default_key: bool,
     /// Believe binary caches without any signature
@@ -31,7 +34,7 @@ pub(crate) struct BinaryCacheArgs {
     /// without TLS, then decides what is in the image.
     #[arg(long, conflicts_with_all = ["trusted_public_key", "no_default_key"])]
     pub(crate) no_check_sigs: bool,
-    /// Credentials for private binary caches [default: $NETRC, ~/.netrc, /etc/nix/netrc]
+    /// Credentials for private binary caches [default: $NETRC, ~/.netrc, that of nix.conf]
     ///
     /// A netrc file, as netrc-file of nix.conf names it: `machine HOST login USER
     /// password PASSWORD`. They go to that host alone. Without this option the

@@ -22,12 +22,8 @@ use crate::exit::{Failure, Outcome};
 use crate::host;
 
 use super::narinfo_cache;
+use super::nix_conf::NixConf;
 use super::registry::{Environment, cache_dir, proxy, tls};
-
-/// Where Nix keeps the credentials of a machine's binary caches.
-///
-/// Source: the default of `netrc-file`, <https://nix.dev/manual/nix/2.28/command-ref/conf-file#conf-netrc-file>.
-const NETRC_OF_NIX: &str = "/etc/nix/netrc";
 
 /// The most bytes of a file with headers.
 const LARGEST_HEADER_FILE: u64 = 64 << 10;
@@ -83,8 +79,9 @@ pub(super) fn cache_options(
     let args = reach.caches;
     let env = Environment::of_process();
     let mut options = CacheOptions::default();
-    options.trust = trust(args)?;
-    options.credentials = Arc::new(credentials(cx, args, &env)?);
+    let conf = NixConf::read(&env);
+    options.trust = trust(args, &conf)?;
+    options.credentials = Arc::new(credentials(cx, args, &env, &conf)?);
     options.headers = headers(&args.cache_header)?;
     let all = [urls, others, &reach.named].concat();
     check_hosts(&options.headers, &all)?;
@@ -110,13 +107,13 @@ pub(super) fn cache_urls(option: &str, texts: &[String]) -> Outcome<Vec<CacheUrl
 }
 
 /// Returns what is believed. No message shows a key: it may be a secret one.
-fn trust(args: &BinaryCacheArgs) -> Outcome<Trust> {
+fn trust(args: &BinaryCacheArgs, conf: &NixConf) -> Outcome<Trust> {
     if args.no_check_sigs {
         return Ok(Trust::Everything);
     }
     let mut keys = match args.no_default_key {
         true => PublicKeys::default(),
-        false => PublicKeys::nix_default(),
+        false => conf.trusted_public_keys()?,
     };
     for text in &args.trusted_public_key {
         let more = text.reveal().parse::<PublicKeys>();
@@ -260,8 +257,9 @@ fn credentials(
     cx: &Context,
     args: &BinaryCacheArgs,
     env: &Environment<'_>,
+    conf: &NixConf,
 ) -> Outcome<impl CredentialSource + use<>> {
-    let lookups = netrc_files(args, env)?.into_iter().map(|file| {
+    let lookups = netrc_files(args, env, conf)?.into_iter().map(|file| {
         let mut files = CredentialFiles::default();
         files.netrc = Some(file);
         files.cancel = cx.cancel.clone();
@@ -295,13 +293,17 @@ fn aws(env: &Environment<'_>) -> AwsLookup {
 
 /// Returns the netrc files to be asked, the first first. The one that the user
 /// named must be there; that of Nix counts where this user may read it.
-fn netrc_files(args: &BinaryCacheArgs, env: &Environment<'_>) -> Outcome<Vec<PathBuf>> {
+fn netrc_files(
+    args: &BinaryCacheArgs,
+    env: &Environment<'_>,
+    conf: &NixConf,
+) -> Outcome<Vec<PathBuf>> {
     if let Some(named) = &args.netrc_file {
         File::open(named).map_err(Error::reading(named))?;
         return Ok(vec![named.clone()]);
     }
     let own = env.path("NETRC").or_else(|| env.at_home(".netrc"));
-    let of_nix = PathBuf::from(NETRC_OF_NIX);
+    let of_nix = conf.netrc_file().to_owned();
     let of_nix = Some(of_nix).filter(|file| File::open(file).is_ok());
     Ok(own.into_iter().chain(of_nix).collect())
 }
@@ -377,11 +379,20 @@ mod tests {
             trusted_public_key: vec![Secret::new(key)],
             ..BinaryCacheArgs::default()
         };
-        let names = |args: &BinaryCacheArgs| match trust(args).ok() {
+        let of_nix = format!("extra-trusted-public-keys = nix-{}", &key[5..]);
+        let conf = NixConf::read(&Environment {
+            var: &|name| match name {
+                "NIX_CONFIG" => Some(of_nix.clone().into()),
+                _ => Some("/nowhere".into()),
+            },
+            home: None,
+            uid: 0,
+        });
+        let names = |args: &BinaryCacheArgs| match trust(args, &conf).ok() {
             Some(Trust::Keys(keys)) => keys.iter().map(|key| key.name().to_owned()).collect(),
             _ => vec!["everything".to_owned()],
         };
-        assert_eq!(names(&args), ["cache.nixos.org-1", "mine-1"]);
+        assert_eq!(names(&args), ["cache.nixos.org-1", "nix-1", "mine-1"]);
         args.no_default_key = true;
         assert_eq!(names(&args), ["mine-1"]);
         args.no_check_sigs = true;
@@ -415,7 +426,8 @@ mod tests {
             netrc_file: Some(at("missing")),
             ..BinaryCacheArgs::default()
         };
-        let missing = netrc_files(&args, &Environment::of_process());
+        let env = Environment::of_process();
+        let missing = netrc_files(&args, &env, &NixConf::read(&env));
         assert!(missing.err().unwrap().to_text(false).contains("missing"));
     }
 

@@ -38,6 +38,7 @@ mod images;
 mod listing;
 mod lock;
 mod network;
+mod nix_conf;
 mod push;
 mod registry;
 mod root;
