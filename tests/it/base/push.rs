@@ -136,7 +136,7 @@ fn a_forecast_counts_the_base() {
         assert_eq!(states, vec![state; layers]);
         let own: u64 = found.plan.layers.iter().map(|layer| layer.nar_size).sum();
         let base = found.plan.base.iter();
-        let base: u64 = base.map(|layer| layer.descriptor.size()).sum();
+        let base: u64 = base.map(|layer| layer.descriptor().size()).sum();
         assert_eq!(found.upload_estimate().bytes(), own + base * sends);
     }
     assert!(registry.blobs("app").is_empty());

@@ -36,7 +36,7 @@ pub(super) fn told(layers: &[BaseLayer]) -> impl Iterator<Item = (u64, String)> 
     layers.iter().map(|layer| {
         let hex = layer.digest().hex();
         let label = format!("base {}", &hex[..12]);
-        (layer.descriptor.size(), label)
+        (layer.descriptor().size(), label)
     })
 }
 
@@ -65,7 +65,7 @@ impl<'a> BaseBlobs<'a> {
                 cx.observer.event(&Event::LayerReused {
                     layer: number,
                     digest: layer.digest(),
-                    size: layer.descriptor.size(),
+                    size: layer.descriptor().size(),
                 });
             }
         }
@@ -93,7 +93,7 @@ impl<'a> BaseBlobs<'a> {
         let download = |cx: &Context, blob: &BaseBlob<'_>| {
             let reader = blob.image.open_layer(blob.layer)?;
             let reader = WatchedReader::new(reader, blob.number, cx);
-            SpooledBlob::read_from(cx, place, blob.layer.descriptor.clone(), reader)
+            SpooledBlob::read_from(cx, place, blob.layer.descriptor().clone(), reader)
         };
         ahead(cx, &remote, lead, download, |ahead| main(&mut self, ahead))
     }

@@ -29,7 +29,7 @@ pub struct BuildReport {
 impl BuildReport {
     /// Returns the bytes of each layer's blob, bottom first, the base's as well.
     pub fn sizes(&self) -> impl Iterator<Item = u64> {
-        let base = self.base.iter().map(|layer| layer.descriptor.size());
+        let base = self.base.iter().map(|layer| layer.descriptor().size());
         base.chain(self.layers.iter().map(|layer| layer.record.size))
     }
 

@@ -98,7 +98,7 @@ fn assembled(
         canonical_json(&config_document(config, below, history, layers)),
     );
     let own = layers.iter().map(|layer| layer.record.descriptor());
-    let below_them = below.iter().map(|layer| layer.descriptor.clone());
+    let below_them = below.iter().map(|layer| layer.descriptor().clone());
     let descriptors: Vec<Descriptor> = below_them.chain(own).collect();
     let mut annotations = config.annotations.clone();
     match ImageTable::of(below, layers).to_annotation(&descriptors) {

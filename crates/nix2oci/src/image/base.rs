@@ -56,8 +56,8 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BaseLayer {
-    /// The blob, with a media type of OCI: docker's types name the same bytes.
-    pub descriptor: Descriptor,
+    /// Has a SHA-256 digest, which was checked when the base was opened.
+    descriptor: Descriptor,
     /// The digest of its tar.
     pub diff_id: DiffId,
     /// The beginning of its key, if the base tells it.
@@ -80,6 +80,12 @@ impl BaseLayer {
             uncompressed_size: Some(record.uncompressed_size).filter(|size| *size > 0),
             paths: Vec::new(),
         }
+    }
+
+    /// Returns the descriptor of the blob, with a media type of OCI: docker's
+    /// types name the same bytes.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
     }
 
     /// Returns the digest of the blob.

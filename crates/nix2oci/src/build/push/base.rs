@@ -158,7 +158,7 @@ impl BaseLayers {
         let mut mounted = Vec::new();
         if !from.is_empty() && !missing.is_empty() {
             let mounts = missing.iter().map(|places| {
-                let blob = self.layers[places[0]].descriptor.clone();
+                let blob = self.layers[places[0]].descriptor().clone();
                 (blob, from.clone())
             });
             mounted = uploads.mount(mounts.collect())?;
@@ -182,7 +182,7 @@ impl BaseLayers {
                 cx.observer.event(&Event::LayerReused {
                     layer: first + at,
                     digest: layer.digest(),
-                    size: layer.descriptor.size(),
+                    size: layer.descriptor().size(),
                 });
             }
         }
@@ -217,7 +217,7 @@ impl BaseLayers {
         }
         let blobs: Vec<Descriptor> = asked
             .iter()
-            .map(|at| self.layers[*at].descriptor.clone())
+            .map(|at| self.layers[*at].descriptor().clone())
             .collect();
         if blobs.is_empty() {
             return Ok(states);
@@ -252,7 +252,7 @@ impl BaseLayers {
         };
         let layer = layer.clone();
         Ok(Replayable {
-            descriptor: layer.descriptor.clone(),
+            descriptor: layer.descriptor().clone(),
             open: Arc::new(move || image.open_layer(&layer)),
         })
     }

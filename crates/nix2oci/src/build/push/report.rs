@@ -112,7 +112,7 @@ impl SentLayers {
         let below = base.layers.into_iter().zip(self.base);
         let below = below.map(|(layer, state)| PushedLayer {
             outline: None,
-            descriptor: layer.descriptor.clone(),
+            descriptor: layer.descriptor().clone(),
             diff_id: Some(layer.diff_id),
             base: Some(layer),
             state,
