@@ -31,10 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
             }
             // What it says may contradict itself, but is no defect.
             let documents = [document];
-            if let Ok(rules) =
-                tree.add_documents(&cx, &store_dir, &Empty, &|_| None, &documents, &base)
-            {
-                let ruled = tree.with_rules(&rules, &store_dir);
+            let added = tree.add_documents(&cx, &store_dir, &Empty, &|_| None, &documents, &base);
+            if let Ok(ruled) = added.and_then(|rules| tree.with_rules(&rules, &store_dir)) {
                 assert_eq!(ruled.nodes().count(), tree.nodes().count());
             }
         }

@@ -181,7 +181,9 @@ pub(super) fn plan_on(
     if !root_tree.is_empty() || !has_others {
         let spec_of_layer = LayerSpec {
             store_dir: closure.store_dir().clone(),
-            content: LayerContent::RootTree(root_tree.with_rules(&spec.rules, closure.store_dir())),
+            content: LayerContent::RootTree(
+                root_tree.with_rules(&spec.rules, closure.store_dir())?,
+            ),
             rules: spec
                 .rules
                 .iter()

@@ -293,7 +293,7 @@ fn write_tar(
     let mut tar = TarWriter::new(out, packing);
     let rules = LayerRules::new(&spec.rules, &spec.store_dir);
     let directory_above = |place: &[u8]| rules.of_directory(place, MODE_ABOVE);
-    let root = directory_above(b"");
+    let root = directory_above(b"")?;
     let root = root.attributes(Attributes::plain(MODE_ABOVE));
     match &spec.content {
         // It has a root and an end of its own.
@@ -311,7 +311,7 @@ fn write_tar(
                     place.push(b'/');
                 }
                 place.extend_from_slice(name.as_bytes());
-                let own = directory_above(&place);
+                let own = directory_above(&place)?;
                 tar.directory(&place, own.attributes(Attributes::plain(MODE_ABOVE)))?;
             }
             place.push(b'/');
@@ -350,12 +350,12 @@ fn write_store_path<O: TarOutput>(
         match entry {
             Entry::Directory { .. } => {
                 let plain = Attributes::store_directory();
-                let own = rules.of(&place, FileKind::Directory, plain.mode);
+                let own = rules.of(&place, FileKind::Directory, plain.mode)?;
                 tar.directory(&place, own.attributes(plain))
             }
             Entry::Symlink { target, .. } => {
                 let plain = Attributes::symlink();
-                let own = rules.of(&place, FileKind::Symlink, plain.mode);
+                let own = rules.of(&place, FileKind::Symlink, plain.mode)?;
                 tar.symlink(&place, target, own.attributes(plain))
             }
             Entry::File {
@@ -365,7 +365,7 @@ fn write_store_path<O: TarOutput>(
                 ..
             } => {
                 let plain = Attributes::store_file(executable);
-                let own = rules.of(&place, FileKind::File, plain.mode);
+                let own = rules.of(&place, FileKind::File, plain.mode)?;
                 tar.file(&place, own.attributes(plain), size, contents)
             }
         }

@@ -171,7 +171,12 @@ impl RootTree {
 
     /// Returns the tree with what rules say of its files; of several that match
     /// the later wins.
-    pub fn with_rules(&self, rules: &[Rule], store_dir: &StoreDir) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for a file that has more of extended
+    /// attributes than Linux lets it, with all that is said of it.
+    pub fn with_rules(&self, rules: &[Rule], store_dir: &StoreDir) -> Result<Self> {
         let mut tree = self.clone();
         for (path, placed) in &mut tree.nodes {
             let at = [b"/", path.as_slice()].concat();
@@ -186,8 +191,10 @@ impl RootTree {
                     rule.apply(kind, own_mode, &mut placed.metadata);
                 }
             }
+            let checked = placed.metadata.check();
+            checked.map_err(|problem| Error::invalid(shown(path), problem))?;
         }
-        tree
+        Ok(tree)
     }
 
     /// Returns whether a rule matches something in the tree.
@@ -445,6 +452,38 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_said_of_a_file_fits_into_its_inode() {
+        let has = |name: &str| Metadata {
+            xattrs: BTreeMap::from([(name.to_owned(), vec![0; 40_000])]),
+            ..Metadata::default()
+        };
+        let mut rule = Rule::new(Pattern::new(PatternKind::Glob, "/etc/*").unwrap());
+        rule.xattrs = has("user.a").xattrs;
+        for (name, problem) in [
+            ("user.a", None),
+            (
+                "user.b",
+                Some("/etc/x: its extended attributes have 80012 bytes, and 65536 is the most"),
+            ),
+        ] {
+            let mut tree = RootTree::default();
+            tree.insert(b"etc/x", inline("x", false), has(name), "it")
+                .unwrap();
+            let ruled = tree.with_rules(std::slice::from_ref(&rule), &StoreDir::default());
+            let found = ruled.err().map(|error| error.to_string());
+            assert_eq!(found.as_deref(), problem);
+        }
+        // Two that give one directory, each as much as it may.
+        let mut tree = RootTree::default();
+        for name in ["user.a", "user.b"] {
+            tree.insert(b"etc", RootNode::Directory, has(name), "it")
+                .unwrap();
+        }
+        let ruled = tree.with_rules(&[], &StoreDir::default());
+        assert!(ruled.unwrap_err().to_string().starts_with("/etc: "));
+    }
+
+    #[test]
     fn later_rules_win_field_by_field() {
         let rule = |glob: &str, file_mode, uid: Option<u32>| {
             let mut rule = Rule::new(Pattern::new(PatternKind::Glob, glob).unwrap());
@@ -462,7 +501,7 @@ mod tests {
             rule("/bin/su", Some(0o4755), None),
             rule("/bin", Some(0o111), Some(2)),
         ];
-        let tree = tree.with_rules(&rules, &StoreDir::default());
+        let tree = tree.with_rules(&rules, &StoreDir::default()).unwrap();
         let found: Vec<_> = tree.nodes().map(|(.., m)| (m.mode, m.owner)).collect();
         let owner = |uid| Some(Owner { uid, gid: uid });
         let expected = [
