@@ -1,6 +1,7 @@
 //! Images built by Nix: the command as a derivation's builder, in the sandbox,
 //! in a throw-away store that holds the fixture's closure.
 
+mod arguments;
 mod copies;
 mod docker_tools;
 mod examples;

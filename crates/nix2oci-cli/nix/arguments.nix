@@ -1,5 +1,10 @@
 # From Nix values to the words of a command line. Needs nothing of nixpkgs.
+let
+  kinds = import ./kinds.nix;
+in
 rec {
+  inherit (kinds) checked;
+
   listOf = value: if value == null then [ ] else if builtins.isList value then value else [ value ];
   optional = condition: values: if condition then values else [ ];
 
@@ -35,6 +40,11 @@ rec {
     what: set: name:
     set.${name}
       or (throw "nix2oci: ${what} is ${builtins.toJSON name}, expected one of ${builtins.concatStringsSep ", " (builtins.attrNames set)}");
+
+  # A function that is only called with what it takes.
+  checking =
+    function: f: args:
+    f (kinds.checked function (builtins.functionArgs f) args);
 
   # As nixpkgs' function of this name: the result has `override`.
   makeOverridable =

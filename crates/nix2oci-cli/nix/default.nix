@@ -73,7 +73,7 @@ let
     inherit (pulled) pullImageFromLock;
   };
 in
-images
+removeAttrs images [ "taken" ]
 // {
   # Functions of the names, arguments and meaning of nixpkgs' dockerTools.
   dockerTools = import ./docker-tools.nix (shared // images // { inherit pulled; });

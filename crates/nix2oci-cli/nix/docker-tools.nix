@@ -7,15 +7,33 @@
   pulled,
   pkgs,
   run,
+  taken,
   ...
 }:
 let
   inherit (builtins) removeAttrs;
-  inherit (arguments) makeOverridable refuse;
+  inherit (arguments)
+    checked
+    checking
+    makeOverridable
+    refuse
+    ;
+
+  # What every image here takes: our arguments, but for what has another name.
+  takenByAll = removeAttrs taken.image [ "withNixDb" ] // {
+    includeNixDB = true;
+  };
 
   layered =
     function: args:
     let
+      takes = takenByAll // {
+        debug = true;
+        enableFakechroot = true;
+        gname = true;
+        layeringPipeline = true;
+        uname = true;
+      };
       asked = refuse "dockerTools.${function}" {
         enableFakechroot = {
           unless = false;
@@ -25,7 +43,7 @@ let
           unless = null;
           why = "say `layers` or `layering`; the default tells which store paths change together by itself";
         };
-      } args;
+      } (checked "dockerTools.${function}" takes args);
     in
     removeAttrs asked [
       "includeNixDB"
@@ -68,12 +86,20 @@ let
     args:
     let
       both = args.contents or null != null && args.copyToRoot or null != null;
+      takes = takenByAll // {
+        buildVMMemorySize = true;
+        diskSize = true;
+        fromImageName = true;
+        fromImageTag = true;
+        keepContentsDirlinks = true;
+        runAsRoot = true;
+      };
       asked = refuse "dockerTools.buildImage" {
         runAsRoot = {
           unless = null;
           why = "it needs a virtual machine; write fakeRootCommands with paths below the current directory, or say it as data in rootTree";
         };
-      } args;
+      } (checked "dockerTools.buildImage" takes args);
       fromName =
         if (args.fromImageName or null == null) != (args.fromImageTag or null == null) then
           throw "dockerTools.buildImage: fromImageName and fromImageTag are given both or not at all"
@@ -113,7 +139,8 @@ let
         }
       );
     in
-    if both then
+    # Whatever else is wrong with the arguments comes first.
+    if builtins.seq asked both then
       throw "dockerTools.buildImage: contents is the old name of copyToRoot, expected one of them"
     else
       built
@@ -146,22 +173,31 @@ rootPackages
   # One archive with several images, each under its own name.
   mergeImages =
     images:
+    let
+      given = checked "dockerTools.mergeImages" { images = false; } { inherit images; };
+    in
     run {
       name = "merge-docker-images.tar";
       refers = false;
-      words = [ "copy" ] ++ map toString images ++ [
+      words = [ "copy" ] ++ map toString given.images ++ [
         "-o"
         "archive:${placeholder "out"}"
       ];
     };
 
   # An image for the shell of a derivation.
-  streamNixShellImage = args: streamLayeredImage (shellImage args);
+  streamNixShellImage =
+    args: streamLayeredImage (checking "dockerTools.streamNixShellImage" shellImage args);
   buildNixShellImage =
-    args:
+    {
+      compressor ? "gz",
+      ...
+    }@args:
     buildLayeredImage (
-      shellImage (removeAttrs args [ "compressor" ])
-      // (if args ? compressor then { inherit (args) compressor; } else { })
+      checking "dockerTools.buildNixShellImage" shellImage (removeAttrs args [ "compressor" ])
+      // {
+        inherit compressor;
+      }
     );
 
   exportImage =

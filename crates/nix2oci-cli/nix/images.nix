@@ -11,6 +11,7 @@
 let
   inherit (builtins) attrNames concatMap replaceStrings;
   inherit (arguments)
+    checking
     flag
     flags
     listOf
@@ -25,7 +26,7 @@ let
     if builtins.elem key [ "author" "comment" "created_by" ] then
       metadata.${key}
     else
-      throw "nix2oci: metadata has ${key}, expected created_by, author or comment";
+      throw "buildLayer: metadata has ${key}, expected created_by, author or comment";
 
   formats = {
     archive = {
@@ -37,30 +38,9 @@ let
       suffix = "-oci";
     };
   };
-in
-{
-  # An image in the store.
-  buildImage = makeOverridable (image {
-    verb = "build";
-    # An image has all it needs inside.
-    refers = false;
-    output = memberOf "format" formats;
-  });
-
-  # The recipe of the same image: every digest, no layer. `format` plays no part.
-  resolveImage = makeOverridable (image {
-    verb = "resolve";
-    # A recipe is nothing without the paths that it names, so it refers to them.
-    refers = true;
-    output = _format: {
-      prefix = "";
-      suffix = "-recipe.json";
-    };
-  });
-
   # Layers as a derivation, for `layers` of images and of other layers: packed
   # once, kept in Nix's binary caches, and built by any of its builders.
-  buildLayer = makeOverridable (
+  layer =
     {
       # What the derivation is called.
       name ? "layer",
@@ -106,9 +86,9 @@ in
           gid
           ;
       };
-      roots = map (path: "${path}") deps;
+      roots = map (path: "${path}") (listOf deps);
       # A layer may have nothing of its own: then it stands for those below it.
-      isEmpty = deps == [ ] && listOf contents ++ listOf copyToRoot ++ listOf rootTree == [ ];
+      isEmpty = roots == [ ] && listOf contents ++ listOf copyToRoot ++ listOf rootTree == [ ];
       below = concatMap (layer: layer.usedLayers) layers;
       built = run {
         inherit name;
@@ -142,12 +122,11 @@ in
       storePaths = roots ++ concatMap (layer: layer.storePaths) layers;
       # nix2container's name.
       nestedLayers = layers;
-    }
-  );
+    };
 
   # One image for several platforms: what buildImage or resolveImage gave for
   # each of them.
-  buildIndex = makeOverridable (
+  index =
     {
       # As those of buildImage.
       name,
@@ -179,6 +158,36 @@ in
     // {
       inherit images imageName meta;
       imageTag = tag;
-    }
+    };
+
+  # The recipe of an image: every digest, no layer. `format` plays no part.
+  recipe = image {
+    verb = "resolve";
+    # A recipe is nothing without the paths that it names, so it refers to them.
+    refers = true;
+    output = _format: {
+      prefix = "";
+      suffix = "-recipe.json";
+    };
+  };
+in
+{
+  # An image in the store.
+  buildImage = makeOverridable (
+    checking "buildImage" (image {
+      verb = "build";
+      # An image has all it needs inside.
+      refers = false;
+      output = memberOf "format" formats;
+    })
   );
+  resolveImage = makeOverridable (checking "resolveImage" recipe);
+  buildLayer = makeOverridable (checking "buildLayer" layer);
+  buildIndex = makeOverridable (checking "buildIndex" index);
+
+  # What these take, for functions that pass their own arguments on.
+  taken = {
+    image = builtins.functionArgs recipe;
+    layer = builtins.functionArgs layer;
+  };
 }

@@ -7,6 +7,7 @@
   platforms,
   hostSystem,
   pulled,
+  taken,
   ...
 }:
 let
@@ -17,7 +18,12 @@ let
     removeAttrs
     trace
     ;
-  inherit (arguments) listOf makeOverridable toLower;
+  inherit (arguments)
+    checked
+    checking
+    makeOverridable
+    toLower
+    ;
 
   # The fields of a config, which nix2container takes in any case.
   fields = listToAttrs (
@@ -64,7 +70,7 @@ let
 
   # A permission: who gets it is found by where a file comes from. Any that says
   # no owner gives the files to root, as nix2container does.
-  rule =
+  rule = function: checking "nix2container.${function}: an element of perms" (
     {
       path,
       regex ? "",
@@ -83,10 +89,20 @@ let
       owner = "${toString uid}:${toString gid}";
     }
     // (if mode == null then { } else { inherit mode; })
-    // (if orMode == null then { } else { addMode = orMode; });
-in
-{
-  buildImage = makeOverridable (
+    // (if orMode == null then { } else { addMode = orMode; })
+  );
+
+  # A function that takes more than nix2container's: how layers are packed, and
+  # the other arguments of ours, but for those that have another name here.
+  taking =
+    function: ours: renamed: f: args:
+    f (
+      checked "nix2container.${function}" (
+        removeAttrs ours renamed // builtins.functionArgs f
+      ) args
+    );
+
+  image =
     {
       name,
       tag ? null,
@@ -103,8 +119,7 @@ in
       created ? "0001-01-01T00:00:00Z",
       contents ? null,
       meta ? { },
-      # More than nix2container has: how layers are packed, and the other
-      # arguments of our resolveImage.
+      # Other arguments of our resolveImage.
       ...
     }@args:
     let
@@ -122,13 +137,13 @@ in
           maxLayers = arguments.mostLayers;
           maxStoreLayers = maxLayers;
           architecture = arch;
-          config = spelled config;
+          config = if config == null then null else spelled config;
           copyToRoot = copied "buildImage" args;
           fromImage = if fromImage == "" then null else fromImage;
           withNixDb = initializeNixDatabase;
           rules =
             args.rules or [ ]
-            ++ map rule perms
+            ++ map (rule "buildImage") perms
             ++ (
               if initializeNixDatabase then
                 [
@@ -150,10 +165,9 @@ in
         }
       );
     in
-    built
-  );
+    built;
 
-  buildLayer = makeOverridable (
+  layer =
     {
       deps ? [ ],
       copyToRoot ? null,
@@ -174,14 +188,22 @@ in
         "reproducible"
       ]
       // {
-        inherit maxLayers;
-        deps = listOf deps;
+        inherit deps maxLayers;
         copyToRoot = copied "buildLayer" args;
-        rules = args.rules or [ ] ++ map rule perms;
+        rules = args.rules or [ ] ++ map (rule "buildLayer") perms;
         withBlob = !reproducible;
       }
-    )
+    );
+in
+{
+  buildImage = makeOverridable (
+    taking "buildImage" taken.image [
+      "architecture"
+      "maxStoreLayers"
+      "withNixDb"
+    ] image
   );
+  buildLayer = makeOverridable (taking "buildLayer" taken.layer [ "withBlob" ] layer);
 
   inherit (pulled.nix2container) pullImage pullImageFromManifest;
 }

@@ -14,6 +14,8 @@ let
     toJSON
     ;
   inherit (arguments)
+    checked
+    checking
     flag
     flags
     makeOverridable
@@ -63,14 +65,19 @@ let
     else
       throw "${function}: the hash is missing; with `hash = \"\";` Nix tells which it is";
 
-  withoutHash =
-    args:
-    removeAttrs args [
-      "hash"
-      "sha256"
-      "outputHash"
-      "outputHashAlgo"
-    ];
+  # A function whose arguments come with such a hash, which it takes first.
+  withHash =
+    function: f: args:
+    let
+      hashes = {
+        hash = true;
+        sha256 = true;
+        outputHash = true;
+        outputHashAlgo = true;
+      };
+      known = checked function (builtins.functionArgs (f { }) // hashes) args;
+    in
+    f (hashOf function known) (removeAttrs known (builtins.attrNames hashes));
 
   fileName = replaceStrings [ "/" ":" "@" ] [ "-" "-" "-" ];
   hex = digest: replaceStrings [ "sha256:" ] [ "" ] digest;
@@ -103,8 +110,8 @@ in
   pullImage =
     function:
     makeOverridable (
-      args:
-      (
+      withHash function (
+        hash:
         {
           imageName,
           imageDigest,
@@ -126,7 +133,7 @@ in
               nativeBuildInputs = [ skopeo ];
               outputHashMode = "flat";
             }
-            // hashOf function args
+            // hash
           )
           ''
             skopeo --insecure-policy --tmpdir="$TMPDIR" ${arguments.quoted (
@@ -137,13 +144,12 @@ in
               "$image" "docker-archive:$out:$imageName:$imageTag"
           ''
       )
-        (withoutHash args)
     );
 
   # The images that a lock pins, each layer a derivation of its own: a base image
   # that is fetched once for all that have a layer of it, and known without
   # another hash. `nix2oci lock docker://IMAGE -o FILE` makes the lock.
-  pullImageFromLock = makeOverridable (
+  pullImageFromLock = makeOverridable (checking "pullImageFromLock" (
     {
       # The lock, a file beside the expression.
       lock,
@@ -174,13 +180,13 @@ in
       # As a base it needs no copy of the layers.
       fromOptions = flag "--from" image ++ given;
     }
-  );
+  ));
 
   # nix2container's functions; skopeo's `dir:` is what their hashes are of.
   nix2container = rec {
     pullImage = makeOverridable (
-      args:
-      (
+      withHash "nix2container.pullImage" (
+        hash:
         {
           imageName,
           imageDigest,
@@ -198,7 +204,7 @@ in
               platform = "${os}/${arch}";
               outputHashMode = "recursive";
             }
-            // hashOf "nix2container.pullImage" args
+            // hash
           ) ''
             digest=$(${nix2oci}/bin/nix2oci copy "$image" --platform "$platform" \
               ${toString (insecure tlsVerify)} --progress plain -o oci:layout)
@@ -209,10 +215,9 @@ in
           '';
         }
       )
-        (withoutHash args)
     );
 
-    pullImageFromManifest = makeOverridable (
+    pullImageFromManifest = makeOverridable (checking "nix2container.pullImageFromManifest" (
       {
         imageName,
         # null: only getManifest is asked for.
@@ -262,7 +267,7 @@ in
       // {
         inherit getManifest;
       }
-    );
+    ));
 
     # A layout of what skopeo calls a directory: manifest.json, and blobs named
     # by their digests.
