@@ -140,6 +140,8 @@ struct Totals {
     reused_bytes: u64,
     /// Bytes that making the layers brings over the network, or brought.
     download_bytes: u64,
+    /// Bytes that it brought over the network to plan.
+    plan_download_bytes: u64,
 }
 
 impl Layer {
@@ -197,7 +199,7 @@ impl Layer {
             reason: "of the base image".to_owned(),
             digest: Some(layer.digest().to_string()),
             diff_id: Some(layer.diff_id.to_string()),
-            size: Some(layer.descriptor.size()),
+            size: Some(layer.descriptor().size()),
             state: state.name(),
             ..Self::default()
         }
@@ -213,7 +215,7 @@ impl Layer {
         Self {
             digest: Some(layer.descriptor.digest().to_string()),
             diff_id: layer.diff_id.map(|diff_id| diff_id.to_string()),
-            size: Some(layer.descriptor.size()),
+            size: Some(layer.descriptor().size()),
             state: layer.state.name(),
             download_bytes: layer.download_size,
             ..planned.unwrap_or_default()
@@ -347,6 +349,12 @@ impl Report {
         }
     }
 
+    /// Adds what it brought over the network to plan.
+    pub(crate) fn planned_with(mut self, download_bytes: u64) -> Self {
+        self.totals.plan_download_bytes = download_bytes;
+        self
+    }
+
     /// Returns how many layers there are.
     pub(crate) fn layers(&self) -> usize {
         self.totals.layers
@@ -369,6 +377,7 @@ impl Report {
             upload_nar_size: sum(new.iter().map(|layer| layer.nar_size)),
             reused_bytes: sum(there.iter().filter_map(|layer| layer.size)),
             download_bytes: sum(layers.iter().map(|layer| layer.download_bytes)),
+            plan_download_bytes: 0,
         };
         Self {
             version: VERSION,

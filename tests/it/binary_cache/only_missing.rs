@@ -98,6 +98,24 @@ fn a_new_release_fetches_the_application() {
     assert_eq!(digest, trial.cached.expected(2));
 }
 
+/// The names of what is at the root have to be known before anything is planned.
+#[test]
+fn what_is_fetched_to_plan_is_told_apart() {
+    let trial = Trial::new();
+    trial.push(1).succeed();
+    trial.server.log().clear();
+    let app = trial.cached.app(1);
+    let (size, file) = trial.file(&app);
+    let report = trial.push(1).args(&["--contents", &app]).report();
+    assert_eq!(trial.fetched(), [file]);
+    assert_eq!(report["totals"]["planDownloadBytes"], size);
+    assert_eq!(report["totals"]["downloadBytes"], 0);
+    let url = trial.server.url();
+    let plan = trial.cached.command("plan", 1, &[&url]);
+    let plan = plan.args(&["--contents", &app]).report();
+    assert_eq!(plan["totals"]["planDownloadBytes"], size);
+}
+
 /// Before anything is fetched, the plan says what the push then does.
 #[test]
 fn a_plan_says_what_a_push_does() {

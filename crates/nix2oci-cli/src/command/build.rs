@@ -47,7 +47,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     select::warn(&cx, &spec, store_root, Loaders::at(&destination))?;
     let built = nix2oci::build(&cx, &spec, &mut *sink)?;
 
-    let report = Report::built(&spec, &built);
+    let report = Report::built(&spec, &built).planned_with(reach.download_size());
     records.finish(&report, built.manifest_digest)?;
     talk.done(&Summary {
         verb: "wrote",

@@ -83,6 +83,7 @@ pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
         store_dir: StoreDir::default(),
         names,
         network: network.as_ref(),
+        download_size: reach.download_size(),
         result: &|pushed| pushed.pinned.clone(),
     };
     output.write(&cx, &whole, talk)

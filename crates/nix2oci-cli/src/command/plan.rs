@@ -55,11 +55,12 @@ pub(crate) fn plan(args: &PlanArgs, talk: &Talk) -> Outcome {
     let first = planned.first().expect("there is one image or more");
     page.finish(|| first.page())?;
     let all_paths = talk.verbosity() >= Verbosity::Detailed;
+    let moved = reach.download_size();
     let text = match (args.json, is_index) {
-        (true, false) => output::json(&first.report()),
+        (true, false) => output::json(&first.report().planned_with(moved)),
         (true, true) => {
             let images = planned.iter().map(Planned::report).collect();
-            output::json(&Report::several(None, images))
+            output::json(&Report::several(None, images).planned_with(moved))
         }
         (false, false) => first.to_text(all_paths).into_bytes(),
         (false, true) => {
@@ -400,7 +401,7 @@ fn table(spec: &ImageSpec, plan: &ImagePlan, states: Option<&[State]>, all_paths
     );
     let base = spec.base.as_ref().map_or("", |base| base.name());
     for (layer, number) in plan.base.iter().zip(1..) {
-        let size = measure::bytes(layer.descriptor.size());
+        let size = measure::bytes(layer.descriptor().size());
         let state = states.map_or_else(String::new, |_| format!("{:<9}", "base"));
         let paths = layer.paths.len();
         let _ = writeln!(
@@ -437,7 +438,7 @@ fn table(spec: &ImageSpec, plan: &ImagePlan, states: Option<&[State]>, all_paths
         measure::bytes(plan.nar_size),
     );
     if below > 0 {
-        let sizes = plan.base.iter().map(|layer| layer.descriptor.size());
+        let sizes = plan.base.iter().map(|layer| layer.descriptor().size());
         let size = measure::bytes(sizes.fold(0, u64::saturating_add));
         let layers = measure::count(below, "layer");
         let _ = writeln!(text, "{layers} of them the base's, {size} compressed");

@@ -92,6 +92,7 @@ fn push_index_recipe(args: &PushArgs, file: &Path, names: Vec<Reference>, talk: 
         names: Vec::new(),
         network: network.as_ref(),
         result: &|pushed| pushed.pinned.clone(),
+        download_size: reach.download_size(),
     };
     output.write(&cx, &whole, talk)
 }
@@ -176,7 +177,8 @@ pub(super) fn run(args: &Push<'_>, talk: &Talk) -> Outcome {
         &args.image.closure.store_dir,
         args.names,
         &pushed,
-    );
+    )
+    .planned_with(reach.download_size());
     records.finish(&report, pushed.manifest_digest)?;
     talk.done(&summary(&pushed, args.names, start));
     if args.json {

@@ -47,6 +47,8 @@ pub(super) struct Whole<'a> {
     pub(super) names: Vec<Reference>,
     /// How registries are reached, if it goes to one.
     pub(super) network: Option<&'a Network>,
+    /// What it brought over the network to plan its images.
+    pub(super) download_size: u64,
     /// What goes to standard output of one that was pushed.
     pub(super) result: &'a dyn Fn(&PushedIndex) -> String,
 }
@@ -139,6 +141,7 @@ impl Output {
                 (report, digest, digest.to_string(), told)
             }
         };
+        let report = report.planned_with(whole.download_size);
         self.records.finish(&report, digest)?;
         let (verb, destination, names) = told;
         talk.done(&Summary {
@@ -294,6 +297,7 @@ pub(super) fn run(parts: &Parts<'_>, output: Output, talk: &Talk) -> Outcome {
         store_dir: first.closure.store_dir.clone(),
         names,
         network: network.as_ref(),
+        download_size: reach.download_size(),
         result: parts.result,
     };
     output.write(&cx, &whole, talk)

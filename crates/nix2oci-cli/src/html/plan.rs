@@ -59,7 +59,7 @@ pub(crate) fn plan(
     if let Some(base) = &spec.base {
         let layers = measure::count(plan.base.len(), "layer");
         let what = format!("in {layers} of the base {}", base.name());
-        let sizes = plan.base.iter().map(|layer| layer.descriptor.size());
+        let sizes = plan.base.iter().map(|layer| layer.descriptor().size());
         let size = sizes.fold(0, u64::saturating_add);
         figures.push((measure::bytes(size), what));
     }
@@ -101,7 +101,7 @@ fn base_layers<'a>(
     let is_unpacked = has_all_sizes(plan);
     let name = spec.base.as_ref().map_or("", |base| base.name());
     plan.base.iter().zip(1..).map(move |(layer, number)| {
-        let compressed = layer.descriptor.size();
+        let compressed = layer.descriptor().size();
         let paths = layer.paths.iter().map(|listed| Path {
             path: match listed.path.whole() {
                 Some(path) => spec.closure.store_dir().join(&path),

@@ -1,6 +1,6 @@
 //! How binary caches are reached and believed: from options and environment.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
@@ -41,6 +41,8 @@ pub(crate) struct Reach<'a> {
     named: Vec<CacheUrl>,
     /// Whether the user was told what the options mean: once for all images.
     told: OnceCell<()>,
+    /// What it brought over the network to plan.
+    download_size: Cell<u64>,
 }
 
 impl<'a> Reach<'a> {
@@ -56,7 +58,19 @@ impl<'a> Reach<'a> {
             cache,
             named: Vec::new(),
             told: OnceCell::new(),
+            download_size: Cell::new(0),
         }
+    }
+
+    /// Hears of bytes that came over the network to plan an image.
+    pub(super) fn add_download(&self, bytes: u64) {
+        let sum = self.download_size.get().saturating_add(bytes);
+        self.download_size.set(sum);
+    }
+
+    /// Returns the bytes that came over the network to plan all images.
+    pub(crate) fn download_size(&self) -> u64 {
+        self.download_size.get()
     }
 
     /// Takes the caches that one of several images names. What is no address is

@@ -30,6 +30,7 @@ mod base;
 mod caches;
 mod config;
 mod contents;
+mod counted;
 mod earlier;
 mod explain;
 mod foreign;
@@ -74,6 +75,7 @@ use crate::display::{Talk, measure};
 use crate::exit::{Failure, Outcome};
 use crate::{host, signal, stdout};
 
+use counted::CountedContent;
 use root::Root;
 use roots::Store;
 
@@ -303,13 +305,14 @@ pub(crate) fn image_of(
         // Before its layers are read.
         base.check_platform(&config.platform)?;
     }
-    let (mut root_tree, rules) = root_of_image.make(cx, &closure, &*content, on)?;
+    let counted = CountedContent::new(&*content);
+    let (mut root_tree, rules) = root_of_image.make(cx, &closure, &counted, on)?;
     root_of_image.leave_out_copies(&mut closure, &root_tree, &roots, talk);
     let mtime = u64::try_from(mtime.unix_seconds()).expect("the option refuses negative times");
     if args.root.with_nix_db {
-        let below = base.image.as_ref();
-        add_nix_db(cx, &mut root_tree, &mut closure, &*content, mtime, below)?;
+        add_nix_db(cx, &mut root_tree, &mut closure, &counted, mtime, on)?;
     }
+    reach.add_download(counted.bytes());
 
     let mut spec = ImageSpec::new(closure, content, config);
     spec.base = base.image.clone();

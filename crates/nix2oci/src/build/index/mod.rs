@@ -85,7 +85,7 @@ pub enum IndexImageReport {
     /// It was packed.
     Built(BuildReport),
     /// It was copied.
-    Copied(CopiedImage),
+    Copied(Box<CopiedImage>),
 }
 
 /// An image that was stored before; or what is stored beside one, such as an
@@ -147,7 +147,9 @@ pub fn build_index(
             (IndexSource::Stored { image, .. }, Prepared::Stored(tree, manifests)) => {
                 put_tree_blobs(&cx, image, &tree, sink)?;
                 children.extend(manifests);
-                reports.extend(CopiedImage::all(&tree).map(IndexImageReport::Copied));
+                reports.extend(
+                    CopiedImage::all(&tree).map(|image| IndexImageReport::Copied(Box::new(image))),
+                );
             }
             (IndexSource::Recipe { content, .. }, Prepared::Recipe(prepared)) => {
                 let (parts, manifest) = *prepared;
