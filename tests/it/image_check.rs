@@ -204,7 +204,7 @@ fn a_history_may_be_absent_and_have_empty_layers() {
 fn broken_tar_rules_are_found() {
     let path = &STORE_PATHS[1][1..];
     let link = |target: &str| Entry::HardLink(format!("{path}/link"), target.to_owned());
-    let cases: [(&[&str], Vec<Entry>); 11] = [
+    let cases: [(&[&str], Vec<Entry>); 12] = [
         (&["tar-duplicate-entry"], vec![file(path), file(path)]),
         (&["tar-duplicate-entry"], vec![dir("nix/")]),
         (
@@ -220,6 +220,7 @@ fn broken_tar_rules_are_found() {
             ],
         ),
         (&["tar-dot-dot"], vec![file("nix/../x")]),
+        (&["tar-long-path"], vec![file(&"x".repeat(5000))]),
         (&["tar-absolute-path"], vec![file("/x"), file("/y")]),
         (
             &["tar-hard-link-target"],

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 
 use super::decompress::Codec;
+use super::entries::MAX_PATH;
 use super::tar_read::{Member, MemberKind, TarEnd};
 
 /// Problems of one layer that are kept; the others are counted.
@@ -97,6 +98,14 @@ pub enum LayerProblem {
     DotDot {
         /// The path.
         path: String,
+    },
+    /// A path or what it links to is longer than Linux can have it.
+    #[error("{path} or what it links to has {bytes} bytes, expected at most {MAX_PATH}")]
+    LongPath {
+        /// The path, shortened.
+        path: String,
+        /// Bytes of the longer of the two.
+        bytes: usize,
     },
     /// Paths begin with a slash: loaders remove it, other programs do not.
     #[error("{path} begins with a slash{}", others(*count))]
@@ -200,6 +209,7 @@ impl LayerProblem {
             Self::LateParent { .. } => "tar-late-parent",
             Self::ParentNotDirectory { .. } => "tar-parent-not-directory",
             Self::DotDot { .. } => "tar-dot-dot",
+            Self::LongPath { .. } => "tar-long-path",
             Self::Absolute { .. } => "tar-absolute-path",
             Self::HardLinkTarget { .. } => "tar-hard-link-target",
             Self::UnsupportedKind { .. } => "tar-unsupported-kind",
@@ -277,6 +287,14 @@ impl TarRules {
                 .get_or_insert_with(|| (member.path.clone(), 0));
             absolute.1 += 1;
         }
+        let longest = member.path.len().max(member.link.len());
+        if longest > MAX_PATH {
+            self.problems.push(LayerProblem::LongPath {
+                path: show(&member.path),
+                bytes: longest,
+            });
+            return None;
+        }
         let Some(path) = normal(&member.path) else {
             self.problems.push(LayerProblem::DotDot {
                 path: show(&member.path),
@@ -350,9 +368,15 @@ impl TarRules {
         if self.last_parent.as_deref() == Some(nearest) {
             return;
         }
+        // What is above a directory is hashed once, however deep it is.
+        let mut hasher = Hasher::new();
+        let mut hashed = 0;
         for (slash, _) in path.iter().enumerate().filter(|&(_, &b)| b == b'/') {
             let directory = &path[..slash];
-            match self.seen.get(&key(directory)) {
+            hasher.update(&path[hashed..slash]);
+            hashed = slash;
+            let key = key_of(hasher.clone().finish());
+            match self.seen.get(&key) {
                 Some(Seen::Directory | Seen::Awaited(_)) => {}
                 Some(Seen::Other) => {
                     self.problems.push(LayerProblem::ParentNotDirectory {
@@ -361,13 +385,13 @@ impl TarRules {
                     });
                     return;
                 }
-                None => self.await_directory(directory, path),
+                None => self.await_directory(key, directory, path),
             }
         }
         self.last_parent = Some(nearest.to_vec());
     }
 
-    fn await_directory(&mut self, directory: &[u8], path: &[u8]) {
+    fn await_directory(&mut self, key: [u8; 16], directory: &[u8], path: &[u8]) {
         let seen = if self.awaited.len() < MAX_PROBLEMS {
             self.awaited
                 .push(Some((clip(directory).to_vec(), clip(path).to_vec())));
@@ -376,7 +400,7 @@ impl TarRules {
             self.problems.more += 1;
             Seen::Directory
         };
-        self.seen.insert(key(directory), seen);
+        self.seen.insert(key, seen);
     }
 
     /// An entry came for a directory that was already assumed.
@@ -415,7 +439,10 @@ impl TarRules {
 /// Sixteen bytes of a SHA-256: nobody makes two paths collide by accident or
 /// with less than 2^64 hashes.
 fn key(path: &[u8]) -> [u8; 16] {
-    let digest = Digest::of(path);
+    key_of(Digest::of(path))
+}
+
+fn key_of(digest: Digest) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&digest.as_bytes()[..16]);
     key
@@ -475,5 +502,50 @@ fn name_of_kind(flag: u8) -> &'static str {
         b'6' => "a FIFO",
         b'S' => "a sparse file",
         _ => "an entry of an unknown type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(path: &str, kind: MemberKind, link: &str) -> Member {
+        Member {
+            path: path.as_bytes().to_vec(),
+            link: link.as_bytes().to_vec(),
+            kind,
+            size: 0,
+            mode: 0o644,
+            is_executable: false,
+            owner: (0, 0),
+            offset: 0,
+        }
+    }
+
+    /// A name of 1 MiB packs to nothing, and to look at each directory above it
+    /// took minutes.
+    #[test]
+    fn a_path_that_no_file_can_have_is_told_and_not_followed() {
+        let deep = |bytes: usize| format!("{}x", "x/".repeat(bytes / 2));
+        let (longest, longer) = (deep(MAX_PATH), deep(1 << 20));
+        let mut rules = TarRules::default();
+        for (path, link, is_taken) in [
+            (&*longest, "", true),
+            (&*longer, "", false),
+            ("link", &*longest, true),
+            ("other", &*longer, false),
+        ] {
+            let found = rules.entry(&member(path, MemberKind::Symlink, link));
+            assert_eq!(found.is_some(), is_taken, "{}", path.len());
+        }
+        let long: Vec<usize> = rules.finish(None).iter().filter_map(bytes).collect();
+        assert_eq!(long, [longer.len(); 2]);
+    }
+
+    fn bytes(problem: &LayerProblem) -> Option<usize> {
+        match problem {
+            LayerProblem::LongPath { bytes, .. } => Some(*bytes),
+            _ => None,
+        }
     }
 }
