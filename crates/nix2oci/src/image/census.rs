@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::content::{Program, ProgramFormat};
 use crate::layer::tar_read::{Member, MemberKind};
@@ -13,9 +15,40 @@ use super::listing::StorePrefix;
 /// Kinds of programs of one layer that are kept: a right layer has one or two.
 const MAX_PROGRAMS: usize = 16;
 
-/// Bytes of links and deleted paths that are kept of one layer; what follows is
-/// not judged.
-const MAX_NAME_BYTES: usize = 64 << 20;
+/// Bytes that are kept of all layers together: ten million files and a million
+/// links take half of it.
+const MAX_BYTES: usize = 512 << 20;
+
+/// Bytes that a path's hash takes in a set.
+const HASH_BYTES: usize = 16;
+
+/// The room for what is kept of all layers. A tar of names packs to nearly
+/// nothing, so a small image of many layers could take all memory.
+#[derive(Debug)]
+pub(super) struct Room(AtomicUsize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(AtomicUsize::new(MAX_BYTES))
+    }
+}
+
+impl Room {
+    /// Takes so many bytes, or all that is left and returns `false`.
+    fn take(&self, bytes: usize) -> bool {
+        let rest = |left: usize| Some(left.saturating_sub(bytes));
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+        before.is_ok_and(|left| left > bytes)
+    }
+
+    /// Returns whether something found no room: what is kept is not all there
+    /// is.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
 
 /// Directories outside the store that hold what people and services start.
 const PROGRAM_DIRS: [&[u8]; 6] = [
@@ -38,11 +71,11 @@ pub(super) struct Census {
     pub(super) store_paths: BTreeSet<StorePath>,
     /// The hashes of all paths, those of directories without an entry too.
     names: HashSet<PathHash>,
+    room: Arc<Room>,
     /// The directory of the last entry, whose parents are in `names`.
     last_parent: Vec<u8>,
     /// Symbolic links and what they hold.
     pub(super) links: BTreeMap<Vec<u8>, Vec<u8>>,
-    name_bytes: usize,
     /// Paths that are deleted from the layers below.
     removed: HashSet<Vec<u8>>,
     /// Directories of which nothing of the layers below is seen.
@@ -54,14 +87,14 @@ pub(super) struct Census {
 }
 
 impl Census {
-    pub(super) fn new(store_dir: &StoreDir) -> Self {
+    pub(super) fn new(store_dir: &StoreDir, room: &Arc<Room>) -> Self {
         Self {
             prefix: StorePrefix::new(store_dir),
             store_paths: BTreeSet::new(),
             names: HashSet::new(),
+            room: Arc::clone(room),
             last_parent: Vec::new(),
             links: BTreeMap::new(),
-            name_bytes: 0,
             removed: HashSet::new(),
             opaque: HashSet::new(),
             programs: Vec::new(),
@@ -92,23 +125,31 @@ impl Census {
             || self.opaque.contains(&b""[..])
     }
 
-    /// Takes room for so many bytes of names, if there is some.
-    fn has_room(&mut self, bytes: usize) -> bool {
-        self.name_bytes = self.name_bytes.saturating_add(bytes);
-        self.name_bytes <= MAX_NAME_BYTES
+    /// Returns about how many bytes are hashed to find out whether nothing at a
+    /// path is seen below.
+    pub(super) fn cost_to_hide(&self, path: &[u8]) -> u64 {
+        if self.removed.is_empty() && self.opaque.is_empty() {
+            return 0;
+        }
+        (parents(path).count() * path.len()) as u64
     }
 
     fn take_names(&mut self, path: &[u8]) {
-        self.names.insert(PathHash::of(path));
+        self.take_name(path);
         let parent = parents(path).next().unwrap_or_default();
         if parent != self.last_parent {
             for parent in parents(path) {
-                if !self.names.insert(PathHash::of(parent)) {
+                if !self.take_name(parent) {
                     break;
                 }
             }
             self.last_parent = parent.to_vec();
         }
+    }
+
+    /// Takes a name, and returns whether it is new and there was room for it.
+    fn take_name(&mut self, path: &[u8]) -> bool {
+        !self.room.is_spent() && self.names.insert(PathHash::of(path)) && self.room.take(HASH_BYTES)
     }
 
     fn is_program(&mut self, path: &[u8]) -> bool {
@@ -145,7 +186,7 @@ impl EntryVisitor for Census {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&b""[..], path),
         };
-        if name.starts_with(b".wh.") && !self.has_room(path.len()) {
+        if name.starts_with(b".wh.") && !self.room.take(path.len()) {
             return false;
         }
         if name == b".wh..wh..opq" {
@@ -165,7 +206,7 @@ impl EntryVisitor for Census {
             MemberKind::Symlink => {
                 // Linux makes no longer ones, and to follow them takes long.
                 let is_possible = path.len().max(member.link.len()) <= MAX_PATH;
-                if is_possible && self.has_room(path.len() + member.link.len()) {
+                if is_possible && self.room.take(path.len() + member.link.len()) {
                     self.links.insert(path.to_vec(), member.link.clone());
                 }
                 false

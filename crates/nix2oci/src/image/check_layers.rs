@@ -1,8 +1,9 @@
 //! What is wrong with layers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::context::Context;
+use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::layer::{Codec, LayerProblem, LayerSurvey, survey_with};
@@ -10,8 +11,8 @@ use crate::oci::{Descriptor, Platform, descriptor_digest, display_platform};
 use crate::parallel;
 use crate::store::StoreDir;
 
-use super::census::Census;
-use super::check_links::check_links;
+use super::census::{Census, Room};
+use super::check_links::{Effort, check_links};
 use super::reader::Found;
 use super::{ImageReader, Place, Problem, ProblemKind};
 
@@ -49,10 +50,11 @@ pub(super) fn check_layers(
         .collect();
     let digests: Vec<Digest> = digests.into_iter().collect();
     let store_dir = StoreDir::default();
+    let room = Arc::default();
     let surveys = parallel::for_each(cx, &digests, |digest| {
         Ok(match image.find_blob(*digest)? {
             Found::File(file) => {
-                let mut census = Census::new(&store_dir);
+                let mut census = Census::new(&store_dir, &room);
                 let survey = survey_with(cx, &store_dir, file.reader, &mut census)?;
                 Finding::Read(survey, Box::new(census.finish()))
             }
@@ -99,17 +101,28 @@ pub(super) fn check_layers(
             Some(Finding::Read(survey, _)) => check_layer(layer, survey, with_bytes, report),
         }
     }
-    check_images(cx, &store_dir, layers, &surveys, problems)
+    if !check_images(cx, &store_dir, layers, &surveys, &room, problems)? {
+        let message = format!(
+            "{}: it has so many names that not all of its links were followed",
+            image.name()
+        );
+        cx.observer.event(&Event::Warning { message: &message });
+    }
+    Ok(())
 }
 
-/// Judges all layers of each image together.
+/// Judges all layers of each image together. Returns whether all links were
+/// followed.
 fn check_images(
     cx: &Context,
     store_dir: &StoreDir,
     layers: &[ExpectedLayer],
     surveys: &BTreeMap<Digest, Finding>,
+    room: &Room,
     problems: &mut Vec<Problem>,
-) -> Result<()> {
+) -> Result<bool> {
+    let effort = Effort::default();
+    let mut followed = BTreeSet::new();
     let mut told = BTreeSet::new();
     for image in layers.chunk_by(|a, b| a.image == b.image) {
         let read =
@@ -133,8 +146,11 @@ fn check_images(
                 is_whole.then_some(census)
             })
             .collect();
-        if let Some(whole) = whole {
-            kinds.extend(check_links(cx, store_dir, &whole)?);
+        // Manifests for several platforms, or of several names, share layers.
+        let digests = image.iter().map(|l| descriptor_digest(&l.descriptor));
+        let is_new = followed.insert(Vec::from_iter(digests));
+        if let Some(whole) = whole.filter(|_| is_new && !room.is_spent()) {
+            kinds.extend(check_links(cx, store_dir, &whole, &effort)?);
         }
         for (at, kind) in kinds {
             let problem = Problem {
@@ -150,7 +166,7 @@ fn check_images(
             }
         }
     }
-    Ok(())
+    Ok(!room.is_spent() && !effort.is_spent())
 }
 
 /// Finds the programs of a layer that a platform cannot run.

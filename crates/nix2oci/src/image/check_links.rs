@@ -5,11 +5,12 @@
 //! within one store path are its own matter: many packages have some that lead
 //! nowhere, and nobody can help it here.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::layer::show;
+use crate::layer::{MAX_PATH, show};
 use crate::store::{StoreDir, StorePath};
 
 use super::ProblemKind;
@@ -21,6 +22,37 @@ const MOST_LINKS: usize = 40;
 
 /// Missing store paths that are told of one image.
 const MAX_MISSING: usize = 100;
+
+/// Steps that are taken to follow the links of all images: a minute. Real images
+/// with half a million links in a hundred layers take a twentieth of it; a few
+/// kilobytes of links to deep paths that lead over each other would take days.
+const MAX_STEPS: u64 = 1 << 30;
+
+/// Bytes that are hashed in the time of a step, which looks a hash up.
+const STEP_BYTES: u64 = 32;
+
+/// What is left of the steps that may be taken.
+pub(super) struct Effort(Cell<u64>);
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self(Cell::new(MAX_STEPS))
+    }
+}
+
+impl Effort {
+    /// Takes a step in which so many bytes are hashed, unless none is left.
+    fn step(&self, bytes: u64) -> bool {
+        let left = self.0.get().saturating_sub(1 + bytes / STEP_BYTES);
+        self.0.set(left);
+        left > 0
+    }
+
+    /// Returns whether no step is left.
+    pub(super) fn is_spent(&self) -> bool {
+        self.0.get() == 0
+    }
+}
 
 /// Where a link leads.
 enum Leads {
@@ -44,23 +76,24 @@ struct First {
 /// bottom first. Returns each finding with the layer that has the link.
 ///
 /// An image without any store path is meant for a store that is mounted: then
-/// there is no finding.
+/// there is no finding. Nor is there one of the links for which no step is left.
 pub(super) fn check_links(
     cx: &Context,
     store_dir: &StoreDir,
     layers: &[&Census],
+    effort: &Effort,
 ) -> Result<Vec<(usize, ProblemKind)>> {
     if layers.iter().all(|layer| layer.store_paths.is_empty()) {
         return Ok(Vec::new());
     }
-    let mut tree = Tree::new(store_dir, layers);
+    let mut tree = Tree::new(store_dir, layers, effort);
     let mut missing: BTreeMap<(usize, StorePath), First> = BTreeMap::new();
     let mut nowhere: BTreeMap<usize, First> = BTreeMap::new();
     for (at, layer) in layers.iter().enumerate() {
         for (link, target) in &layer.links {
             cx.cancel.check()?;
             let found = tree.leads(link, target);
-            if matches!(found, Leads::Somewhere) || !tree.is_seen(link, at) {
+            if matches!(found, Leads::Somewhere) || !tree.is_seen(link, at) || effort.is_spent() {
                 continue;
             }
             let first = || First {
@@ -110,21 +143,30 @@ struct Tree<'a> {
     prefix: StorePrefix,
     layers: &'a [&'a Census],
     store_paths: BTreeSet<&'a StorePath>,
+    effort: &'a Effort,
 }
 
 impl<'a> Tree<'a> {
-    fn new(store_dir: &StoreDir, layers: &'a [&'a Census]) -> Self {
+    fn new(store_dir: &StoreDir, layers: &'a [&'a Census], effort: &'a Effort) -> Self {
         Self {
             prefix: StorePrefix::new(store_dir),
             layers,
             store_paths: layers.iter().flat_map(|l| &l.store_paths).collect(),
+            effort,
         }
     }
 
-    /// Returns the topmost layer that has a path, if it is seen there.
+    /// Returns the topmost layer that has a path, if it is seen there; none if no
+    /// step is left.
     fn layer_of(&self, path: &[u8]) -> Option<usize> {
+        if !self.effort.step(path.len() as u64) {
+            return None;
+        }
         let name = PathHash::of(path);
         for (at, layer) in self.layers.iter().enumerate().rev() {
+            if !self.effort.step(layer.cost_to_hide(path)) {
+                return None;
+            }
             if layer.has(name) {
                 return Some(at);
             }
@@ -139,7 +181,9 @@ impl<'a> Tree<'a> {
     fn is_seen(&self, path: &[u8], at: usize) -> bool {
         let name = PathHash::of(path);
         let mut above = self.layers[at + 1..].iter();
-        !above.any(|layer| layer.has(name) || layer.hides(path))
+        !above.any(|layer| {
+            !self.effort.step(layer.cost_to_hide(path)) || layer.has(name) || layer.hides(path)
+        })
     }
 
     /// Finds out where a link at a path leads.
@@ -152,7 +196,8 @@ impl<'a> Tree<'a> {
             let Some((store_path, _)) = self.prefix.split(&goal) else {
                 return Leads::Somewhere;
             };
-            if own.as_ref() == Some(&store_path) {
+            // It may grow with each link that it leads over.
+            if own.as_ref() == Some(&store_path) || goal.len() > MAX_PATH {
                 return Leads::Somewhere;
             }
             if !self.store_paths.contains(&store_path) {

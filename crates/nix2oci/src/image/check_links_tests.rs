@@ -1,5 +1,7 @@
 //! What a container would find where links lead.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::layer::EntryVisitor as _;
 use crate::layer::tar_read::{Member, MemberKind};
@@ -11,7 +13,7 @@ const B: &str = "nix/store/00000000000000000000000000000001-b";
 type Entry<'a> = (&'a str, Option<&'a str>);
 
 fn census(entries: &[Entry<'_>]) -> Census {
-    let mut census = Census::new(&StoreDir::default());
+    let mut census = Census::new(&StoreDir::default(), &Arc::default());
     for (path, link) in entries {
         let member = Member {
             owner: (0, 0),
@@ -35,7 +37,9 @@ fn census(entries: &[Entry<'_>]) -> Census {
 fn found(layers: &[&[Entry<'_>]]) -> Vec<String> {
     let layers: Vec<Census> = layers.iter().map(|entries| census(entries)).collect();
     let layers: Vec<&Census> = layers.iter().collect();
-    let found = check_links(&Context::default(), &StoreDir::default(), &layers).unwrap();
+    let (cx, effort) = (Context::default(), Effort::default());
+    let found = check_links(&cx, &StoreDir::default(), &layers, &effort).unwrap();
+    assert!(!effort.is_spent());
     found
         .iter()
         .map(|(at, kind)| format!("{at} {kind}"))
@@ -140,4 +144,32 @@ fn links_that_no_linux_can_make_are_not_followed() {
     let layer = census(&[(A, None), ("bin", Some(&deep)), ("lib", Some("x"))]);
     let links: Vec<&[u8]> = layer.links.keys().map(Vec::as_slice).collect();
     assert_eq!(links, [b"lib"]);
+}
+
+#[test]
+fn links_are_followed_until_no_step_is_left() {
+    // Each leads over forty others, and the last to a path that is not there.
+    let mut entries: Vec<(String, Option<String>)> = vec![(A.to_owned(), None)];
+    let deep = "x/".repeat(1900);
+    for at in 0..40 {
+        let target = format!("{}/{deep}x", at + 1);
+        entries.push((format!("{B}/{at}"), Some(target)));
+    }
+    for at in 0..20 {
+        entries.push((format!("etc/{at}"), Some(format!("/{B}/0/y"))));
+        entries.push((format!("bin/{at}"), Some(format!("/{B}/40/{deep}"))));
+    }
+    let entries = entries
+        .iter()
+        .map(|(p, link)| (p.as_str(), link.as_deref()));
+    let layer = census(&Vec::from_iter(entries));
+    let follow = |steps| {
+        let (cx, effort) = (Context::default(), Effort(Cell::new(steps)));
+        let found = check_links(&cx, &StoreDir::default(), &[&layer], &effort).unwrap();
+        (found.len(), effort.is_spent())
+    };
+    // A name of the store is judged first, so nothing is told by mistake.
+    assert_eq!(follow(1), (0, true));
+    assert_eq!(follow(1000), (0, true));
+    assert_eq!(follow(MAX_STEPS), (1, false));
 }
