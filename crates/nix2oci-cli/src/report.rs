@@ -215,7 +215,7 @@ impl Layer {
         Self {
             digest: Some(layer.descriptor.digest().to_string()),
             diff_id: layer.diff_id.map(|diff_id| diff_id.to_string()),
-            size: Some(layer.descriptor().size()),
+            size: Some(layer.descriptor.size()),
             state: layer.state.name(),
             download_bytes: layer.download_size,
             ..planned.unwrap_or_default()
