@@ -430,6 +430,52 @@ rec {
       ];
     };
   };
+  # uid and gid are of the store alone, and of what is copied alone.
+  store-owner = dockerTools.buildLayeredImage {
+    name = "store-owner";
+    tag = "latest";
+    uid = 1000;
+    gid = 100;
+    contents = [ pkgs.coreutils ];
+    rootTree.files = [
+      {
+        path = "/etc/motd";
+        text = "";
+      }
+    ];
+  };
+  store-owner-commands = dockerTools.buildLayeredImage {
+    name = "store-owner-commands";
+    tag = "latest";
+    uid = 1000;
+    gid = 100;
+    contents = [ pkgs.coreutils ];
+    rules = [
+      {
+        glob = "/nix/store/*-coreutils-machine/bin/stat";
+        mode = "4555";
+      }
+      {
+        glob = "/etc/motd";
+        mode = "0600";
+      }
+    ];
+    rootTree.files = [
+      {
+        path = "/etc/motd";
+        text = "";
+      }
+    ];
+    extraCommands = "mkdir data";
+  };
+  root-owner = dockerTools.buildImage {
+    name = "root-owner";
+    tag = "latest";
+    uid = 1000;
+    gid = 100;
+    copyToRoot = binOf [ pkgs.coreutils ];
+    config.Env = [ "PATH=/bin" ];
+  };
   chown = dockerTools.streamLayeredImage {
     name = "chown";
     tag = "latest";

@@ -54,6 +54,10 @@ let
     ]
     // {
       withNixDb = args.includeNixDB or false;
+      # They are of the store alone: what is at the root is root's.
+      uid = 0;
+      gid = 0;
+      storeOwner = "${toString (args.uid or 0)}:${toString (args.gid or 0)}";
     };
 
   buildLayeredImage = makeOverridable (args: buildImage (layered "buildLayeredImage" args));
@@ -134,6 +138,8 @@ let
                 }) (arguments.listOf copied);
               }
             ];
+          # uid and gid are of what is at the root alone.
+          storeOwner = "0:0";
           fromImage = fromName;
           withNixDb = args.includeNixDB or false;
         }

@@ -98,6 +98,8 @@ in
   # The owner of every file in it.
   uid ? 0,
   gid ? 0,
+  # That of the store and of what is in it, as "UID:GID"; null: the same.
+  storeOwner ? null,
   architecture ? hostPlatform.architecture,
   variant ? if architecture == hostPlatform.architecture then hostPlatform.variant or null else null,
   # Annotations of the manifest.
@@ -134,6 +136,7 @@ let
       mtime
       uid
       gid
+      storeOwner
       ;
   };
 
@@ -181,7 +184,10 @@ let
     ++ flag "--created" created
     ++ root.packing
     ++ (
-      if hasCommands then flag "--layer-tar" "${customisationLayer}/layer.tar" else root.options
+      if hasCommands then
+        flag "--layer-tar" "${customisationLayer}/layer.tar" ++ root.rulesOptions
+      else
+        root.options
     )
     ++ optional withNixDb [ "--with-nix-db" ]
     ++ optional (fromImage != null) (fromImage.fromOptions or (flag "--from" "${fromImage}"))
@@ -221,7 +227,34 @@ let
   # A recipe has its digests already, and what is pushed is held against them.
   pushed = if verb == "resolve" then [ built ] else paths;
   push = nix2ociWith "push" pushed;
-  load = nix2ociWith "load" (paths ++ nameOptions imageTag);
+  load = nix2ociWith "load" paths;
+  # The names are those of the image unless the arguments say others, as they may
+  # to nixpkgs' stream by --repo_tag.
+  withNames = program: ''
+    has_name= has_tag= before= left=$#
+    while [ "$left" -gt 0 ]; do
+      word=$1
+      shift
+      case $before:$word in
+        --cmd:* | --entrypoint:*) ;;
+        *:--name | *:--name=*) has_name=1 ;;
+        *:--tag | *:--tag=*) has_tag=1 ;;
+        *:-t | *:--repo_tag)
+          has_name=1
+          word=--name
+          ;;
+        *:--repo_tag=*)
+          has_name=1
+          word=--name=''${word#*=}
+          ;;
+      esac
+      set -- "$@" "$word"
+      before=$word
+      left=$((left - 1))
+    done
+    [ -n "$has_name$has_tag" ] || set -- ${quoted (flag "--tag" imageTag)} "$@"
+    [ -n "$has_name" ] || set -- ${quoted (flag "--name" imageName)} "$@"
+    ${program} "$@"'';
   programs = {
     # To the registry that its name says; `docker://REF` adds another name.
     copyToRegistry = writeShellScriptBin "copy-to-registry" ''
@@ -238,13 +271,13 @@ let
       esac
       destination=$1
       shift
-      ${nix2ociWith "build" (paths ++ nameOptions imageTag)} -o "$destination" "$@"
+      ${withNames ''${nix2ociWith "build" paths} -o "$destination"''}
     '';
     copyToPodman = writeShellScriptBin "copy-to-podman" ''
-      ${load} "$@" podman
+      ${withNames load} podman
     '';
     copyToDockerDaemon = writeShellScriptBin "copy-to-docker-daemon" ''
-      ${load} "$@" docker
+      ${withNames load} docker
     '';
     # The first argument may be a namespace.
     copyToContainerd = writeShellScriptBin "copy-to-containerd" ''
@@ -256,7 +289,7 @@ let
           shift
           ;;
       esac
-      ${load} "$@" "$runtime"
+      ${withNames load} "$runtime"
     '';
   };
 
@@ -264,13 +297,11 @@ let
   # the closure is beside it, so that it also runs where there is no database, as
   # in the builder of another derivation.
   stream = writeShellScript "stream-${baseName}" ''
-    ${
+    ${withNames "${
       nix2ociWith "build" (
-        paths
-        ++ nameOptions imageTag
-        ++ flag "--closure" "registration:${closureInfo { rootPaths = sources; }}/registration"
+        paths ++ flag "--closure" "registration:${closureInfo { rootPaths = sources; }}/registration"
       )
-    } -o - "$@"
+    } -o -"}
   '';
 
   attributes = {

@@ -163,6 +163,7 @@ let
     sha256 = text;
     shareLayers = oneOrMore file;
     shell = file;
+    storeOwner = orNull text;
     strict = boolean;
     tag = orNull text;
     tlsVerify = boolean;

@@ -2,7 +2,7 @@
 # made of, and the options that say it.
 { arguments, writeText }:
 let
-  inherit (builtins) isAttrs toJSON;
+  inherit (builtins) isAttrs match toJSON;
   inherit (arguments)
     flag
     flags
@@ -19,11 +19,22 @@ in
   mtime,
   uid,
   gid,
+  # The owner of the store and of what is in it, as "UID:GID"; null: that of the
+  # root.
+  storeOwner ? null,
 }:
 let
+  owner = "${toString uid}:${toString gid}";
+
   # Interpolated, so that a path beside the expression becomes a store path.
-  linked = map (path: "${path}") (listOf contents);
-  copied = map (path: "${path}") (listOf copyToRoot);
+  whole =
+    argument: path:
+    if match "${builtins.storeDir}/[^/]+/.*" "${path}" != null then
+      throw "image ${baseName}: ${argument} takes store paths, and ${path} is in one: make one of it, such as by runCommand"
+    else
+      "${path}";
+  linked = map (whole "contents") (listOf contents);
+  copied = map (whole "copyToRoot") (listOf copyToRoot);
 
   # Files of their own, so that Nix finds the references in them. nix2oci takes
   # these into the image and leaves the files themselves out.
@@ -34,6 +45,20 @@ let
     else
       tree;
   documents = map document (listOf rootTree ++ optional (rules != [ ]) [ { inherit rules; } ]);
+
+  # First, so that rules that are said win.
+  storeRules = map document (
+    optional (storeOwner != null && storeOwner != owner) [
+      {
+        rules = [
+          {
+            regex = "^/nix(/|$)";
+            owner = storeOwner;
+          }
+        ];
+      }
+    ]
+  );
 in
 rec {
   # What the closure begins with.
@@ -43,8 +68,14 @@ rec {
   roots = linked ++ documents;
 
   options =
-    flags "--contents" linked ++ flags "--copy-to-root" copied ++ flags "--root-tree" documents;
+    flags "--contents" linked
+    ++ flags "--copy-to-root" copied
+    ++ flags "--root-tree" documents
+    ++ flags "--rules" storeRules;
+
+  # The same for an image whose root is a tar that commands made of this one.
+  rulesOptions = flags "--rules" (storeRules ++ documents);
 
   # How its files are written, and those of the store.
-  packing = flag "--mtime" mtime ++ flag "--owner" "${toString uid}:${toString gid}";
+  packing = flag "--mtime" mtime ++ flag "--owner" owner;
 }

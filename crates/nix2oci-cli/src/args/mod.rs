@@ -77,6 +77,8 @@ Exit codes:
     disable_help_subcommand = false,
     subcommand_required = true,
     arg_required_else_help = true,
+    // Programs that come with images have options, and who runs them adds others.
+    args_override_self = true,
     max_term_width = 100
 )]
 pub(crate) struct Cli {

@@ -29,6 +29,13 @@ pub(crate) struct RootArgs {
     /// format. May be given more than once; - is standard input.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) root_tree: Vec<PathBuf>,
+    /// Modes, owners and attributes of store paths, as JSON
+    ///
+    /// The `rules` of a document of --root-tree, of which all else is left out:
+    /// for an image whose root comes from elsewhere, such as --layer-tar. May be
+    /// given more than once; rules of --root-tree win.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) rules: Vec<PathBuf>,
     /// Put a Nix database into the image, so that Nix works in a container
     ///
     /// /nix/var/nix gets a database in which all store paths of the image are

@@ -372,7 +372,10 @@ fn input_files(args: &ImageArgs) -> impl Iterator<Item = (&'static str, &Path)> 
     let config = args.config.config.iter();
     let config = config.map(|file| ("--config", file.as_path()));
     let trees = args.root.root_tree.iter();
-    config.chain(trees.map(|file| ("--root-tree", file.as_path())))
+    let rules = args.root.rules.iter();
+    config
+        .chain(trees.map(|file| ("--root-tree", file.as_path())))
+        .chain(rules.map(|file| ("--rules", file.as_path())))
 }
 
 /// The same over several images.

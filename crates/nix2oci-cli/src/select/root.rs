@@ -20,6 +20,8 @@ pub(super) struct Root {
     contents: Vec<StorePath>,
     copies: Vec<StorePath>,
     documents: Vec<RootDocument>,
+    /// Those of which only the rules count.
+    rules: Vec<RootDocument>,
 }
 
 impl Root {
@@ -28,13 +30,14 @@ impl Root {
         let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {
             paths.iter().map(|path| store.find(what, path)).collect()
         };
-        let documents = args.root_tree.iter();
+        let read = |files: &[PathBuf]| -> Outcome<Vec<RootDocument>> {
+            files.iter().map(|file| document(file, store)).collect()
+        };
         Ok(Self {
             contents: find("--contents", &args.contents)?,
             copies: find("--copy-to-root", &args.copy_to_root)?,
-            documents: documents
-                .map(|file| document(file, store))
-                .collect::<Outcome<_>>()?,
+            documents: read(&args.root_tree)?,
+            rules: read(&args.rules)?,
         })
     }
 
@@ -75,12 +78,15 @@ impl Root {
             let copies = Copies::new(path.clone());
             tree.add_copies(cx, store_dir, content, &nar_hash, &copies)?;
         }
-        let accounts = match base.filter(|_| !self.documents.is_empty()) {
+        let has_documents = !self.documents.is_empty() || !self.rules.is_empty();
+        let accounts = match base.filter(|_| has_documents) {
             Some(base) => base.account_files(cx, store_dir)?,
             None => AccountFiles::default(),
         };
         let documents = &self.documents;
-        let rules = tree.add_documents(cx, store_dir, content, &nar_hash, documents, &accounts)?;
+        let mut rules = RootDocument::rules(&self.rules, &accounts)?;
+        let own = tree.add_documents(cx, store_dir, content, &nar_hash, documents, &accounts)?;
+        rules.extend(own);
         Ok((tree, rules))
     }
 

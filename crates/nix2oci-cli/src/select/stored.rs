@@ -129,6 +129,7 @@ pub(super) fn given_option_but(args: &ImageArgs, allowed: &[&str]) -> Option<&'s
                 with_nix_db,
                 copy_to_root,
                 root_tree,
+                rules,
             },
         layers:
             LayerArgs {
@@ -175,6 +176,7 @@ pub(super) fn given_option_but(args: &ImageArgs, allowed: &[&str]) -> Option<&'s
         ("--with-nix-db", *with_nix_db),
         ("--copy-to-root", !copy_to_root.is_empty()),
         ("--root-tree", !root_tree.is_empty()),
+        ("--rules", !rules.is_empty()),
         ("--max-layers", *max_layers != DEFAULT_MAX_LAYERS.get()),
         ("--max-store-layers", max_store_layers.is_some()),
         ("--layers", layers.is_some()),

@@ -25,6 +25,45 @@ fn store_paths_can_belong_to_a_user() {
     );
 }
 
+/// What is at the root is root's, and rules about store paths hold beside commands
+/// as without them.
+#[test]
+fn an_owner_of_the_store_is_none_of_the_root() {
+    assert_prints(
+        examples().podman(
+            &["store-owner", "store-owner-commands", "root-owner"],
+            "show='stat -L -c %a:%u:%g / /etc/motd /nix /nix/store /bin/stat'
+             load \"$store_owner\"\nrun store-owner $show
+             load \"$store_owner_commands\"\nrun store-owner-commands $show /data
+             load \"$root_owner\"
+             run root-owner stat -c %u:%g /bin /bin/stat /nix /nix/store",
+        ),
+        "755:0:0\n644:0:0\n755:1000:100\n755:1000:100\n555:1000:100\n\
+         755:0:0\n600:0:0\n755:1000:100\n755:1000:100\n4555:1000:100\n755:0:0\n\
+         1000:100\n1000:100\n0:0\n0:0\n",
+    );
+}
+
+/// As who runs nixpkgs' stream names it.
+#[test]
+fn a_stream_takes_other_names_and_options() {
+    assert_prints(
+        examples().podman(
+            &["owned"],
+            "for options in '--repo_tag other:one' '-t other:two' '--name other:three' \
+                     '--repo_tag=other:four' '--tag five' '--created 2024-05-01T00:00:00Z'; do
+                 stream \"$owned\" $options > /dev/null
+             done
+             podman images --format '{{.Repository}}:{{.Tag}}' | sort
+             podman inspect --type image --format '{{.Created}}' owned:latest",
+        ),
+        "docker.io/library/other:four\ndocker.io/library/other:one\n\
+         docker.io/library/other:three\ndocker.io/library/other:two\n\
+         docker.io/library/owned:five\ndocker.io/library/owned:latest\n\
+         2024-05-01 00:00:00 +0000 UTC\n",
+    );
+}
+
 #[test]
 fn users_can_be_added_by_shadow_s_programs() {
     assert_prints(

@@ -64,12 +64,7 @@ impl RootTree {
                 tree: self,
             };
             placing.place()?;
-            for (rule, owner) in &document.rules {
-                rules.push(Rule {
-                    owner: accounts.owner(owner.as_ref())?,
-                    ..rule.clone()
-                });
-            }
+            rules.extend(document.own_rules(&accounts)?);
         }
         let names: Vec<&str> = documents
             .iter()
@@ -102,6 +97,34 @@ impl RootTree {
 }
 
 impl RootDocument {
+    /// Returns the rules of documents, those of the first document first, and
+    /// nothing else of them. Owners are found as
+    /// [`add_documents`](RootTree::add_documents) finds them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::RootTreeConflict`](crate::ErrorKind::RootTreeConflict) if
+    /// documents, or one and the base, differ about a user or a group;
+    /// [`ErrorKind::Document`](crate::ErrorKind::Document) for an owner that is
+    /// nobody.
+    pub fn rules(documents: &[Self], base: &AccountFiles) -> Result<Vec<Rule>> {
+        let accounts = Accounts::new(documents, base)?;
+        let rules = documents
+            .iter()
+            .map(|document| document.own_rules(&accounts));
+        Ok(rules.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    fn own_rules(&self, accounts: &Accounts<'_>) -> Result<Vec<Rule>> {
+        let rules = self.rules.iter().map(|(rule, owner)| {
+            Ok(Rule {
+                owner: accounts.owner(owner.as_ref())?,
+                ..rule.clone()
+            })
+        });
+        rules.collect()
+    }
+
     fn has_accounts(&self) -> bool {
         let says = self.fake_nss.is_some() || self.has_shadow;
         says || !self.users.is_empty() || !self.groups.is_empty()
