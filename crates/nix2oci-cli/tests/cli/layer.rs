@@ -76,14 +76,46 @@ fn a_layer_that_is_not_what_it_was_is_refused() {
     make_lib(&fixture, &["--with-blob"]);
     let made = json(&fixture, "lib/layer.json");
     let blob = made["layers"][0]["blob"].as_str().unwrap();
-    fs::write(fixture.file("lib").join(blob), "something else").unwrap();
     let image = ["result", "-o", "a.tar", "--cmd", "x", "--use-layer", "lib"];
-    let (code, stdout, stderr) = fixture.run("build", &image);
-    assert_eq!((code, stdout.as_str()), (5, ""), "{stderr}");
-    assert_eq!(fixture.new_files(), ["lib"]);
+    let size = usize::try_from(made["layers"][0]["size"].as_u64().unwrap()).unwrap();
+    let other = vec![0; size];
+    let name = fixture.file("lib").canonicalize().unwrap().join(blob);
+    for (bytes, problem) in [
+        (
+            &b"something else"[..],
+            format!(" has 14 bytes, expected {size}"),
+        ),
+        (
+            &*other,
+            format!(
+                " has digest {}, expected {}",
+                nix2oci::Digest::of(&other),
+                made["layers"][0]["digest"].as_str().unwrap()
+            ),
+        ),
+    ] {
+        fs::write(&name, bytes).unwrap();
+        let (code, stdout, stderr) = fixture.run("build", &image);
+        assert_eq!((code, stdout.as_str()), (5, ""), "{stderr}");
+        let told = format!("error: {}{problem}", name.display());
+        assert!(stderr.contains(&told), "{stderr}\nexpected {told}");
+        assert_eq!(fixture.new_files(), ["lib"]);
+    }
 
     fs::remove_dir_all(fixture.file("lib")).unwrap();
     make_lib(&fixture, &[]);
+    let made = json(&fixture, "lib/layer.json");
+    let diff_id = made["layers"][0]["diffId"].as_str().unwrap();
+    let mut other = made.clone();
+    other["layers"][0]["diffId"] = format!("sha256:{}", "0".repeat(64)).into();
+    fs::write(fixture.file("lib/layer.json"), other.to_string()).unwrap();
+    let (code, _, stderr) = fixture.run("build", &image);
+    assert_eq!(code, 5, "{stderr}");
+    let told = format!("has digest {diff_id}, expected sha256:{}", "0".repeat(64));
+    assert!(stderr.contains("the tar of sha256:"), "{stderr}");
+    assert!(stderr.contains(&told), "{stderr}");
+    fs::write(fixture.file("lib/layer.json"), made.to_string()).unwrap();
+
     fs::write(fixture.file(&format!("root{LIB}/bin/file")), "changed").unwrap();
     let (code, _, stderr) = fixture.run("build", &image);
     assert_eq!(code, 5, "{stderr}");

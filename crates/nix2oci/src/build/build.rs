@@ -194,6 +194,9 @@ pub(super) fn put_layers(
 /// Fails if a layer that was made before did not become what it was.
 fn check_used(cx: &Context, work: &Work<'_>, layer: usize, record: &LayerRecord) -> Result<()> {
     match work.layers[layer].content.used() {
+        Some(used) if used.record.digest == record.digest && used.record != *record => {
+            Err(used.misdescribed(record))
+        }
         Some(used) if used.record != *record => {
             let remade = Remade {
                 spec: &used.spec,

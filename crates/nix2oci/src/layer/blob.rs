@@ -18,6 +18,11 @@ pub trait Blob: Send {
     /// Returns a reader of all bytes.
     fn open(&self) -> Result<Box<dyn Read + Send + '_>>;
 
+    /// Returns the file that anybody may have written it to, for errors.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+
     /// Lends a file that holds the bytes and nothing else, so that they can be
     /// copied without being read.
     ///

@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Location, Result};
+use crate::error::{Error, ErrorKind, Location, Result};
 use crate::oci::Descriptor;
 
 use super::{Blob, LayerRecord, LayerSpec, Packing};
@@ -75,6 +75,36 @@ impl UsedLayer {
         }
     }
 
+    /// Makes the error for one that was made again as these bytes, which are
+    /// those of its digest, though it says something else of them.
+    pub(crate) fn misdescribed(&self, record: &LayerRecord) -> Error {
+        let what = format!("the tar of {}, a layer of {},", record.digest, self.name);
+        if self.record.diff_id != record.diff_id {
+            return Error::from(ErrorKind::DigestMismatch {
+                what,
+                expected: self.record.diff_id.digest(),
+                found: record.diff_id.digest(),
+            });
+        }
+        let (what, expected, found) = match self.record.size == record.size {
+            true => (
+                what,
+                self.record.uncompressed_size,
+                record.uncompressed_size,
+            ),
+            false => (
+                format!("{}, a layer of {},", record.digest, self.name),
+                self.record.size,
+                record.size,
+            ),
+        };
+        Error::from(ErrorKind::SizeMismatch {
+            what,
+            expected,
+            found,
+        })
+    }
+
     /// Returns its blob, if there is a file of it. Nothing is checked: a sink
     /// does so.
     pub(crate) fn blob(&self) -> Option<FileBlob> {
@@ -115,5 +145,9 @@ impl Blob for FileBlob {
 
     fn open(&self) -> Result<Box<dyn Read + Send + '_>> {
         self.reader()
+    }
+
+    fn file(&self) -> Option<&Path> {
+        Some(&self.path)
     }
 }

@@ -87,6 +87,14 @@ impl Output {
     fn copy_checked(&mut self, cx: &Context, blob: &dyn Blob) -> Result<()> {
         let descriptor = blob.descriptor();
         let expected = sha256(descriptor)?;
+        let wrong_size = |found| match blob.file() {
+            None => wrong_size(descriptor, found),
+            Some(file) => Error::from(ErrorKind::SizeMismatch {
+                what: file.display().to_string(),
+                expected: descriptor.size(),
+                found,
+            }),
+        };
         let mut reader = blob.open()?;
         let mut hasher = Hasher::new();
         let mut copied = 0;
@@ -102,18 +110,20 @@ impl Output {
             copied += n as u64;
             // A longer blob would run into what follows it in a tar.
             if copied > descriptor.size() {
-                return Err(wrong_size(descriptor, copied));
+                return Err(wrong_size(copied));
             }
             hasher.update(&buffer[..n]);
             self.write_all(&buffer[..n])?;
         }
         if copied != descriptor.size() {
-            return Err(wrong_size(descriptor, copied));
+            return Err(wrong_size(copied));
         }
         let found = hasher.finish();
         if found != expected {
             return Err(ErrorKind::DigestMismatch {
-                what: "a blob".into(),
+                what: blob
+                    .file()
+                    .map_or_else(|| "a blob".to_owned(), |file| file.display().to_string()),
                 expected,
                 found,
             }
