@@ -1,6 +1,7 @@
 //! The database is the same wherever the closure was told, and says all of it.
 
 use super::*;
+use crate::context::Context;
 use crate::digest::Digest;
 use crate::store::{PathInfo, StoreDir, StorePath};
 
@@ -171,7 +172,7 @@ fn of_base(bytes: &[u8], edit: &str, log: bool) -> ValidPaths {
     if log {
         std::fs::write(dir.path().join("db.sqlite-wal"), "").unwrap();
     }
-    let (cx, store_dir) = (crate::Context::default(), StoreDir::default());
+    let (cx, store_dir) = (Context::default(), StoreDir::default());
     ValidPaths::read_own(&cx, &file, "the base", &store_dir).unwrap()
 }
 
