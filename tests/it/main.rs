@@ -32,6 +32,7 @@ mod push;
 mod push_command;
 mod push_end;
 mod push_hostile;
+mod push_programs;
 mod push_used;
 mod registry_client;
 mod root_tree;

@@ -42,8 +42,10 @@ pub(crate) struct RunArgs {
     /// Without it there is a warning. Looked at are executable files in bin,
     /// sbin and libexec of each store path while it is packed, and what the
     /// image starts: whether that is there, the interpreter of a script, and
-    /// whether the image knows --user. A layer that the registry has already is
-    /// not packed, so not looked at.
+    /// whether the image knows --user. Of a layer that is not packed the cache
+    /// knows what was found before; where it does not, --strict looks into it,
+    /// unless its store paths would have to be downloaded. Not looked at are the
+    /// layers of a base and those of --layer-tar: `check` looks at all.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Worker threads [default: as many as the machine offers]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::iter;
 
-use crate::content::{ContentSource, ForeignPrograms};
+use crate::content::{ContentSource, ForeignPrograms, PlatformCheck};
 use crate::context::{Context, Event};
 use crate::error::Result;
 use crate::image::{AssembledImage, BaseImage, ImageLayer, RawManifest, assemble, assemble_on};
@@ -19,7 +19,7 @@ use crate::store::StorePath;
 use super::base::{BaseBlobs, told};
 use super::download::download_size;
 use super::mismatch::Remade;
-use super::programs::{checked_content, tell};
+use super::programs::{checked_content, look, tell};
 use super::report::LayerReport;
 use super::{BuildReport, ImagePlan, ImageSpec, LayerOutline, Recipe, plan};
 
@@ -56,6 +56,7 @@ pub(super) fn put_blobs(
         base: spec.base.as_ref().map(|base| (base, &plan)),
         ..Work::of(&plan, spec.packing, &content)
     };
+    look_at_known(cx, spec, &content, &work)?;
     let records = put_layers(cx, &work, sink, |_, _| Ok(()))?;
     let downloads = work.downloads(cx)?;
     packed.add(spec.packing, &plan, &records);
@@ -66,6 +67,22 @@ pub(super) fn put_blobs(
         report(plan, records, downloads, &image, foreign),
         image.manifest,
     ))
+}
+
+/// Looks at the programs of layers that were packed for another image: for that
+/// one's platform they may have been the right ones.
+fn look_at_known(
+    cx: &Context,
+    spec: &ImageSpec,
+    content: &PlatformCheck,
+    work: &Work<'_>,
+) -> Result<()> {
+    for (layer, known) in work.layers.iter().zip(&work.known) {
+        if known.is_some() && layer.content.used().is_none() {
+            look(cx, spec, content, layer)?;
+        }
+    }
+    Ok(())
 }
 
 /// The layers of images that were packed before for the same sink, by their
@@ -234,6 +251,7 @@ pub(super) fn resolve_with(
             .collect(),
         ..Work::of(&plan, spec.packing, &content)
     };
+    look_at_known(cx, spec, &content, &work)?;
     tell_planned(cx, &work, &work.known);
     let records = pack_others(
         cx,

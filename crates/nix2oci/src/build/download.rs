@@ -67,7 +67,7 @@ pub(super) fn download_size(
 
 /// Returns how often each store path is visited for the files that are copied
 /// of it: as often as the one is copied that is in most places.
-fn visits(tree: &RootTree) -> BTreeMap<&StorePath, u64> {
+pub(super) fn visits(tree: &RootTree) -> BTreeMap<&StorePath, u64> {
     let mut places: BTreeMap<(&StorePath, &[u8]), u64> = BTreeMap::new();
     for (_, node, _) in tree.nodes() {
         if let RootNode::File(RootFile::Stored { path, inside, .. }) = node {

@@ -7,9 +7,12 @@ use serde_json::Value;
 use crate::content::{ContentSource, ForeignPrograms, PlatformCheck, VerifiedContent};
 use crate::context::{Context, Event};
 use crate::error::Result;
+use crate::layer::{LayerContent, LayerSpec};
 use crate::plan::{RootFile, RootNode};
+use crate::store::StorePath;
 
 use super::ImageSpec;
+use super::download::visits;
 
 /// Store paths with such programs that a warning names.
 const MOST_NAMED: usize = 3;
@@ -49,6 +52,39 @@ pub(super) fn checked_content(spec: &ImageSpec) -> Result<PlatformCheck> {
         check.with_program(path, inside.as_bytes().to_vec())
     });
     Ok(check.with_strictness(spec.strict))
+}
+
+/// Returns the store paths that making a layer reads.
+pub(super) fn read_for(layer: &LayerSpec) -> Vec<StorePath> {
+    match &layer.content {
+        LayerContent::RootTree(tree) => visits(tree).into_keys().cloned().collect(),
+        content => content
+            .store_paths()
+            .iter()
+            .map(|(p, _)| p.clone())
+            .collect(),
+    }
+}
+
+/// Looks at the programs of a layer that is not made, unless that would be a
+/// download or its content is not at hand. Returns whether it was looked at.
+pub(super) fn look(
+    cx: &Context,
+    spec: &ImageSpec,
+    check: &PlatformCheck,
+    layer: &LayerSpec,
+) -> Result<bool> {
+    let content = spec.content.as_ref();
+    let paths = read_for(layer);
+    for path in &paths {
+        if !content.has(cx, path)? || content.download_size(cx, path)? > 0 {
+            return Ok(false);
+        }
+    }
+    for path in &paths {
+        check.look(cx, content, path)?;
+    }
+    Ok(true)
 }
 
 /// Warns of what was found, and returns it.

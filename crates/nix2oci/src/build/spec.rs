@@ -71,7 +71,10 @@ pub struct ImageSpec {
     /// Whether every store path's NAR hash is checked while it is read.
     pub verify: bool,
     /// Whether a program that the image's platform cannot run is an error; it
-    /// is warned of otherwise. Layers that are not made are not looked into.
+    /// is warned of otherwise. Of layers that a push does not make, what their
+    /// programs are for is taken from the layer cache; where that does not know it
+    /// they are looked into if this is set, unless that would be a download.
+    /// Layers of a base and tars are not looked into.
     pub strict: bool,
 }
 

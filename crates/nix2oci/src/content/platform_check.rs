@@ -1,6 +1,6 @@
 //! Content whose programs are looked at while it is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -93,6 +93,105 @@ impl PlatformCheck {
         found.values().cloned().collect()
     }
 
+    /// Returns what was found in these store paths up to now, in their order.
+    pub(crate) fn findings_in(&self, paths: &[StorePath]) -> Vec<ForeignPrograms> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths: BTreeSet<&StorePath> = paths.iter().collect();
+        let found = found.iter().filter(|(path, _)| paths.contains(path));
+        found.map(|(_, programs)| programs.clone()).collect()
+    }
+
+    /// Returns what is asked of these store paths: the platform, and the files
+    /// that are looked at besides those of their `bin`. The same question has the
+    /// same answer.
+    pub(crate) fn question(&self, paths: &[StorePath]) -> String {
+        let mut question = display_platform(&self.platform);
+        let files = self.programs.iter().filter(|(of, _)| paths.contains(of));
+        let files: BTreeSet<String> = files
+            .filter(|(_, file)| !PROGRAM_DIRS.iter().any(|dir| file.starts_with(dir)))
+            .map(|(of, file)| format!("{of}/{}", String::from_utf8_lossy(file)))
+            .collect();
+        for file in files {
+            question.push(' ');
+            question.push_str(&file);
+        }
+        question
+    }
+
+    /// Takes what was found before, as if its store paths were visited now.
+    ///
+    /// # Errors
+    ///
+    /// As those of a visit.
+    pub(crate) fn recall(&self, findings: Vec<ForeignPrograms>) -> Result<()> {
+        for found in findings {
+            let path = match self.store_dir.split(&found.file) {
+                Ok((path, _)) => path,
+                Err(_) => continue,
+            };
+            self.keep(&path, found)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the programs of a store path and reads no more of it; `content`
+    /// is what gives it, unchecked.
+    ///
+    /// # Errors
+    ///
+    /// As those of a visit.
+    pub(crate) fn look(
+        &self,
+        cx: &Context,
+        content: &dyn ContentSource,
+        path: &StorePath,
+    ) -> Result<()> {
+        let mut head = vec![0; Program::HEAD];
+        let mut found = None;
+        content.visit(cx, path, &mut |entry| {
+            let Entry::File {
+                path: inside,
+                executable: true,
+                contents,
+                ..
+            } = entry
+            else {
+                return Ok(());
+            };
+            if !self.is_program(path, inside) {
+                return Ok(());
+            }
+            let mut filled = 0;
+            while filled < head.len() {
+                match contents.read(&mut head[filled..])? {
+                    0 => break,
+                    n => filled += n,
+                }
+            }
+            self.judge(path, inside, &head[..filled], &mut found);
+            Ok(())
+        })?;
+        match found {
+            Some(found) => self.keep(path, found),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails, or keeps what was found.
+    fn keep(&self, path: &StorePath, found: ForeignPrograms) -> Result<()> {
+        if self.is_strict {
+            return Err(ErrorKind::ForeignProgram {
+                file: found.file,
+                found: found.found,
+                expected: found.expected,
+            }
+            .into());
+        }
+        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(path.clone(), found);
+        Ok(())
+    }
+
     /// Returns whether a file is one to look at.
     fn is_program(&self, path: &StorePath, inside: &[u8]) -> bool {
         PROGRAM_DIRS.iter().any(|dir| inside.starts_with(dir))
@@ -162,18 +261,10 @@ impl ContentSource for PlatformCheck {
             }
             other => visitor(other),
         })?;
-        let Some(found) = found else { return Ok(()) };
-        if self.is_strict {
-            return Err(ErrorKind::ForeignProgram {
-                file: found.file,
-                found: found.found,
-                expected: found.expected,
-            }
-            .into());
+        match found {
+            Some(found) => self.keep(path, found),
+            None => Ok(()),
         }
-        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(path.clone(), found);
-        Ok(())
     }
 
     fn expect(&self, cx: &Context, paths: &[StorePath]) {

@@ -4,6 +4,7 @@
 //! registry can be asked whether it has the blob, and nothing need be packed if
 //! so.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -14,6 +15,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::content::ForeignPrograms;
 use crate::error::{Error, Result, without_temporary};
 use crate::oci::{MediaType, canonical_json};
 
@@ -51,6 +53,23 @@ pub trait LayerCache: Send + Sync {
 
     /// Keeps a layer's record, in place of one that may be there.
     fn put(&self, key: &LayerKey, record: &LayerRecord) -> Result<()>;
+
+    /// Returns what was found in the layer's programs when `question` was asked
+    /// of them, or `None` if that is not known. Nothing is known where this is
+    /// not implemented.
+    fn programs(&self, _key: &LayerKey, _question: &str) -> Result<Option<Vec<ForeignPrograms>>> {
+        Ok(None)
+    }
+
+    /// Keeps what was found in the programs of a layer whose record is kept.
+    fn put_programs(
+        &self,
+        _key: &LayerKey,
+        _question: &str,
+        _found: &[ForeignPrograms],
+    ) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A [`LayerCache`] in a directory: a small JSON file for each key, below
@@ -233,20 +252,7 @@ impl LayerCache for DirCache {
     /// What is there under the key's name and is no entry of it is a key that
     /// is not known.
     fn get(&self, key: &LayerKey) -> Result<Option<LayerRecord>> {
-        let path = self.path(key);
-        let Some(file) = open(&path).map_err(Error::reading(&path))? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        (&file)
-            .take(MAX_ENTRY_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(Error::reading(&path))?;
-        let record = parse(key, &bytes);
-        if record.is_some() {
-            self.touch(&file);
-        }
-        Ok(record)
+        Ok(self.read(key)?.map(|(record, _)| record))
     }
 
     fn put(&self, key: &LayerKey, record: &LayerRecord) -> Result<()> {
@@ -257,6 +263,58 @@ impl LayerCache for DirCache {
         {
             return Ok(());
         }
+        self.write(key, &document(key, record, Programs::new()))
+    }
+
+    fn programs(&self, key: &LayerKey, question: &str) -> Result<Option<Vec<ForeignPrograms>>> {
+        let found = self.read(key)?;
+        let found = found.and_then(|(_, mut programs)| programs.remove(question));
+        Ok(found.map(|found| found.into_iter().map(Into::into).collect()))
+    }
+
+    /// What an entry has no room for is not kept.
+    fn put_programs(
+        &self,
+        key: &LayerKey,
+        question: &str,
+        found: &[ForeignPrograms],
+    ) -> Result<()> {
+        let Some((record, mut programs)) = self.read(key)? else {
+            return Ok(());
+        };
+        let found: Vec<EntryPrograms> = found.iter().map(Into::into).collect();
+        if programs.get(question) == Some(&found) {
+            return Ok(());
+        }
+        programs.insert(question.to_owned(), found);
+        let document = document(key, &record, programs);
+        match document.len() as u64 > MAX_ENTRY_BYTES {
+            true => Ok(()),
+            false => self.write(key, &document),
+        }
+    }
+}
+
+impl DirCache {
+    /// Reads an entry, if there is one of this key.
+    fn read(&self, key: &LayerKey) -> Result<Option<(LayerRecord, Programs)>> {
+        let path = self.path(key);
+        let Some(file) = open(&path).map_err(Error::reading(&path))? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        (&file)
+            .take(MAX_ENTRY_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(Error::reading(&path))?;
+        let entry = parse(key, &bytes);
+        if entry.is_some() {
+            self.touch(&file);
+        }
+        Ok(entry)
+    }
+
+    fn write(&self, key: &LayerKey, document: &[u8]) -> Result<()> {
         let path = self.path(key);
         let shard = path.parent().expect("an entry is in a directory");
         let mut private = DirBuilder::new();
@@ -272,10 +330,44 @@ impl LayerCache for DirCache {
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(shard)
             .map_err(|error| failed(without_temporary(error)))?;
-        file.write_all(&document(key, record)).map_err(failed)?;
+        file.write_all(document).map_err(failed)?;
         file.as_file().set_modified(self.now).map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())
+    }
+}
+
+/// What was found in a layer's programs, by what was asked.
+type Programs = BTreeMap<String, Vec<EntryPrograms>>;
+
+/// [`ForeignPrograms`] in an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct EntryPrograms {
+    file: String,
+    found: String,
+    expected: String,
+    more: usize,
+}
+
+impl From<&ForeignPrograms> for EntryPrograms {
+    fn from(programs: &ForeignPrograms) -> Self {
+        Self {
+            file: programs.file.clone(),
+            found: programs.found.clone(),
+            expected: programs.expected.clone(),
+            more: programs.more,
+        }
+    }
+}
+
+impl From<EntryPrograms> for ForeignPrograms {
+    fn from(programs: EntryPrograms) -> Self {
+        Self {
+            file: programs.file,
+            found: programs.found,
+            expected: programs.expected,
+            more: programs.more,
+        }
     }
 }
 
@@ -290,9 +382,11 @@ struct Entry {
     digest: String,
     size: u64,
     media_type: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    programs: Programs,
 }
 
-fn document(key: &LayerKey, record: &LayerRecord) -> Vec<u8> {
+fn document(key: &LayerKey, record: &LayerRecord, programs: Programs) -> Vec<u8> {
     let mut bytes = canonical_json(&Entry {
         version: VERSION,
         key: key.to_string(),
@@ -301,13 +395,14 @@ fn document(key: &LayerKey, record: &LayerRecord) -> Vec<u8> {
         digest: record.digest.to_string(),
         size: record.size,
         media_type: record.media_type.to_string(),
+        programs,
     });
     bytes.push(b'\n');
     bytes
 }
 
 /// Reads a file's bytes, if it is the entry of this key.
-fn parse(key: &LayerKey, bytes: &[u8]) -> Option<LayerRecord> {
+fn parse(key: &LayerKey, bytes: &[u8]) -> Option<(LayerRecord, Programs)> {
     let entry: Entry = serde_json::from_slice(bytes).ok()?;
     let record = LayerRecord {
         diff_id: entry.diff_id.parse().ok()?,
@@ -317,7 +412,7 @@ fn parse(key: &LayerKey, bytes: &[u8]) -> Option<LayerRecord> {
         media_type: MediaType::from(entry.media_type.as_str()),
     };
     let is_ours = entry.version == VERSION && entry.key == key.to_string();
-    (is_ours && record.is_plausible()).then_some(record)
+    (is_ours && record.is_plausible()).then_some((record, entry.programs))
 }
 
 /// Opens a file, or returns `None` if there is none: nothing, a symbolic link,

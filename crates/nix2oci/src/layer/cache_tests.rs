@@ -128,7 +128,7 @@ fn a_broken_or_foreign_file_is_no_entry() {
     cache.put(&key(1), &good).unwrap();
     let path = cache.path(&key(1));
     let written = fs::read_to_string(&path).unwrap();
-    let other_key = String::from_utf8(document(&key(2), &good)).unwrap();
+    let other_key = String::from_utf8(document(&key(2), &good, Programs::new())).unwrap();
     let replaced = |from: &str, to: &str| {
         assert!(written.contains(from), "{from}");
         written.replace(from, to)
@@ -177,7 +177,8 @@ fn what_is_no_file_is_no_entry() {
     cache.put(&key(1), &record(2, Codec::Gzip)).unwrap();
     assert_eq!(cache.get(&key(1)).unwrap(), Some(record(2, Codec::Gzip)));
     let untouched = fs::read(&outside).unwrap();
-    assert_eq!(parse(&key(1), &untouched), Some(record(1, Codec::Gzip)));
+    let found = parse(&key(1), &untouched).map(|(record, _)| record);
+    assert_eq!(found, Some(record(1, Codec::Gzip)));
 
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
@@ -433,18 +434,61 @@ fn as_another_process() {
     put_and_get(&DirCache::new(dir, day(100)), 200);
 }
 
+#[test]
+fn what_was_found_in_programs_is_kept_beside_the_record() {
+    let (_dir, cache) = cache();
+    let good = record(1, Codec::Gzip);
+    let found = |files: usize| -> Vec<ForeignPrograms> {
+        let one = |n| ForeignPrograms {
+            file: format!("/nix/store/{:032}-app/bin/app", n),
+            found: "amd64 (ELF)".to_owned(),
+            expected: "linux/arm64".to_owned(),
+            more: n,
+        };
+        (0..files).map(one).collect()
+    };
+    let told = |question: &str| cache.programs(&key(1), question).unwrap();
+    // Of a layer that is not known nothing is kept.
+    cache
+        .put_programs(&key(1), "linux/arm64", &found(1))
+        .unwrap();
+    assert_eq!(told("linux/arm64"), None);
+    cache.put(&key(1), &good).unwrap();
+    assert_eq!(told("linux/arm64"), None);
+    cache
+        .put_programs(&key(1), "linux/arm64", &found(2))
+        .unwrap();
+    cache.put_programs(&key(1), "linux/amd64", &[]).unwrap();
+    assert_eq!(told("linux/arm64"), Some(found(2)));
+    assert_eq!(told("linux/amd64"), Some(Vec::new()));
+    assert_eq!(told("linux/s390x"), None);
+    // The record is as it was, and putting it again keeps them.
+    cache.put(&key(1), &good).unwrap();
+    assert_eq!(cache.get(&key(1)).unwrap(), Some(good));
+    assert_eq!(told("linux/arm64"), Some(found(2)));
+    // Another record is of other bytes, of which nothing is known.
+    cache.put(&key(1), &record(2, Codec::Gzip)).unwrap();
+    assert_eq!(told("linux/arm64"), None);
+    // No entry becomes too large to be read.
+    cache
+        .put_programs(&key(1), "linux/arm64", &found(1000))
+        .unwrap();
+    assert_eq!(told("linux/arm64"), None);
+    assert!(cache.get(&key(1)).unwrap().is_some());
+}
+
 proptest! {
     /// No damage makes a record for another key, or an error.
     #[test]
     fn damage_is_harmless(at in 0..400_usize, byte in any::<u8>(), cut in 0..400_usize) {
         let good = record(1, Codec::Gzip);
-        let mut bytes = document(&key(1), &good);
+        let mut bytes = document(&key(1), &good, Programs::new());
         if let Some(place) = bytes.get_mut(at) {
             *place = byte;
         }
         bytes.truncate(bytes.len().saturating_sub(cut));
-        prop_assert_eq!(parse(&key(2), &bytes), None);
-        if let Some(found) = parse(&key(1), &bytes) {
+        prop_assert!(parse(&key(2), &bytes).is_none());
+        if let Some((found, _)) = parse(&key(1), &bytes) {
             prop_assert!(found.is_plausible());
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::content::ForeignPrograms;
 use crate::context::{Context, Event};
 use crate::error::{Error, Result};
 use crate::layer::{LayerCache, LayerKey, LayerRecord};
@@ -31,6 +32,15 @@ impl<'a> Cache<'a> {
 
     pub(super) fn put(&self, key: &LayerKey, record: &LayerRecord) {
         self.ask(|cache| cache.put(key, record));
+    }
+
+    /// Returns what was found in a layer's programs when this was asked of them.
+    pub(super) fn programs(&self, key: &LayerKey, question: &str) -> Option<Vec<ForeignPrograms>> {
+        self.ask(|cache| cache.programs(key, question)).flatten()
+    }
+
+    pub(super) fn put_programs(&self, key: &LayerKey, question: &str, found: &[ForeignPrograms]) {
+        self.ask(|cache| cache.put_programs(key, question, found));
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&dyn LayerCache) -> Result<T>) -> Option<T> {

@@ -67,9 +67,21 @@ pub(super) struct Known {
 pub(super) struct PushedBefore {
     blobs: BTreeSet<Digest>,
     records: BTreeMap<LayerKeyPrefix, LayerRecord>,
+    /// Those that were made for it here.
+    made: BTreeSet<LayerKey>,
 }
 
 impl PushedBefore {
+    /// Takes note of layers that were made.
+    pub(super) fn add_made(&mut self, keys: Vec<LayerKey>) {
+        self.made.extend(keys);
+    }
+
+    /// Returns whether a layer was made for another image of the index.
+    pub(super) fn was_made(&self, key: &LayerKey) -> bool {
+        self.made.contains(key)
+    }
+
     /// Takes note of layers that are there by now.
     pub(super) fn add(&mut self, layers: &[(Option<LayerKey>, LayerRecord)]) {
         for (key, record) in layers {

@@ -64,6 +64,7 @@ pub fn push_index(
         let cx = numbering.next(cx);
         let target = target.of_index(&cx, &before);
         let mut sent = Vec::new();
+        let mut made = Vec::new();
         let (pushed, manifests) = match (&part.source, prepared) {
             (IndexSource::Stored { image, .. }, Prepared::Stored(mut tree, manifests)) => {
                 tree.documents.retain(|document| document.config.is_some());
@@ -81,11 +82,13 @@ pub fn push_index(
                 let content = content.as_ref();
                 let pushed = push_parts(&cx, parts, base, content, &target, options)?;
                 sent = pushed.layers;
+                made = pushed.made;
                 (vec![pushed.report], vec![manifest])
             }
             (IndexSource::Image(spec), _) => {
                 let pushed = push_image(&cx, spec, &target, options)?;
                 sent = pushed.layers;
+                made = pushed.made;
                 (vec![pushed.report], vec![pushed.manifest])
             }
             _ => unreachable!("each part was prepared as what it is"),
@@ -94,6 +97,7 @@ pub fn push_index(
         let blobs = layers.map(|layer| &layer.descriptor);
         before.add_blobs(blobs.filter_map(descriptor_digest));
         before.add(&sent);
+        before.add_made(made);
         children.extend(manifests);
         reports.extend(pushed);
     }

@@ -17,6 +17,7 @@ mod earlier;
 mod finish;
 mod index;
 mod known;
+mod looks;
 mod outlook;
 mod report;
 mod stored;
@@ -41,8 +42,9 @@ use super::{ImagePlan, ImageSpec, LayerOutline, Recipe, RecipeParts};
 use base::BaseLayers;
 use cache::Cache;
 use earlier::{Earlier, PushedBefore};
+use looks::Looks;
 use outlook::{Job, Outlook};
-use transfer::Transfer;
+use transfer::{SentLayers, Transfer};
 
 pub use index::{PushedIndex, push_index};
 pub use known::{KnownImage, forecast_over};
@@ -258,6 +260,8 @@ struct PushedImage {
     report: PushReport,
     manifest: RawManifest,
     layers: Vec<(Option<LayerKey>, LayerRecord)>,
+    /// The keys of those that were made here.
+    made: Vec<LayerKey>,
 }
 
 /// Returns whether a registry refused a manifest because it lacks what that
@@ -297,14 +301,37 @@ fn push_image(
         base: &base,
     };
     let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
-    let mut layers = transfer.send(outlook)?;
+    let looks = Looks {
+        cx,
+        spec,
+        check: &content,
+        cache: &cache,
+        before: target.before,
+    };
+    looks.at_known(&outlook, options)?;
+    let layers = transfer.send(outlook)?;
     tell(cx, &content);
     let image = assemble_image(spec, &plan, &layers.records())?;
+    conclude(&transfer, Some(&looks), image, layers, Some(plan))
+}
+
+/// Gives an image whose layers are there its names, and tells of it.
+fn conclude(
+    transfer: &Transfer<'_>,
+    looks: Option<&Looks<'_>>,
+    image: AssembledImage,
+    mut layers: SentLayers,
+    plan: Option<ImagePlan>,
+) -> Result<PushedImage> {
     let tags = transfer.finish(&image, &mut layers)?;
     transfer.remember(&layers);
+    if let Some(looks) = looks {
+        looks.remember(&layers);
+    }
     Ok(PushedImage {
         layers: layers.keyed(),
-        report: layers.report(target, tags, &image, base, Some(plan)),
+        made: layers.made().filter_map(|layer| layer.key).collect(),
+        report: layers.report(transfer.target, tags, &image, transfer.base, plan),
         manifest: image.manifest,
     })
 }
@@ -387,12 +414,6 @@ fn push_parts(
         base: &base,
     };
     let outlook = Outlook::new(target, options, &earlier, &cache, jobs.collect())?;
-    let mut layers = transfer.send(outlook)?;
-    let tags = transfer.finish(&image, &mut layers)?;
-    transfer.remember(&layers);
-    Ok(PushedImage {
-        layers: layers.keyed(),
-        report: layers.report(target, tags, &image, base, None),
-        manifest: image.manifest,
-    })
+    let layers = transfer.send(outlook)?;
+    conclude(&transfer, None, image, layers, None)
 }

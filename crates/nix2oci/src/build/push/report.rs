@@ -97,7 +97,7 @@ impl SentLayers {
         target: &Target<'_>,
         changed_tags: Vec<String>,
         image: &AssembledImage,
-        base: BaseLayers,
+        base: &BaseLayers,
         plan: Option<ImagePlan>,
     ) -> PushReport {
         let mut outlines = plan.into_iter().flat_map(|plan| plan.layers);
@@ -109,7 +109,7 @@ impl SentLayers {
             state: sent.state,
             download_size: sent.download_size,
         };
-        let below = base.layers.into_iter().zip(self.base);
+        let below = base.layers.iter().cloned().zip(self.base);
         let below = below.map(|(layer, state)| PushedLayer {
             outline: None,
             descriptor: layer.descriptor().clone(),

@@ -51,7 +51,24 @@ pub(super) struct Sent {
     pub(super) download_size: u64,
 }
 
+impl SentLayers {
+    /// Returns the layers whose bytes were made here.
+    pub(super) fn made(&self) -> impl Iterator<Item = &Sent> {
+        self.own.iter().filter(|layer| layer.is_made)
+    }
+}
+
 impl Sent {
+    /// Returns what is in it.
+    pub(super) fn spec(&self) -> &LayerSpec {
+        &self.spec
+    }
+
+    /// Returns whether it is packed when it is made, not taken from a file.
+    pub(super) fn is_packed(&self) -> bool {
+        self.spec.content.used().is_none()
+    }
+
     /// Returns what a recipe's layer is made of.
     pub(super) fn outline(&self) -> LayerOutline {
         outline(&self.spec, self.key, self.nar_size)
@@ -289,7 +306,7 @@ impl Transfer<'_> {
 
     /// Notes what was made for later pushes.
     pub(super) fn remember(&self, layers: &SentLayers) {
-        for layer in layers.own.iter().filter(|layer| layer.is_made) {
+        for layer in layers.made() {
             if let Some(key) = &layer.key {
                 self.cache.put(key, &layer.record);
             }
