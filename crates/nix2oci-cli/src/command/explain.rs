@@ -66,7 +66,8 @@ struct Node {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Removal {
-    /// The path itself and all that is there only because of it.
+    /// The path itself and all that is there only because of it, without what a
+    /// base has.
     paths: Vec<Sized>,
     nar_size: u64,
 }
@@ -132,7 +133,8 @@ struct Answer<'a> {
     path: PathId,
     chain: Vec<PathId>,
     chains: u64,
-    /// What would go with it, in the closure's order.
+    /// What would go with it, itself included, in the closure's order; without
+    /// what is of a base.
     removed: Vec<PathId>,
     /// What all chains go through, the nearest first.
     only_through: Vec<PathId>,
@@ -142,12 +144,15 @@ impl<'a> Answer<'a> {
     fn new(explained: &'a Explained, path: PathId) -> Self {
         let closure = &explained.closure;
         let dominators = Dominators::new(closure);
+        // What a base has stays with it.
+        let mut removed = dominators.dominated(path, closure);
+        removed.retain(|id| explained.is_of_base(*id) != Some(true));
         Self {
             explained,
             path,
             chain: closure.shortest_chain(path),
             chains: closure.count_chains(path),
-            removed: dominators.dominated(path, closure),
+            removed,
             only_through: dominators.of(path).collect(),
         }
     }
@@ -207,12 +212,15 @@ impl<'a> Answer<'a> {
         let mut text = format!("{}\n", closure.full_path(self.path));
         let size = closure.info(self.path).nar_size;
         let size = size.map_or_else(|| "of unknown size".to_owned(), measure::bytes);
-        let _ = writeln!(
-            text,
-            "{size}; without it {} and {} less",
-            measure::count(self.removed.len(), "store path"),
-            measure::bytes(self.removed_size())
-        );
+        let _ = match self.removed.len() {
+            0 => writeln!(text, "{size}; without it nothing less"),
+            paths => writeln!(
+                text,
+                "{size}; without it {} and {} less",
+                measure::count(paths, "store path"),
+                measure::bytes(self.removed_size())
+            ),
+        };
         if self.explained.is_of_base(self.path) == Some(true) {
             text.push_str("the base has it: it is not added to the image\n");
         }
