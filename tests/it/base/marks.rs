@@ -79,9 +79,9 @@ fn verbs_tell_which_layers_and_store_paths_are_of_the_base() {
     };
     assert_eq!(explain(&next), (json!(true), true));
     // The image is no smaller without what its base has.
-    let arguments = ["explain", &next, "--path", "greeting.txt"];
-    assert!(text(&arguments).contains("144 B; without it nothing less\n"));
-    let removal = json_of(&arguments)["removal"].clone();
+    let words = ["explain", &next, "--path", "greeting.txt"];
+    assert!(text(&words).contains("144 B; without it nothing less\n"));
+    let removal = json_of(&words)["removal"].clone();
     assert_eq!(removal, json!({"paths": [], "narSize": 0}));
     assert_eq!(explain(&image), (json!(false), false));
     let mut roots: Vec<&str> = vec!["explain"];
