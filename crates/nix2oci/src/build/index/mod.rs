@@ -147,9 +147,8 @@ pub fn build_index(
             (IndexSource::Stored { image, .. }, Prepared::Stored(tree, manifests)) => {
                 put_tree_blobs(&cx, image, &tree, sink)?;
                 children.extend(manifests);
-                reports.extend(
-                    CopiedImage::all(&tree).map(|image| IndexImageReport::Copied(Box::new(image))),
-                );
+                let copied = CopiedImage::all(&tree).map(Box::new);
+                reports.extend(copied.map(IndexImageReport::Copied));
             }
             (IndexSource::Recipe { content, .. }, Prepared::Recipe(prepared)) => {
                 let (parts, manifest) = *prepared;
