@@ -64,8 +64,8 @@ fn join(parts: Vec<Vec<OsString>>) -> Result<Cli, Error> {
     let (verb, own) = match matches.subcommand() {
         Some((verb, own)) if VERBS.contains(&verb) => (verb.to_owned(), own),
         _ => {
-            let problem =
-                "--next parts the images of `build`, of `push` and of `plan`, and no others\n";
+            let problem = "--next parts the images of `build`, `push`, `resolve` and `plan`, and of \
+                           no other verb\n";
             return Err(Error::raw(ErrorKind::UnknownArgument, problem));
         }
     };
