@@ -209,6 +209,57 @@ fn loaders_take_their_platform_from_an_archive() {
     }
 }
 
+/// Each pulls the image for this machine from a registry, and runs it.
+#[test]
+fn runtimes_take_their_platform_from_a_registry() {
+    let registry = DockerRegistry::start();
+    let name = format!("{}/app:v1", registry.localhost());
+    let dir = tempfile::tempdir().unwrap();
+    let archive = index(dir.path(), "archive");
+    run(Command::new(nix2oci())
+        .args(several("push", false))
+        .arg(format!("docker://{name}")));
+    let amd64 = config_digest(&archive, "amd64");
+    let digest = manifest_digest(&archive);
+    let one = arguments("gzip:6");
+    let entrypoint = one.iter().skip_while(|word| *word != "--entrypoint").nth(1);
+    let variables = [("name", &*name), ("program", entrypoint.unwrap().as_str())];
+    for (loader, isolated, script, listed) in [
+        (
+            "podman",
+            Isolated::podman(),
+            "podman pull --quiet --tls-verify=false \"docker://$name\" >&2
+             podman images --no-trunc --format '{{.ID}}'
+             podman run --rm --pull never \"$name\" a 'b c'",
+            &amd64,
+        ),
+        (
+            "containerd",
+            Isolated::containerd(),
+            "ctr images pull --plain-http \"$name\" >&2
+             ctr images list | awk 'NR > 1 { print $3 }'
+             ctr run --rm \"$name\" test \"$program\" a 'b c'",
+            &digest,
+        ),
+        (
+            "docker",
+            Isolated::docker(),
+            "docker pull --quiet \"$name\" >&2
+             docker images --no-trunc --format '{{.ID}}'
+             docker run --rm \"$name\" a 'b c'",
+            &amd64,
+        ),
+    ] {
+        if is_without(loader) {
+            continue;
+        }
+        let isolated = isolated.with_network();
+        let printed = isolated.run(dir.path(), &variables, script);
+        let expected = format!("{listed}\n{}", printed_outside());
+        assert_eq!(printed, expected, "{loader}");
+    }
+}
+
 #[test]
 fn images_and_recipes_are_joined_and_recipes_need_their_store() {
     let dir = tempfile::tempdir().unwrap();

@@ -117,6 +117,68 @@ fn podman_runs_the_base_s_program_and_ours() {
     }
 }
 
+/// Twenty layers and more, one of them twice, with a whiteout between the two and
+/// others, out of a compressed archive of `docker save` whose config has more than
+/// anybody knows.
+#[test]
+fn podman_has_what_many_layers_of_a_base_leave() {
+    if is_without("podman") {
+        return;
+    }
+    let files: Vec<Vec<Entry>> = (0..20)
+        .map(|n| vec![dir("files"), file(&format!("files/f{n}"))])
+        .collect();
+    let of_image = distribution(Codec::None);
+    let mut layers: Vec<&[Entry]> = files.iter().map(Vec::as_slice).collect();
+    let gone = [file("files/.wh.f3"), file("files/.wh.f4")];
+    let below = [dir("other"), file("other/below")];
+    let opaque = [
+        dir("other"),
+        file("other/.wh..wh..opq"),
+        file("other/above"),
+    ];
+    layers.extend([&gone[..], &below, &opaque, &files[3]]);
+    let mut image = handmade(&layers, Codec::None);
+    image.layers.splice(0..0, of_image.layers);
+    image.config = |config| {
+        config["config"] = json!({"Cmd": ["/bin/of-the-base"], "Env": ["PATH=/bin"], "Own": 1});
+        config["x-unknown"] = json!({"a": [null, 1]});
+    };
+    let base = in_file(&compress(Codec::Gzip, &image.docker().archive()));
+    let folder = tempfile::tempdir().unwrap();
+    let from = base.path.display().to_string();
+    let arguments = without_entrypoint();
+    let more = ["--from", &from, "--contents", app(&arguments)];
+    let archive = build(&arguments, &more, &folder.path().join("image.tar"));
+    let config = config(&archive);
+    assert_eq!(config["x-unknown"], json!({"a": [null, 1]}));
+    assert_eq!(config["config"]["Own"], 1);
+    let manifest = manifest(&archive);
+    let digests: Vec<&Value> = manifest["layers"].as_array().unwrap().iter().collect();
+    assert_eq!(
+        digests[2 + 3]["digest"],
+        digests[2 + 23]["digest"],
+        "one layer is twice there"
+    );
+
+    let variables = [("archive", archive.to_str().unwrap()), ("name", NAME)];
+    let printed = Isolated::podman().run(
+        folder.path(),
+        &variables,
+        "podman load --quiet --input \"$archive\" >&2
+         podman run --rm --pull never \"$name\"
+         podman run --rm --pull never \"$name\" app a
+         podman create --name files --pull never \"$name\" >&2
+         podman export files | tar --list | grep -E '^(files|other)/.' | sort --version-sort",
+    );
+    let mut expected = "Hello from the base.\nHello from a Nix closure.\na\n".to_owned();
+    for n in (0..20).filter(|n| *n != 4) {
+        expected.push_str(&format!("files/f{n}\n"));
+    }
+    expected.push_str("other/above\n");
+    assert_eq!(printed, expected);
+}
+
 #[test]
 fn the_base_says_what_is_not_said() {
     let arm64 = HandmadeImage {
