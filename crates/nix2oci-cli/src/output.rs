@@ -126,7 +126,9 @@ impl PendingFile {
             Place::Special => fs::write(&path, bytes)
                 .map_err(|error| Error::writing("write", &path)(error).into()),
             Place::Beside(mut file) => {
-                file.write_all(bytes)
+                // The file itself: an error of `file` names the temporary one.
+                file.as_file_mut()
+                    .write_all(bytes)
                     .map_err(Error::writing("write", &path))?;
                 file.persist(real(&path))
                     .map_err(|error| Error::writing("create", &path)(error.error))?;
@@ -265,6 +267,26 @@ mod tests {
         drop(PendingFile::new(&path).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_without_the_temporary_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("digest");
+        let temporary = TempPath::try_from_path(dir.path().join("temporary")).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let pending = PendingFile {
+            path: path.clone(),
+            place: Place::Beside(NamedTempFile::from_parts(full, temporary)),
+        };
+        let failure = pending.finish(b"new").unwrap_err();
+        assert_eq!(
+            failure.causes(),
+            ["No space left on device (os error 28)"],
+            "{}",
+            failure.message()
+        );
+        assert!(!path.exists());
     }
 
     #[test]
