@@ -9,7 +9,7 @@
 //! Members of a path that are not known change the files that come out, so they
 //! are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -227,12 +227,11 @@ impl Layers {
     fn finish(self, image: &mut ForeignImage) -> Result<(), String> {
         for (number, paths) in self.layers.into_iter().enumerate() {
             let is_seen = |path: &StorePath| self.placed.get(path).is_some_and(|p| p.0 == number);
-            let mut seen = Vec::new();
-            for path in paths {
-                if is_seen(&path) && !seen.contains(&path) {
-                    seen.push(path);
-                }
-            }
+            let mut known = BTreeSet::new();
+            let seen: Vec<_> = paths
+                .into_iter()
+                .filter(|path| is_seen(path) && known.insert(path.clone()))
+                .collect();
             if !seen.is_empty() {
                 image.layers.push(seen);
             }
