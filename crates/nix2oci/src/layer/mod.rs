@@ -25,6 +25,7 @@ mod spool;
 mod survey;
 mod tar;
 mod tar_file;
+mod tar_header;
 pub(crate) mod tar_read;
 mod tar_rules;
 mod used;
