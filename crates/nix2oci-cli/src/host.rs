@@ -39,7 +39,7 @@ pub(crate) fn source_date() -> Result<Timestamp, Failure> {
     match std::env::var_os(NAME) {
         None => Ok(Timestamp::STORE),
         Some(text) if text.is_empty() => Ok(Timestamp::STORE),
-        Some(text) => values::time(&text.to_string_lossy()).map_err(|problem| {
+        Some(text) => values::epoch(&text.to_string_lossy()).map_err(|problem| {
             Failure::usage(format!(
                 "the environment variable {NAME} is {text:?}: {problem}"
             ))

@@ -74,8 +74,10 @@ pub(crate) struct ConfigArgs {
     pub(crate) author: Option<String>,
     /// When the image was made, or now [default: $SOURCE_DATE_EPOCH, else 1970-01-01T00:00:01Z]
     ///
-    /// RFC 3339 such as 2024-05-01T12:00:00Z, or seconds since 1970. `now`
-    /// gives every build another digest, but the layers stay the same.
+    /// RFC 3339 such as 2024-05-01T12:00:00Z; a date, 2024-05-01 or 20240501, with
+    /// a time of day or without, in UTC; the lastModifiedDate of a flake; or
+    /// seconds since 1970, @1714564800. `now` gives every build another digest,
+    /// but the layers stay the same.
     #[arg(long, value_name = "TIME|now")]
     pub(crate) created: Option<Created>,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use nix2oci::credentials::Secret;
-use nix2oci::oci::{Timestamp, is_tag, parse_name};
+use nix2oci::oci::{Timestamp, is_tag, parse_name, parse_time};
 use nix2oci::plan::MAX_LAYERS;
 
 /// Reads `--max-layers`.
@@ -27,25 +27,31 @@ pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
         .map_err(|_| "expected a number from 1; without the option, all that there are".to_owned())
 }
 
-/// Reads a time: RFC 3339, or seconds since 1970 as in `SOURCE_DATE_EPOCH`.
+/// Reads a time as people write it.
 pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
+    let time = parse_time(text).ok();
+    time.filter(|time| time.unix_seconds() >= 0).ok_or_else(|| {
+        let is_year = text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
+        if is_year {
+            return format!(
+                "expected {text}-01-01 for the year, or @{text} for seconds since 1970"
+            );
+        }
+        "expected a time since 1970, such as 2024-05-01, 2024-05-01T12:00:00Z or \
+         20240501120000, or its seconds, such as @1714564800"
+            .to_owned()
+    })
+}
+
+/// Reads `SOURCE_DATE_EPOCH`: seconds since 1970, however many digits.
+///
+/// RFC 3339 is taken too, as it always was.
+pub(crate) fn epoch(text: &str) -> Result<Timestamp, String> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let time = if is_number {
-        text.parse()
-            .ok()
-            .and_then(|seconds| Timestamp::from_unix_seconds(seconds).ok())
-    } else {
-        text.parse().ok()
-    };
-    time.filter(|time: &Timestamp| time.unix_seconds() >= 0)
-        .ok_or_else(|| {
-            if format!("{text}T00:00:00Z").parse::<Timestamp>().is_ok() {
-                return format!("the time of day is missing, as in {text}T00:00:00Z");
-            }
-            "expected a time since 1970, such as 2024-05-01T12:00:00Z, or its seconds, such as \
-             1714564800"
-                .to_owned()
-        })
+    match is_number {
+        true => time(&format!("@{text}")),
+        false => time(text),
+    }
 }
 
 /// Reads `--mtime`.
@@ -271,15 +277,21 @@ mod tests {
             ("1970-01-01T00:00:01Z", 1),
             ("2024-05-01T12:00:00Z", 1_714_564_800),
             ("2024-05-01T14:00:00.75+02:00", 1_714_564_800),
+            ("20240501120000", 1_714_564_800),
             ("1714564800", 1_714_564_800),
+            ("@1714564800", 1_714_564_800),
+            ("2024-05-01", 1_714_521_600),
+            ("20240501", 1_714_521_600),
         ] {
             assert_eq!(time(text).unwrap().unix_seconds(), seconds, "{text}");
         }
         for text in ["", "now", "-1", "1960-01-01T00:00:00Z", "yesterday", "1e9"] {
             assert!(time(text).is_err(), "{text}");
         }
-        let date = time("2024-01-01").unwrap_err();
-        assert!(date.contains("2024-01-01T00:00:00Z"), "{date}");
+        let year = time("2024").unwrap_err();
+        assert!(year.contains("2024-01-01 for the year"), "{year}");
+        assert_eq!(epoch("20240501").unwrap().unix_seconds(), 20_240_501);
+        assert_eq!(epoch("2024").unwrap().unix_seconds(), 2024);
         let latest = i64::MAX.to_string();
         assert!(time(&latest).is_err(), "past the year 9999");
         assert!(mtime("now").unwrap_err().contains("--created"));

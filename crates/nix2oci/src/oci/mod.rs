@@ -8,7 +8,8 @@
 //!   people write them
 //! - [`parse_platform`], [`display_platform`]: platforms, Nix systems included
 //! - [`Owner`]: who a file belongs to
-//! - [`Timestamp`]: times, with one spelling each
+//! - [`Timestamp`]: times, with one spelling each, and [`parse_time`] for those
+//!   that are typed
 //! - [`annotation`]: the annotation keys that we write
 
 pub mod annotation;
@@ -24,7 +25,7 @@ use crate::digest::Digest;
 pub use owner::{Owner, ParseOwnerError};
 pub use platform::{ParsePlatformError, display_platform, parse_platform};
 pub use reference::{ParseNameError, is_tag, parse_name, parse_names, parse_reference};
-pub use timestamp::{ParseTimestampError, Timestamp};
+pub use timestamp::{ParseTimestampError, Timestamp, parse_time};
 
 pub use oci_spec::distribution::Reference;
 pub use oci_spec::image::{

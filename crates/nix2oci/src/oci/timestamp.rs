@@ -89,6 +89,50 @@ impl FromStr for Timestamp {
     }
 }
 
+/// Parses a time as people, Nix and `date` write it, in UTC where it has no offset.
+///
+/// Taken are RFC 3339; a date or a date and a time of day, `2024-05-01`,
+/// `2024-05-01 12:00` and `2024-05-01 12:00:00`; both in digits alone, `20240501`
+/// and `20240501120000`, which is a flake's `lastModifiedDate`; and seconds since
+/// 1970, `@1714564800`. Digits without `@` are seconds if they are not 4, 8 or 14:
+/// 8 and 14 are a date, and 4 would be a year to one reader and seconds to another.
+///
+/// # Errors
+///
+/// If it is none of them, or past the year 9999.
+pub fn parse_time(text: &str) -> Result<Timestamp, ParseTimestampError> {
+    let refused = || ParseTimestampError {
+        text: text.to_owned(),
+    };
+    let seconds = |digits: &str| {
+        let seconds = digits.parse().map_err(|_| refused())?;
+        Timestamp::from_unix_seconds(seconds).map_err(|_| refused())
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    if let Some(digits) = text.strip_prefix('@').filter(|text| is_number(text)) {
+        return seconds(digits);
+    }
+    if is_number(text) {
+        let date = |text: &str| format!("{}-{}-{}", &text[..4], &text[4..6], &text[6..8]);
+        let written = match text.len() {
+            4 => return Err(refused()),
+            8 => format!("{}T00:00:00Z", date(text)),
+            14 => {
+                let (hour, minute, second) = (&text[8..10], &text[10..12], &text[12..]);
+                format!("{}T{hour}:{minute}:{second}Z", date(text))
+            }
+            _ => return seconds(text),
+        };
+        return written.parse().map_err(|_| refused());
+    }
+    // What is missing at the end: nothing, the zone, the seconds, the time of day.
+    let endings = ["", "Z", ":00Z", "T00:00:00Z"];
+    let found = endings
+        .iter()
+        .find_map(|ending| format!("{text}{ending}").parse().ok());
+    found.ok_or_else(refused)
+}
+
 /// The first second of the year 0, which RFC 3339 can write.
 const YEAR_0: i64 = -62_167_219_200;
 /// The first second that RFC 3339 cannot write.
@@ -130,6 +174,44 @@ mod tests {
             "2026-11-20Té10:00:00Z",
         ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_may_be_written_as_people_do() {
+        for (text, spelling) in [
+            ("2024-05-01", "2024-05-01T00:00:00Z"),
+            ("2024-05-01 12:30", "2024-05-01T12:30:00Z"),
+            ("2024-05-01 12:30:15", "2024-05-01T12:30:15Z"),
+            ("2024-05-01T12:30:15", "2024-05-01T12:30:15Z"),
+            ("2024-05-01T12:30:15.5", "2024-05-01T12:30:15.5Z"),
+            ("2024-05-01T12:30:15+02:00", "2024-05-01T10:30:15Z"),
+            ("20240501", "2024-05-01T00:00:00Z"),
+            ("20240501123015", "2024-05-01T12:30:15Z"),
+            ("@2024", "1970-01-01T00:33:44Z"),
+            ("@20240501", "1970-08-23T06:21:41Z"),
+            ("0", "1970-01-01T00:00:00Z"),
+            ("86400", "1970-01-02T00:00:00Z"),
+            ("1714564800", "2024-05-01T12:00:00Z"),
+        ] {
+            let time = parse_time(text).unwrap();
+            assert_eq!(time.to_string(), spelling, "{text}");
+        }
+        for text in [
+            "",
+            "@",
+            "@-1",
+            "2024",
+            "20241301",
+            "20240501250000",
+            "2024-05",
+            "2024-05-01 12",
+            "2024-05-01 12:30:15 UTC",
+            "12:30:15",
+            "yesterday",
+            "99999999999999999999",
+        ] {
+            assert!(parse_time(text).is_err(), "{text}");
         }
     }
 
