@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::error::{Error, ErrorKind};
+use clap::error::Error;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{BinaryCacheArgs, CacheDirArgs, ImageArgs, RegistryArgs, help_table};
@@ -15,8 +15,8 @@ pub(crate) struct LoadArgs {
     pub(crate) registry: RegistryArgs,
     pub(crate) caches: BinaryCacheArgs,
     pub(crate) cache: CacheDirArgs,
-    /// The last argument.
-    pub(crate) runtime: Runtime,
+    /// The last argument, or why it is no runtime.
+    pub(crate) runtime: Result<Runtime, UnknownRuntime>,
 }
 
 /// Hand an image to the loader of a local container runtime
@@ -74,18 +74,14 @@ impl FromArgMatches for LoadArgs {
             caches,
             cache,
         } = Typed::from_arg_matches(matches)?;
-        let expected = "expected podman, docker, containerd[:NAMESPACE] or k3s[:DIR] as the last \
-                        argument";
-        let Some(last) = image.roots.pop() else {
-            return Err(Error::raw(ErrorKind::MissingRequiredArgument, expected));
+        let last = image.roots.pop();
+        let last = last.map(|last| last.to_string_lossy().into_owned());
+        let runtime = match last {
+            None => Err(UnknownRuntime::default()),
+            Some(text) => text
+                .parse()
+                .map_err(|problem| UnknownRuntime { text, problem }),
         };
-        let last = last.to_string_lossy();
-        let runtime = last.parse().map_err(|problem: String| {
-            Error::raw(
-                ErrorKind::ValueValidation,
-                format!("{last:?} is no runtime{problem}: {expected}"),
-            )
-        })?;
         Ok(Self {
             image,
             registry,
@@ -136,6 +132,15 @@ fn arguments_help() -> String {
 ///
 /// Source: <https://docs.k3s.io/installation/airgap>.
 const K3S_IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+
+/// What stands in the place of the runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct UnknownRuntime {
+    /// What was typed; empty if nothing was.
+    pub(crate) text: String,
+    /// Why it is none, if there is more to say than that it is unknown.
+    pub(crate) problem: String,
+}
 
 /// A container runtime with a loader.
 #[derive(Debug, Clone, PartialEq, Eq)]

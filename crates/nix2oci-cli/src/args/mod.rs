@@ -45,7 +45,7 @@ pub(crate) use image::ConfigArgs;
 pub(crate) use index::IndexArgs;
 pub(crate) use layer::MakeLayerArgs;
 pub(crate) use layers::LayerArgs;
-pub(crate) use load::{LoadArgs, Runtime};
+pub(crate) use load::{LoadArgs, Runtime, UnknownRuntime};
 pub(crate) use lock::LockArgs;
 pub(crate) use next::NextParts;
 pub(crate) use output::{PageArgs, RecordArgs, RunArgs};

@@ -11,7 +11,7 @@ use nix2oci::oci::Reference;
 use nix2oci::sink::Archive;
 use nix2oci::{Context, Digest, Error, ImageSink, build};
 
-use crate::args::{LoadArgs, Runtime};
+use crate::args::{LoadArgs, Runtime, UnknownRuntime};
 use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::select::{AnyImage, Loaders, Reach};
@@ -20,15 +20,17 @@ use crate::{host, program, select, stdout};
 /// Hands an image to a local runtime.
 pub(crate) fn load(args: &LoadArgs, talk: &Talk) -> Outcome {
     let start = Instant::now();
+    let runtime = args.runtime.as_ref().map_err(unknown)?;
+    refuse_remote(args, runtime)?;
     let stored = select::stored_image(&args.image)?;
     let cx = select::context(args.image.run.threads, talk)?;
     let loaded = match stored {
-        Some(source) => load_stored(&cx, &source, args, talk)?,
-        None => load_built(&cx, args, talk)?,
+        Some(source) => load_stored(&cx, &source, args, runtime, talk)?,
+        None => load_built(&cx, args, runtime, talk)?,
     };
     talk.done(&Summary {
         verb: "loaded into",
-        destination: args.runtime.name().to_owned(),
+        destination: runtime.name().to_owned(),
         names: loaded.names.iter().map(Reference::whole).collect(),
         digest: loaded.digest.to_string(),
         layers: loaded.layers.len(),
@@ -48,16 +50,54 @@ struct Loaded {
     layers: Vec<u64>,
 }
 
-fn load_built(cx: &Context, args: &LoadArgs, talk: &Talk) -> Outcome<Loaded> {
+/// Says what is missing, or wrong, where the runtime should stand.
+fn unknown(given: &UnknownRuntime) -> Failure {
+    const EXPECTED: &str =
+        "expected podman, docker, containerd[:NAMESPACE] or k3s[:DIR] as the last argument";
+    let UnknownRuntime { text, problem } = given;
+    if text.is_empty() {
+        return Failure::usage(format!("no runtime is given: {EXPECTED}"));
+    }
+    // `result` may lead to what is only below --store-root.
+    let is_image = text.contains('/') || Path::new(text).symlink_metadata().is_ok();
+    if is_image && problem.is_empty() {
+        return Failure::usage(format!("no runtime is given behind {text}: {EXPECTED}"));
+    }
+    Failure::usage(format!("{text:?} is no runtime{problem}: {EXPECTED}"))
+}
+
+/// Refuses an image of a registry: the runtime gets it from there by itself.
+fn refuse_remote(args: &LoadArgs, runtime: &Runtime) -> Outcome<()> {
+    let texts = args.image.roots.iter().map(|root| root.to_string_lossy());
+    let Some(text) = texts.into_iter().find(|text| text.starts_with("docker://")) else {
+        return Ok(());
+    };
+    let name = text.trim_start_matches("docker://");
+    let failure = Failure::usage(format!(
+        "{text} is in a registry, expected store paths or a stored image"
+    ));
+    Err(match runtime {
+        Runtime::Podman => failure.hint(format!("`podman pull {name}` fetches it")),
+        Runtime::Docker => failure.hint(format!("`docker pull {name}` fetches it")),
+        Runtime::Containerd { namespace } => failure.hint(format!(
+            "`ctr --namespace {namespace} images pull {name}` fetches it"
+        )),
+        Runtime::K3s { .. } => failure.hint(format!(
+            "`nix2oci copy {text} -o FILE.tar` fetches it, and then FILE.tar can be loaded"
+        )),
+    })
+}
+
+fn load_built(cx: &Context, args: &LoadArgs, runtime: &Runtime, talk: &Talk) -> Outcome<Loaded> {
     let base = select::base(cx, &args.image, &args.registry, None)?;
     let reach = Reach::new(&args.registry, &args.caches, &args.cache);
     let mut spec = select::image(cx, &args.image, &base, &reach, talk)?;
     let (layers, network) = (&args.image.layers, base.network(None));
     select::keep_layers(cx, &mut spec, layers, &args.registry, network)?;
     let store_root = args.image.closure.contents.store_root.as_deref();
-    check_name(&args.runtime, &spec.names)?;
-    select::warn(cx, &spec, store_root, Loaders::Of(&args.runtime))?;
-    let built = hand_over(cx, &args.runtime, &spec.names, talk, |sink| {
+    check_name(runtime, &spec.names)?;
+    select::warn(cx, &spec, store_root, Loaders::Of(runtime))?;
+    let built = hand_over(cx, runtime, &spec.names, talk, |sink| {
         build(cx, &spec, sink)
     })?;
     Ok(Loaded {
@@ -71,6 +111,7 @@ fn load_stored(
     cx: &Context,
     source: &ImageSource,
     args: &LoadArgs,
+    runtime: &Runtime,
     talk: &Talk,
 ) -> Outcome<Loaded> {
     let image = AnyImage::Stored(source.clone());
@@ -78,11 +119,11 @@ fn load_stored(
     let image = reader.image(cx, args.image.config.platform.as_ref())?;
     let names = select::stored_names(&image, &args.image.config)?;
     let layers = || image.layers.iter().map(|layer| &layer.descriptor);
-    check_name(&args.runtime, &names)?;
+    check_name(runtime, &names)?;
     let has_zstd =
         layers().any(|layer| Codec::of_media_type(layer.media_type()) == Some(Codec::Zstd));
-    select::warn_of_loaders(cx, Loaders::Of(&args.runtime), has_zstd, !names.is_empty());
-    hand_over(cx, &args.runtime, &names, talk, |sink| {
+    select::warn_of_loaders(cx, Loaders::Of(runtime), has_zstd, !names.is_empty());
+    hand_over(cx, runtime, &names, talk, |sink| {
         copy(cx, &reader, &image, &names, sink)
     })?;
     Ok(Loaded {

@@ -63,7 +63,7 @@ use nix2oci::image::{BaseImage, ImageForm, ImageSource, ParseImageSourceError, r
 use nix2oci::input::{InputKind, read_file, read_stream};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
-use nix2oci::sink::{Destination, ParseDestinationError};
+use nix2oci::sink::{Destination, ParseDestinationError, SINKS};
 use nix2oci::{
     CancelFlag, Closure, ContentSource, Context, Error, ErrorKind, Event, ImageSink, ImageSpec,
     StorePath,
@@ -76,6 +76,7 @@ use crate::exit::{Failure, Outcome};
 use crate::{host, signal, stdout};
 
 use counted::CountedContent;
+use push::meant_reference;
 use root::Root;
 use roots::Store;
 
@@ -114,7 +115,10 @@ pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Con
 /// Reads `--output`; an archive is not written to a terminal.
 pub(crate) fn destination(text: &str) -> Outcome<Destination> {
     let mut destination = text.parse().map_err(|error: ParseDestinationError| {
-        let failure = Failure::usage(format!("--output: {error}"));
+        let failure = match unknown_kind(text) {
+            Some(problem) => Failure::usage(problem),
+            None => Failure::usage(format!("--output: {error}")),
+        };
         match transport_advice(text) {
             Some(advice) => failure.hint(advice),
             None => failure,
@@ -132,12 +136,29 @@ pub(crate) fn destination(text: &str) -> Outcome<Destination> {
     Ok(destination)
 }
 
+/// Tells of a kind of destination that there is not. The library knows its sinks,
+/// and registries are beside them here.
+fn unknown_kind(text: &str) -> Option<String> {
+    let (kind, _) = text.split_once(':')?;
+    if SINKS.iter().any(|sink| sink.name == kind) {
+        return None;
+    }
+    let forms: Vec<_> = SINKS.iter().map(|sink| sink.syntax).collect();
+    Some(format!(
+        "--output: {text:?} is not a destination: {kind}: is unknown; expected \
+         docker://HOST/REPOSITORY[:TAG], {}, - or a path",
+        forms.join(", ")
+    ))
+}
+
 /// Returns what to do instead of writing to a transport of other tools.
 fn transport_advice(text: &str) -> Option<&'static str> {
     Some(match text.split_once(':')?.0 {
         "docker" => "a registry is written docker://HOST/REPOSITORY[:TAG]",
-        "docker-daemon" => "say `nix2oci build … -o - | docker load`",
-        "containers-storage" => "say `nix2oci build … -o - | podman load`",
+        "docker-daemon" => "`nix2oci load … docker` hands an image to Docker",
+        "containers-storage" | "podman" => "`nix2oci load … podman` hands an image to podman",
+        "containerd" => "`nix2oci load … containerd[:NAMESPACE]` hands an image to containerd",
+        "k3s" => "`nix2oci load … k3s[:DIR]` hands an image to k3s",
         "dir" => "write an archive and say `skopeo copy docker-archive:FILE dir:…`",
         _ => return None,
     })
@@ -167,6 +188,12 @@ pub(crate) fn image_source(text: &str) -> Outcome<ImageSource> {
             _ => failure,
         }
     })?;
+    if let ImageSource::Path(_) = &source
+        && let Some(name) = meant_reference(text)
+    {
+        return Err(Failure::input(format!("there is no file {text}"))
+            .hint(format!("an image of a registry is written docker://{name}")));
+    }
     if let ImageSource::Path(path) = &source
         && matches!(recognise(path), Ok(ImageForm::Lock))
     {
@@ -281,9 +308,7 @@ pub(crate) fn image_of(
     for path in &args.closure.leave_out {
         let path = store.find("--leave-out", path)?;
         if !closure.leave_out(&path) {
-            let path = store.dir().join(&path);
-            let problem = "something refers to it, or it is not in the closure";
-            return Err(Failure::input(format!("--leave-out {path}: {problem}")));
+            return Err(not_left_out(&closure, &path));
         }
     }
     for file in &args.layers.layer_tar {
@@ -473,6 +498,33 @@ pub(crate) fn used_layers(cx: &Context, dirs: &[PathBuf]) -> Outcome<UsedLayers>
         cx.observer.event(&Event::Warning { message: &message });
     }
     Ok(used)
+}
+
+/// Tells why a store path of `--leave-out` is in no image that it could be left
+/// out of.
+fn not_left_out(closure: &Closure, path: &StorePath) -> Failure {
+    let what = format!("--leave-out {}", closure.store_dir().join(path));
+    let Some(id) = closure.find(path) else {
+        return Failure::input(format!("{what}: it is not in the closure"));
+    };
+    let referrers = closure.referrers(id);
+    let first = referrers.first().map(|id| closure.full_path(*id));
+    let others = match referrers.len() {
+        0 | 1 => String::new(),
+        several => format!(", and so {} more", several_do(several - 1)),
+    };
+    Failure::input(format!(
+        "{what}: {} refers to it{others}",
+        first.unwrap_or_else(|| "something".to_owned())
+    ))
+    .hint("what refers to it would not work without it; `nix2oci explain` shows the chains")
+}
+
+fn several_do(more: usize) -> String {
+    match more {
+        1 => "does 1".to_owned(),
+        more => format!("do {more}"),
+    }
 }
 
 /// Reads the tars that become layers.

@@ -215,6 +215,31 @@ fn meant_name(text: &str) -> Option<&str> {
     (!is_path && name.contains('/') && parse_name(name).is_ok()).then_some(name)
 }
 
+/// Returns the image of a registry that somebody may have meant who named no
+/// image that can be read: the text is no file, and has a tag, a digest or a
+/// registry's name, as a path that was mistyped seldom has.
+pub(super) fn meant_reference(text: &str) -> Option<&str> {
+    if Path::new(text).exists() || text.starts_with(['/', '.']) {
+        return None;
+    }
+    let (first, rest) = match text.split_once('/') {
+        Some((first, rest)) => (Some(first), rest),
+        None => (None, text),
+    };
+    let is_host = first.is_some_and(|first| first == "localhost" || first.contains(['.', ':']));
+    let (path, is_tagged) = match rest.split_once([':', '@']) {
+        Some((path, _)) => (path, true),
+        None => (rest, false),
+    };
+    // `app.tar:1` is the image 1 of a file that is not there.
+    let files = ["tar", "gz", "tgz", "zst", "json"];
+    let extension = Path::new(path).extension().and_then(|e| e.to_str());
+    let is_file = extension.is_some_and(|extension| files.contains(&extension))
+        || Path::new(path).exists() && !is_host;
+    let is_name = (is_host || is_tagged) && !is_file;
+    (is_name && parse_reference(text).is_ok()).then_some(text)
+}
+
 fn destination(name: &str) -> Outcome<Reference> {
     parse_name(name).map_err(|error| Failure::usage(format!("{REGISTRY}{name}: {error}")))
 }
@@ -295,6 +320,32 @@ mod tests {
         }
         for text in ["app", "./a/b", "/nix/store/x", "a b/c", "oci:a/b"] {
             assert_eq!(meant_name(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_of_a_registry_is_known_without_its_scheme() {
+        for text in [
+            "debian:12",
+            "host/app:v1",
+            "localhost/app",
+            "ghcr.io/team/app",
+            "localhost:5000/app",
+        ] {
+            assert_eq!(meant_reference(text), Some(text), "{text}");
+        }
+        for text in [
+            "app",
+            "out/app",
+            "out/app.tar",
+            "app.tar:1",
+            "h.io/app.tar",
+            "./app:1",
+            "/a/b:1",
+            "src:1",
+            "oci:",
+        ] {
+            assert_eq!(meant_reference(text), None, "{text}");
         }
     }
 

@@ -142,7 +142,12 @@ impl Store {
         let failure =
             Failure::input(format!("{what} {} cannot be found", path.display())).because(error);
         let text = path.to_string_lossy();
-        if text.parse::<StorePath>().is_ok() {
+        if text.starts_with("docker://") {
+            failure.hint(format!(
+                "that is an image and no store path: --from {text} builds on it, `nix2oci copy` \
+                 copies it"
+            ))
+        } else if text.parse::<StorePath>().is_ok() {
             failure.hint(format!("write the store path in full: {}/{text}", self.dir))
         } else if is_flake_reference(&text) {
             failure.hint(format!(

@@ -190,7 +190,30 @@ fn what_cannot_be_loaded_is_told() {
         ),
         (&path, 3, &["oci:layout:v2", "podman"], "holds no image v2"),
         (&path, 3, &["recipe.json", "podman"], "is a recipe"),
-        (&path, 2, &["result"], "expected podman, docker, "),
+        (
+            &path,
+            2,
+            &["result"],
+            "no runtime is given behind result: expected podman, ",
+        ),
+        (
+            &path,
+            2,
+            &[],
+            "error: no runtime is given: expected podman, docker, ",
+        ),
+        (
+            &path,
+            2,
+            &["result", "runc"],
+            "\"runc\" is no runtime: expected podman, ",
+        ),
+        (
+            &path,
+            2,
+            &["docker://h.io/app:1", "podman"],
+            "is in a registry, expected store paths or a stored image\n\nhint: `podman pull h.io/app:1`",
+        ),
         (&path, 2, &["result", "podman:x"], "takes nothing behind it"),
         (
             &path,

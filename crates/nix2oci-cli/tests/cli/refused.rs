@@ -45,7 +45,48 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     (
         2,
         &["result", "-o", "docker-daemon:a"],
-        "-o - | docker load",
+        "hint: `nix2oci load … docker` hands",
+    ),
+    (
+        2,
+        &["result", "-o", "podman:a"],
+        "podman: is unknown; expected docker://HOST/REPOSITORY[:TAG], oci:DIR[:TAG], ",
+    ),
+    (
+        2,
+        &["result", "-o", "podman:a"],
+        "hint: `nix2oci load … podman` hands",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--from", "debian:12"],
+        "there is no file debian:12\n\nhint: an image of a registry is written docker://debian:12",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--leave-out", LIB],
+        "-lib: /nix/store/00000000000000000000000000000001-app refers to it\n",
+    ),
+    (
+        3,
+        &[
+            "result",
+            "-o",
+            "x",
+            "--leave-out",
+            "/nix/store/00000000000000000000000000000002-gone",
+        ],
+        "-gone: it is not in the closure\n",
+    ),
+    (
+        3,
+        &["docker://h.io/app", "-o", "x"],
+        "hint: that is an image and no store path: --from docker://h.io/app builds on it",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--created", "2024"],
+        "expected 2024-01-01 for the year, or @2024 for seconds since 1970",
     ),
     (
         2,
@@ -74,8 +115,8 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
     ),
     (
         2,
-        &["result", "-o", "x", "--created", "2024-01-01"],
-        "the time of day is missing",
+        &["result", "-o", "x", "--created", "2024-13-01"],
+        "expected a time since 1970, such as 2024-05-01, ",
     ),
     (
         3,
