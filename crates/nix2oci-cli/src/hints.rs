@@ -99,6 +99,14 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
         ErrorKind::Image { problem, .. } if problem.contains("and one must be chosen: linux/") => {
             "--platform says which one".to_owned()
         }
+        ErrorKind::Image { image, problem }
+            if problem.contains("one must be chosen by its tag") =>
+        {
+            format!(
+                "name it or its tag behind a colon: {}:TAG",
+                with_kind(image)
+            )
+        }
         ErrorKind::RootTreeConflict { .. } => {
             "say it in one place only, or join store paths in Nix with buildEnv, which lets you \
              choose by priority; ROOT-TREE.md says what may be said twice"
@@ -180,6 +188,19 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
         _ => return Vec::new(),
     };
     vec![hint]
+}
+
+/// Returns the text for an image with what it is before it, behind which a tag may
+/// stand.
+fn with_kind(image: &str) -> String {
+    let has_kind = image
+        .split_once(':')
+        .is_some_and(|(kind, _)| !kind.contains('/'));
+    match has_kind {
+        true => image.to_owned(),
+        false if Path::new(image).is_dir() => format!("oci:{image}"),
+        false => format!("archive:{image}"),
+    }
 }
 
 fn incomplete() -> String {

@@ -375,11 +375,11 @@ pub enum ErrorKind {
         digests: Vec<Digest>,
     },
     /// A server could not be reached, or the connection broke.
-    #[error("failed to {action} at {host}")]
+    #[error("{host} did not answer when asked to {action}")]
     Connection {
         /// The server, as the user would name it.
         host: String,
-        /// What was being done.
+        /// What was asked for: `give blob sha256:… of repository app`.
         action: String,
         /// What the system, TLS or HTTP said.
         source: Cause,
@@ -555,7 +555,12 @@ impl Error {
             line: line as u64,
             column: column as u64,
         };
-        Self::document(document, location, format!("not JSON: {what}"))
+        // What is JSON may still lack a member, or have one of another form.
+        let problem = match error.is_data() {
+            true => what.to_owned(),
+            false => format!("not JSON: {what}"),
+        };
+        Self::document(document, location, problem)
     }
 
     /// Returns a function that makes an [`ErrorKind::ReadInput`], for

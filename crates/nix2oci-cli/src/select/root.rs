@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix2oci::image::BaseImage;
 use nix2oci::input::InputKind;
 use nix2oci::plan::{AccountFiles, Copies, RootDocument, RootFile, RootNode, RootTree, Rule};
-use nix2oci::{Closure, ContentSource, Context, StorePath};
+use nix2oci::{Closure, ContentSource, Context, ErrorKind, StorePath};
 
 use crate::args::RootArgs;
 use crate::display::Talk;
@@ -76,7 +76,8 @@ impl Root {
         }
         for path in &self.copies {
             let copies = Copies::new(path.clone());
-            tree.add_copies(cx, store_dir, content, &nar_hash, &copies)?;
+            tree.add_copies(cx, store_dir, content, &nar_hash, &copies)
+                .map_err(|error| self.is_twice(error, path))?;
         }
         let has_documents = !self.documents.is_empty() || !self.rules.is_empty();
         let accounts = match base.filter(|_| has_documents) {
@@ -88,6 +89,23 @@ impl Root {
         let own = tree.add_documents(cx, store_dir, content, &nar_hash, documents, &accounts)?;
         rules.extend(own);
         Ok((tree, rules))
+    }
+
+    /// Names the options if one store path differs from itself, because it is
+    /// linked and copied.
+    fn is_twice(&self, error: nix2oci::Error, copied: &StorePath) -> Failure {
+        match error.kind() {
+            ErrorKind::RootTreeConflict {
+                path,
+                first,
+                second,
+            } if first == second && self.contents.contains(copied) => Failure::input(format!(
+                "{path} is twice at the root: --contents links it into {first}, --copy-to-root \
+                 copies it from there"
+            ))
+            .hint("one of the two options is enough for a store path"),
+            _ => error.into(),
+        }
     }
 
     /// Leaves out of the closure what is only copied: what nothing else refers

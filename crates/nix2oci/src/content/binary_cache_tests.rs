@@ -271,7 +271,9 @@ fn a_nar_that_breaks_goes_on_elsewhere() {
     assert_eq!(hash, content.expected[&path].nar_hash);
     assert_eq!(
         heard.warnings(),
-        ["another cache is asked for the rest: failed to give a NAR at test: the connection broke"]
+        [
+            "another cache is asked for the rest: test did not answer when asked to give a NAR: the connection broke"
+        ]
     );
 }
 

@@ -279,7 +279,8 @@ fn merge_names(manifests: &mut Vec<StoredManifest>) {
 fn tags(manifests: &[StoredManifest]) -> String {
     let mut tags: Vec<&str> = Vec::new();
     for manifest in manifests {
-        let name = manifest.names.last().map_or("one without a name", |n| n);
+        // In full, which says more than the tag alone and chooses as well.
+        let name = manifest.names.first().map_or("one without a name", |n| n);
         if !tags.contains(&name) {
             tags.push(name);
         }

@@ -148,10 +148,14 @@ impl ImageReader {
             ([one], _) => return Ok(one),
             ([], None) => "holds no image".to_owned(),
             ([], Some(tag)) => format!("holds no image {tag}; it holds {}", names.join(", ")),
-            (_, _) => format!(
-                "holds several images, and one must be chosen by its tag: {}",
-                names.join(", ")
-            ),
+            (left, _) => {
+                let name = |d: &&Descriptor| select::names(d).into_iter().next();
+                let names: Vec<String> = left.iter().filter_map(name).collect();
+                format!(
+                    "holds several images, and one must be chosen by its tag: {}",
+                    names.join(", ")
+                )
+            }
         };
         Err(Error::image(self.name(), problem))
     }

@@ -48,7 +48,10 @@ fn a_wrong_certificate_is_told_at_once() {
         let error = bed.send(&transport, get("/v2/")).unwrap_err();
         assert_eq!(
             shown(&error),
-            format!("failed to give the thing at {}: {expected}", server.host())
+            format!(
+                "{} did not answer when asked to give the thing: {expected}",
+                server.host()
+            )
         );
         assert_eq!(bed.told(), [""; 0], "it is not repeated");
 

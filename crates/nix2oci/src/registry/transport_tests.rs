@@ -102,7 +102,7 @@ fn a_refused_connection_on_this_machine_is_an_error_at_once() {
     let error = bed.send(&transport, get("/v2/")).unwrap_err();
     assert_eq!(
         shown(&error),
-        format!("failed to give the thing at 127.0.0.1:{port}: connection refused")
+        format!("127.0.0.1:{port} did not answer when asked to give the thing: connection refused")
     );
     assert_eq!(bed.told(), [""; 0]);
 }

@@ -153,6 +153,9 @@ impl RootTree {
             (old, new) => old == new,
         };
         if !agrees {
+            if let Some(error) = below_link(path, old, &new) {
+                return Err(error);
+            }
             return Err(ErrorKind::RootTreeConflict {
                 path: shown(path),
                 first: old.origin.clone(),
@@ -231,6 +234,24 @@ impl Added {
         });
         is_copy || rule.matches_path(at)
     }
+}
+
+/// Returns the error for a link and what is said to be below it, if one source
+/// says both: that a path is there twice would not tell what to do.
+fn below_link(path: &[u8], old: &Added, new: &Added) -> Option<Error> {
+    let target = match (&old.node, &new.node) {
+        (RootNode::Symlink { target }, RootNode::Directory)
+        | (RootNode::Directory, RootNode::Symlink { target }) => target,
+        _ => return None,
+    };
+    (old.origin == new.origin).then(|| {
+        let problem = format!(
+            "it is a symbolic link to {}, so it cannot be a directory: say what is below it where \
+             the link leads",
+            String::from_utf8_lossy(target)
+        );
+        Error::invalid(format!("{} of {}", shown(path), old.origin), problem)
+    })
 }
 
 /// Returns whether two nodes of one kind get the same metadata, by default or
@@ -375,6 +396,25 @@ mod tests {
             "/bin comes from both bash and dash, which differ"
         );
         assert_eq!(list(&tree), ["bin/ 755", "bin/sh -> bash"]);
+    }
+
+    #[test]
+    fn what_is_below_a_link_of_the_same_source_is_to_be_said_elsewhere() {
+        let below =
+            |tree: &mut RootTree| tree.insert(b"a/x", DIRECTORY, Metadata::default(), "t.json");
+        let beside =
+            |tree: &mut RootTree| tree.insert(b"a", link("/b"), Metadata::default(), "t.json");
+        let mut link_first = RootTree::default();
+        beside(&mut link_first).unwrap();
+        let mut link_last = RootTree::default();
+        below(&mut link_last).unwrap();
+        for error in [below(&mut link_first), beside(&mut link_last)] {
+            assert_eq!(
+                error.unwrap_err().to_string(),
+                "/a of t.json: it is a symbolic link to /b, so it cannot be a directory: say what \
+                 is below it where the link leads"
+            );
+        }
     }
 
     fn inline(text: &str, executable: bool) -> RootNode {
