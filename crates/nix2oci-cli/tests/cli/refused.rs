@@ -79,6 +79,21 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
         "-gone: it is not in the closure\n",
     ),
     (
+        2,
+        &["result", "-o", "x", "--stop-signal", "BOGUS"],
+        "stop signal \"BOGUS\": expected a name such as SIGTERM",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--volume", "/a:/b"],
+        "volume \"/a:/b\": expected a path in the image alone",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--user", "a b"],
+        "user \"a b\": expected USER[:GROUP]",
+    ),
+    (
         3,
         &["docker://h.io/app", "-o", "x"],
         "hint: that is an image and no store path: --from docker://h.io/app builds on it",

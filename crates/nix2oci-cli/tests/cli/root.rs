@@ -105,6 +105,52 @@ fn one_document_that_contradicts_itself_is_named_once() {
     let (code, stderr) = plan(&fixture, &json!({"version": 1, "files": files}), &[]);
     let expected = "error: /x is twice in root.json, and not the same";
     assert!(code == 3 && stderr.contains(expected), "{stderr}");
+
+    let directories = |second: Value| {
+        let first = json!({"path": "/d", "mode": "0700", "owner": "1:1"});
+        json!({"version": 1, "directories": [first, second]})
+    };
+    for second in [
+        json!({"path": "/d", "mode": "0755"}),
+        json!({"path": "/d", "owner": "2:2"}),
+    ] {
+        let (code, stderr) = plan(&fixture, &directories(second), &[]);
+        let expected = "error: /d is twice in root.json, and not the same";
+        assert!(code == 3 && stderr.contains(expected), "{stderr}");
+    }
+    let (code, stderr) = plan(&fixture, &directories(json!({"path": "/d"})), &[]);
+    assert_eq!(code, 0, "{stderr}");
+
+    let linked = json!({
+        "version": 1,
+        "files": [{"path": "/a/x", "text": ""}],
+        "symlinks": [{"path": "/a", "target": "/b"}],
+    });
+    let (code, stderr) = plan(&fixture, &linked, &[]);
+    let expected = "error: /a of root.json: it is a symbolic link to /b, so it cannot be a \
+                    directory: say what is below it where the link leads";
+    assert!(code == 3 && stderr.contains(expected), "{stderr}");
+}
+
+#[test]
+fn a_store_path_that_is_linked_and_copied_names_both_options() {
+    let fixture = Fixture::new();
+    let args = ["--contents", "result", "--copy-to-root", "result"];
+    let (code, stderr) = plan(&fixture, &json!({"version": 1}), &args);
+    let expected = "error: /bin/file is twice at the root: --contents links it into ";
+    assert!(code == 3 && stderr.contains(expected), "{stderr}");
+}
+
+#[test]
+fn users_of_one_number_are_warned_of() {
+    let fixture = Fixture::new();
+    let users = [
+        json!({"name": "a", "uid": 7}),
+        json!({"name": "b", "uid": 7}),
+    ];
+    let (code, stderr) = plan(&fixture, &json!({"version": 1, "users": users}), &[]);
+    let expected = "warning: the users a and b have one number, 7: to Linux they are one";
+    assert!(code == 0 && stderr.contains(expected), "{stderr}");
 }
 
 #[test]

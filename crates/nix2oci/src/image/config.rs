@@ -1,6 +1,7 @@
 //! What an image's config says besides its layers.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
@@ -90,9 +91,11 @@ impl ImageConfig {
     ///
     /// # Errors
     ///
-    /// If a part is empty or there are more than two.
+    /// If a part is empty or has a space, or there are more than two.
     pub fn set_user(&mut self, user: &str) -> Result<()> {
-        if user.split(':').count() > 2 || user.split(':').any(str::is_empty) {
+        let is_odd = |c: char| c.is_whitespace() || c.is_control();
+        let has_parts = user.split(':').count() <= 2 && !user.split(':').any(str::is_empty);
+        if !has_parts || user.contains(is_odd) {
             return Err(Error::invalid(
                 format!("user {user:?}"),
                 "expected USER[:GROUP], such as 1000:100 or nobody",
@@ -113,21 +116,21 @@ impl ImageConfig {
         Ok(())
     }
 
-    /// Adds a port that the program listens on: `80`, which is `80/tcp`,
-    /// `53/udp`, or a range such as `8000-8010`.
+    /// Adds a port that the program listens on: `80`, which is `80/tcp`, `53/udp`,
+    /// or each of a range such as `8000-8010`, as `EXPOSE` of a Dockerfile does: no
+    /// runtime knows a range in a config.
     ///
     /// # Errors
     ///
     /// If it is not a port.
     pub fn add_exposed_port(&mut self, port: &str) -> Result<()> {
-        let refuse = |problem| Error::invalid(format!("port {port:?}"), problem);
-        check_port(port).map_err(refuse)?;
-        let full = if port.contains('/') {
-            port.to_owned()
-        } else {
-            format!("{port}/tcp")
-        };
-        object_member(&mut self.config, "ExposedPorts").insert(full, Value::Object(Map::new()));
+        let lower = port.to_ascii_lowercase();
+        let (ports, protocol) = parse_ports(&lower)
+            .map_err(|problem| Error::invalid(format!("port {port:?}"), problem))?;
+        let exposed = object_member(&mut self.config, "ExposedPorts");
+        for port in ports {
+            exposed.insert(format!("{port}/{protocol}"), Value::Object(Map::new()));
+        }
         Ok(())
     }
 
@@ -135,9 +138,17 @@ impl ImageConfig {
     ///
     /// # Errors
     ///
-    /// If it is not absolute.
+    /// If it is not absolute, or has a colon: what of a host is mounted there, and
+    /// how, is said when a container starts.
     pub fn add_volume(&mut self, path: &str) -> Result<()> {
         absolute("volume", path)?;
+        if path.contains(':') {
+            return Err(Error::invalid(
+                format!("volume {path:?}"),
+                "expected a path in the image alone, without a colon: what is mounted there is \
+                 said when a container starts",
+            ));
+        }
         object_member(&mut self.config, "Volumes").insert(path.into(), Value::Object(Map::new()));
         Ok(())
     }
@@ -147,14 +158,10 @@ impl ImageConfig {
     ///
     /// # Errors
     ///
-    /// If it does not look like a signal.
+    /// If Linux has no such signal.
     pub fn set_stop_signal(&mut self, signal: &str) -> Result<()> {
         let is_number = signal.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
-        let is_name = signal.starts_with(|c: char| c.is_ascii_uppercase())
-            && signal
-                .bytes()
-                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'+' || c == b'-');
-        if !is_number && !is_name {
+        if !is_number && !is_signal(signal.strip_prefix("SIG").unwrap_or(signal)) {
             return Err(Error::invalid(
                 format!("stop signal {signal:?}"),
                 "expected a name such as SIGTERM or a number from 1 to 64",
@@ -184,8 +191,35 @@ pub(super) fn env_name(assignment: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// Says what is wrong with a port, if anything is.
+/// The signals of Linux but for those in real time, without `SIG`, and the other
+/// names of some. Source: signal(7).
+const SIGNALS: [&str; 34] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+
+/// Returns whether there is a signal of this name, without `SIG`.
+fn is_signal(name: &str) -> bool {
+    // Container runtimes know 15 after the first and 14 before the last.
+    let in_real_time = |start: &str, sign: char, most: u8| {
+        let rest = name.strip_prefix(start)?;
+        let distance = rest.strip_prefix(sign);
+        let is_near = |text: &str| text.parse::<u8>().is_ok_and(|n| (1..=most).contains(&n));
+        Some(rest.is_empty() || distance.is_some_and(is_near))
+    };
+    SIGNALS.contains(&name)
+        || in_real_time("RTMIN", '+', 15) == Some(true)
+        || in_real_time("RTMAX", '-', 14) == Some(true)
+}
+
+/// Says what is wrong with a port or a range of ports, if anything is.
 pub(super) fn check_port(port: &str) -> Result<(), &'static str> {
+    parse_ports(port).map(|_| ())
+}
+
+/// Returns the ports of a range, or the one that is no range, and the protocol.
+fn parse_ports(port: &str) -> Result<(RangeInclusive<u16>, &str), &'static str> {
     let (range, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let number = |text: &str| {
@@ -193,11 +227,14 @@ pub(super) fn check_port(port: &str) -> Result<(), &'static str> {
             .ok()
             .filter(|n| *n > 0 && text.bytes().all(|c| c.is_ascii_digit()))
     };
-    let in_order = number(first).zip(number(last)).is_some_and(|(a, b)| a <= b);
-    if in_order && matches!(protocol, "tcp" | "udp" | "sctp") {
-        Ok(())
-    } else {
-        Err("expected PORT[/tcp|/udp|/sctp] with a port from 1 to 65535, such as 80 or 53/udp")
+    let ports = number(first).zip(number(last)).filter(|(a, b)| a <= b);
+    match ports {
+        Some((first, last)) if matches!(protocol, "tcp" | "udp" | "sctp") => {
+            Ok((first..=last, protocol))
+        }
+        _ => {
+            Err("expected PORT[/tcp|/udp|/sctp] with a port from 1 to 65535, such as 80 or 53/udp")
+        }
     }
 }
 
@@ -263,7 +300,7 @@ mod tests {
         config.set_user("1000:100").unwrap();
         config.set_label("a=b=c").unwrap();
         config.set_label("empty=").unwrap();
-        for port in ["80", "53/udp", "8000-8010/tcp"] {
+        for port in ["80", "53/UDP", "8000-8002", "9000-9001/udp"] {
             config.add_exposed_port(port).unwrap();
         }
         config.add_volume("/data").unwrap();
@@ -276,11 +313,26 @@ mod tests {
                 "WorkingDir": "/srv",
                 "User": "1000:100",
                 "Labels": {"a": "b=c", "empty": ""},
-                "ExposedPorts": {"80/tcp": {}, "53/udp": {}, "8000-8010/tcp": {}},
+                "ExposedPorts": {
+                    "80/tcp": {}, "53/udp": {},
+                    "8000/tcp": {}, "8001/tcp": {}, "8002/tcp": {},
+                    "9000/udp": {}, "9001/udp": {},
+                },
                 "Volumes": {"/data": {}},
                 "StopSignal": "SIGRTMIN+3",
             })
         );
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for signal in [
+            "SIGTERM", "TERM", "15", "64", "SIGRTMIN", "RTMIN+15", "RTMAX-14",
+        ] {
+            let mut config = empty();
+            config.set_stop_signal(signal).unwrap();
+            assert_eq!(config.config["StopSignal"], json!(signal));
+        }
     }
 
     #[test]
@@ -340,8 +392,26 @@ mod tests {
         ] {
             assert!(config.add_exposed_port(port).is_err(), "{port}");
         }
-        for signal in ["", "0", "65", "term", "SIG TERM", "-9"] {
+        for signal in [
+            "",
+            "0",
+            "65",
+            "term",
+            "SIG TERM",
+            "-9",
+            "BOGUS",
+            "SIG",
+            "SIGRTMIN+16",
+            "RTMAX-15",
+            "RTMAX+1",
+        ] {
             assert!(config.set_stop_signal(signal).is_err(), "{signal}");
+        }
+        for user in ["a b", "a:b c", "a\n", "a:b:c"] {
+            assert!(config.set_user(user).is_err(), "{user}");
+        }
+        for path in ["/a:/b", "/a:ro", "a"] {
+            assert!(config.add_volume(path).is_err(), "{path}");
         }
         assert_eq!(config, empty());
     }

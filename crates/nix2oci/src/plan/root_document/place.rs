@@ -1,9 +1,9 @@
 //! What documents say, put into a tree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::content::{ContentSource, Entry};
-use crate::context::Context;
+use crate::context::{Context, Event};
 use crate::error::{Error, ErrorKind, Location, Result};
 use crate::oci::Owner;
 use crate::plan::root_tree::Added;
@@ -52,6 +52,9 @@ impl RootTree {
         base: &AccountFiles,
     ) -> Result<Vec<Rule>> {
         let accounts = Accounts::new(documents, base)?;
+        for message in accounts.shared_numbers() {
+            cx.observer.event(&Event::Warning { message: &message });
+        }
         let mut rules = Vec::new();
         for document in documents {
             let mut placing = Placing {
@@ -145,8 +148,20 @@ struct Placing<'a> {
 impl Placing<'_> {
     fn place(&mut self) -> Result<()> {
         let document = self.document;
+        let mut said: BTreeMap<&[u8], Metadata> = BTreeMap::new();
         for (path, own) in &document.directories {
             let metadata = self.owned(own.metadata.clone(), own.owner.as_ref())?;
+            // That the first mode wins is for sources that do not know each other.
+            if let Some(before) = said.insert(path, metadata.clone())
+                && before.contradicts(&metadata)
+            {
+                return Err(ErrorKind::RootTreeConflict {
+                    path: format!("/{}", String::from_utf8_lossy(path)),
+                    first: document.name.clone(),
+                    second: document.name.clone(),
+                }
+                .into());
+            }
             self.add(path, RootNode::Directory, metadata)?;
         }
         for file in &document.files {

@@ -274,6 +274,20 @@ impl<'a> Accounts<'a> {
         Ok(all)
     }
 
+    /// Returns what to tell of users that have one number: the files and the
+    /// processes of one are those of the other, which `useradd` refuses.
+    pub(super) fn shared_numbers(&self) -> Vec<String> {
+        let users = self.users.keys().zip(self.users.keys().skip(1));
+        users
+            .filter(|((first, _), (second, _))| first == second)
+            .map(|((uid, first), (_, second))| {
+                format!(
+                    "the users {first} and {second} have one number, {uid}: to Linux they are one"
+                )
+            })
+            .collect()
+    }
+
     /// Returns the number of a user's group, which is made where nobody did.
     fn group_of(&mut self, user: &User) -> Result<u32> {
         let gid = match &user.group {

@@ -150,6 +150,16 @@ impl Metadata {
         }
     }
 
+    /// Returns whether another says something else of what is said here.
+    pub(in crate::plan) fn contradicts(&self, other: &Self) -> bool {
+        let mode = self.mode.zip(other.mode).is_some_and(|(a, b)| a != b);
+        let owner = self.owner.zip(other.owner).is_some_and(|(a, b)| a != b);
+        let differs = |(name, value): (&String, &Vec<u8>)| {
+            other.xattrs.get(name).is_some_and(|other| other != value)
+        };
+        mode || owner || self.xattrs.iter().any(differs)
+    }
+
     /// Finds out what no file can have.
     pub(crate) fn check(&self) -> Result<(), String> {
         if let Some(mode) = self.mode.filter(|mode| *mode > 0o7777) {
