@@ -329,6 +329,9 @@ fn an_image_that_will_not_start_is_warned_of() {
     let fixture = Fixture::new();
     fs::write(fixture.file("config.json"), r#"{"Entrypont": ["/x"]}"#).unwrap();
     let file = format!("{APP}/bin/file");
+    let start = json!({"path": "/start", "text": "#!/bin/none\n", "executable": true});
+    let start = json!({"version": 1, "files": [start]}).to_string();
+    fs::write(fixture.file("start.json"), start).unwrap();
     let missing = format!("{APP}/bin/app");
     let other = APP.replace("app", "other") + "/bin/app";
     let with_space = format!("{file} --serve");
@@ -344,6 +347,26 @@ fn an_image_that_will_not_start_is_warned_of() {
             "-other, which is not in the image",
         ),
         (&["--entrypoint", &with_space], "it is not split at spaces"),
+        (&["--entrypoint", "bash -c x"], "it is not split at spaces"),
+        (
+            &["--entrypoint", "nope", "--contents", "result"],
+            "the entrypoint nope is in no directory of the image's PATH, /usr/local/sbin:",
+        ),
+        (
+            &[
+                "--entrypoint",
+                "file",
+                "--contents",
+                "result",
+                "--env",
+                "PATH=/sbin",
+            ],
+            "the entrypoint file is in no directory of the image's PATH, /sbin: ",
+        ),
+        (
+            &["--entrypoint", "/start", "--root-tree", "start.json"],
+            "the entrypoint /start is a script for /bin/none, which will not be in the image",
+        ),
         (
             &["--cmd", "/bin/file"],
             "the cmd /bin/file will not be in the image",
@@ -370,7 +393,8 @@ fn an_image_that_will_not_start_is_warned_of() {
     fs::write(fixture.file(&format!("root{APP}/bin/file")), script).unwrap();
     for args in [
         &["--entrypoint", &file][..],
-        &["--entrypoint", "file"],
+        &["--entrypoint", "file", "--contents", "result"],
+        &["--entrypoint", "./file"],
         &["--cmd", "/bin/file", "--contents", "result"],
     ] {
         let args = [&["result", "-o", "a.tar", "--tag", "1"], args].concat();

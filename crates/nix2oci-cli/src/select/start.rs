@@ -11,11 +11,12 @@ use std::io::{ErrorKind, Read as _};
 use std::iter;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use nix2oci::ImageSpec;
 use nix2oci::content::{Program, ProgramFormat};
 use nix2oci::layer::{LayerContent, UsedLayer};
-use nix2oci::plan::{RootNode, RootTree};
+use nix2oci::plan::{RootFile, RootNode, RootTree};
 use serde_json::Value;
 
 /// Symlinks followed before it is called a loop, as Linux does it.
@@ -26,6 +27,8 @@ const MOST_SYMLINKS: usize = 40;
 enum Found {
     /// To something on this disk.
     OnDisk(PathBuf),
+    /// To a file of the root that is at hand: its bytes.
+    Bytes(Arc<[u8]>),
     /// To something that only the container knows, or that is not looked at.
     Somewhere,
     /// Nowhere, and why.
@@ -51,10 +54,20 @@ pub(super) fn problem(spec: &ImageSpec, root: &Path) -> Option<String> {
         );
     };
     let program = *words.first()?;
-    if !program.starts_with('/') {
+    let found = if program.starts_with('/') {
+        lookup(spec, root, Path::new(program))
+    } else if program.contains('/') || program.is_empty() {
+        // Relative to a directory that may be a volume.
         return None;
-    }
-    let file = match lookup(spec, root, Path::new(program)) {
+    } else {
+        let env = config.config.get("Env").and_then(Value::as_array);
+        let assignments = env.into_iter().flatten().filter_map(Value::as_str);
+        let path = assignments
+            .filter_map(|text| text.strip_prefix("PATH="))
+            .last();
+        in_search_path(spec, root, path.unwrap_or(DEFAULT_PATH), program)
+    };
+    let head = match found {
         Found::Somewhere => return None,
         Found::Nowhere(_) if program.contains(char::is_whitespace) => {
             return Some(format!(
@@ -63,9 +76,10 @@ pub(super) fn problem(spec: &ImageSpec, root: &Path) -> Option<String> {
             ));
         }
         Found::Nowhere(why) => return Some(format!("the {what} {program} {why}")),
-        Found::OnDisk(file) => file,
+        Found::OnDisk(file) => head(&file)?,
+        Found::Bytes(bytes) => bytes[..bytes.len().min(Program::HEAD)].to_vec(),
     };
-    let told = Program::parse(&head(&file)?)?;
+    let told = Program::parse(&head)?;
     let platform = &spec.config.platform;
     if spec.strict && !told.runs_on(platform) {
         let platform = nix2oci::oci::display_platform(platform);
@@ -88,6 +102,26 @@ pub(super) fn problem(spec: &ImageSpec, root: &Path) -> Option<String> {
     ))
 }
 
+/// Where a program without a slash is looked for, if the config says nothing: what
+/// podman and Docker set.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Looks for a program in each directory of `PATH`, as the runtime does.
+fn in_search_path(spec: &ImageSpec, root: &Path, path: &str, program: &str) -> Found {
+    let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
+    for dir in dirs {
+        match lookup(spec, root, &Path::new(dir).join(program)) {
+            Found::Nowhere(_) => {}
+            Found::OnDisk(file) if file.is_dir() => {}
+            found => return found,
+        }
+    }
+    Found::Nowhere(format!(
+        "is in no directory of the image's PATH, {path}: say its path in the store, or --contents, \
+         which links it into /bin"
+    ))
+}
+
 /// Finds out where an absolute path leads.
 fn lookup(spec: &ImageSpec, root: &Path, path: &Path) -> Found {
     let store_dir = spec.closure.store_dir().as_path();
@@ -106,7 +140,7 @@ fn lookup(spec: &ImageSpec, root: &Path, path: &Path) -> Found {
                 Err(found) => return found,
             }
         } else {
-            match in_root_tree(spec, &at) {
+            match in_root_tree(spec, root, &at) {
                 Ok(target) => target,
                 Err(found) => return found,
             }
@@ -169,7 +203,7 @@ fn in_store(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>,
 }
 
 /// The same outside of the store.
-fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
+fn in_root_tree(spec: &ImageSpec, root: &Path, at: &Path) -> Result<Option<PathBuf>, Found> {
     let relative = at.as_os_str().as_bytes().strip_prefix(b"/");
     let relative = relative.unwrap_or_default();
     // Layers that were made before may have a root tree of their own, below this
@@ -190,6 +224,20 @@ fn in_root_tree(spec: &ImageSpec, at: &Path) -> Result<Option<PathBuf>, Found> {
     match iter::once(&spec.root_tree).chain(trees).find_map(find) {
         Some(RootNode::Symlink { target }) => Ok(Some(PathBuf::from(OsString::from_vec(target)))),
         Some(RootNode::Directory) => Ok(None),
+        Some(RootNode::File(RootFile::Inline { bytes, .. })) => Err(Found::Bytes(bytes)),
+        Some(RootNode::File(RootFile::Stored { path, inside, .. })) => {
+            let whole = PathBuf::from(spec.closure.store_dir().join(&path));
+            let file = match inside.is_empty() {
+                true => whole,
+                false => whole.join(Path::new(&OsString::from_vec(inside))),
+            };
+            let file = below(root, &file);
+            // The content may come from elsewhere.
+            Err(match file.is_file() {
+                true => Found::OnDisk(file),
+                false => Found::Somewhere,
+            })
+        }
         Some(_) => Err(Found::Somewhere),
         None if spec.closure.store_dir().as_path().starts_with(at) => Ok(None),
         // What is in a tar or in a base is not listed here.

@@ -23,7 +23,7 @@ fn files_that_differ_from_the_store_are_named() {
     symlink("a", at(&file("link"))).unwrap();
     fs::write(at(&file("kind")), "").unwrap();
     fs::create_dir(at(&file("dir"))).unwrap();
-    let (code, _, stderr) = fixture.run("build", &["result", "-o", "a.tar", "--cmd", "x"]);
+    let (code, _, stderr) = fixture.run("build", &["result", "-o", "a.tar", "--cmd", "./x"]);
     assert_eq!(code, 0, "{stderr}");
     let check = |args: &[&str]| {
         let against = ["check", "a.tar", "--against-store", "--store-root", "root"];
@@ -88,7 +88,7 @@ fn files_that_differ_from_the_store_are_named() {
 fn a_store_path_that_is_not_what_was_registered_is_named() {
     let fixture = Fixture::new();
     // The fixture's hashes are made up.
-    let verified = ["result", "-o", "a.tar", "--cmd", "x", "--verify"];
+    let verified = ["result", "-o", "a.tar", "--cmd", "./x", "--verify"];
     let (code, _, stderr) = fixture.run("build", &verified);
     assert_eq!(code, 5);
     assert!(stderr.contains("error: /nix/store/"), "{stderr}");

@@ -19,7 +19,7 @@ fn make_lib(fixture: &Fixture, args: &[&str]) {
 
 /// Builds an image that uses it, and returns its digest.
 fn build(fixture: &Fixture, dest: &str, args: &[&str]) -> String {
-    let image = ["result", "-o", dest, "--cmd", "x", "--use-layer", "lib"];
+    let image = ["result", "-o", dest, "--cmd", "./x", "--use-layer", "lib"];
     let (code, stdout, stderr) = fixture.run("build", &[&image[..], args].concat());
     assert_eq!(code, 0, "{stderr}");
     assert!(!stderr.contains("warning"), "{stderr}");
@@ -57,7 +57,15 @@ fn an_image_has_the_layers_that_it_uses_as_they_are() {
     for dest in ["b.tar", "oci:layout:1"] {
         assert_eq!(build(&fixture, dest, &[]), digest);
     }
-    let recipe = ["result", "-o", "r.json", "--cmd", "x", "--use-layer", "lib"];
+    let recipe = [
+        "result",
+        "-o",
+        "r.json",
+        "--cmd",
+        "./x",
+        "--use-layer",
+        "lib",
+    ];
     let (code, _, stderr) = fixture.run("resolve", &recipe);
     assert_eq!(code, 0, "{stderr}");
     let recipe = json(&fixture, "r.json");
@@ -76,7 +84,15 @@ fn a_layer_that_is_not_what_it_was_is_refused() {
     make_lib(&fixture, &["--with-blob"]);
     let made = json(&fixture, "lib/layer.json");
     let blob = made["layers"][0]["blob"].as_str().unwrap();
-    let image = ["result", "-o", "a.tar", "--cmd", "x", "--use-layer", "lib"];
+    let image = [
+        "result",
+        "-o",
+        "a.tar",
+        "--cmd",
+        "./x",
+        "--use-layer",
+        "lib",
+    ];
     let size = usize::try_from(made["layers"][0]["size"].as_u64().unwrap()).unwrap();
     let other = vec![0; size];
     let name = fixture.file("lib").canonicalize().unwrap().join(blob);
@@ -154,7 +170,7 @@ fn layers_are_built_on_each_other() {
         "-o",
         "a.tar",
         "--cmd",
-        "x",
+        "./x",
         "--metadata-file",
         "m.json",
     ];
@@ -208,7 +224,7 @@ fn a_layer_is_no_image_and_replaces_nothing() {
     for (code, args, told) in [
         (
             2,
-            &["result", "-o", "x", "--entrypoint", "y"][..],
+            &["result", "-o", "x", "--entrypoint", "./y"][..],
             "--entrypoint is about an image",
         ),
         (

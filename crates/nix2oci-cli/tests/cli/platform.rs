@@ -28,7 +28,7 @@ fn a_program_for_another_platform_is_warned_of_or_refused() {
     install(&fixture, LIB, "tool", &own_program());
     install(&fixture, LIB, "also", &own_program());
     let file = format!("{LIB}/bin/also");
-    let foreign = ["result", "-o", "a.tar", "--cmd", "x", "--platform", OTHER];
+    let foreign = ["result", "-o", "a.tar", "--cmd", "./x", "--platform", OTHER];
     let (code, _, stderr) = fixture.run("build", &foreign);
     assert_eq!(code, 0, "{stderr}");
     let warning = stderr.lines().find(|line| line.contains(&file)).unwrap();
@@ -49,7 +49,7 @@ fn a_program_for_another_platform_is_warned_of_or_refused() {
         "-o",
         "r.json",
         "--cmd",
-        "x",
+        "./x",
         "--platform",
         OTHER,
         "--strict",
@@ -57,7 +57,7 @@ fn a_program_for_another_platform_is_warned_of_or_refused() {
     let (code, _, _) = fixture.run("resolve", &recipe);
     assert_eq!((code, fixture.new_files()), (3, Vec::new()));
 
-    let own = ["result", "-o", "a.tar", "--cmd", "x", "--strict"];
+    let own = ["result", "-o", "a.tar", "--cmd", "./x", "--strict"];
     let (code, _, stderr) = fixture.run("build", &own);
     assert_eq!((code, stderr.contains("warning")), (0, false), "{stderr}");
     // It changes no byte, and has no meaning for an image that is made.

@@ -231,7 +231,7 @@ fn a_user_whom_the_image_does_not_know_is_warned_of() {
         (&app, "root", None),
         (&app, "ap", Some("the user ap is not in /etc/passwd")),
     ] {
-        let args = ["--user", user, "--cmd", "x"];
+        let args = ["--user", user, "--cmd", "./x"];
         let (code, stderr) = build(&fixture, document, &args);
         assert_eq!(code, 0, "{stderr}");
         let is_told = stderr.contains("of the image, so nothing can start");
@@ -243,7 +243,7 @@ fn a_user_whom_the_image_does_not_know_is_warned_of() {
     }
     fs::remove_file(fixture.file("a.tar")).unwrap();
     let strict = [
-        "result", "-o", "a.tar", "--cmd", "x", "--user", "app", "--strict",
+        "result", "-o", "a.tar", "--cmd", "./x", "--user", "app", "--strict",
     ];
     let (code, _, stderr) = fixture.run("build", &strict);
     assert!(
