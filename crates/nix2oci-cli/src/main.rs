@@ -21,6 +21,7 @@ mod report;
 mod select;
 mod signal;
 mod stdout;
+mod tips;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     match Cli::parse_parts(std::env::args_os().collect()) {
         Ok(cli) => run(&cli).into(),
         Err(error) => {
+            let error = tips::with_tip(error);
             // Help goes to standard output and is done; if nobody reads it any
             // more, there is nobody to tell.
             let _ = error.print();

@@ -7,6 +7,8 @@ mod caches;
 mod check;
 #[path = "cli/diff.rs"]
 mod diff;
+#[path = "cli/habits.rs"]
+mod habits;
 #[path = "cli/html.rs"]
 mod html;
 #[path = "cli/layer.rs"]
@@ -246,6 +248,7 @@ fn options_end_up_in_the_config() {
         "Entrypoint": ["/old"], "Env": ["A=1", "B=2"], "Healthcheck": {"Test": ["NONE"]}
     });
     fs::write(fixture.file("config.json"), document.to_string()).unwrap();
+    fs::write(fixture.file("env"), "# some\n\n  A=9\nC='x y' \n").unwrap();
     let (code, _, stderr) = fixture.run(
         "build",
         &[
@@ -262,6 +265,8 @@ fn options_end_up_in_the_config() {
             "-v",
             "--cmd",
             r#"["a b","c"]"#,
+            "--env-file",
+            "env",
             "--env",
             "A=3",
             "--workdir",
@@ -292,7 +297,7 @@ fn options_end_up_in_the_config() {
         image["config"],
         json!({
             "Entrypoint": ["/bin/app", "-v"], "Cmd": ["a b", "c"],
-            "Env": ["A=3", "B=2"], "Healthcheck": {"Test": ["NONE"]},
+            "Env": ["A=3", "B=2", "C='x y' "], "Healthcheck": {"Test": ["NONE"]},
             "WorkingDir": "/srv", "User": "1000", "Labels": {"k": "v"},
             "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/data": {}}, "StopSignal": "SIGINT",
         })

@@ -23,7 +23,7 @@ pub(crate) struct ConfigArgs {
     /// A config to start from, as JSON
     ///
     /// An OCI image config, its `config` object alone, or what docker and
-    /// dockerTools write. Unknown fields such as Healthcheck are kept. The
+    /// dockerTools write. Unknown fields are kept, and Healthcheck has no option. The
     /// options below are applied on top.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
@@ -45,6 +45,12 @@ pub(crate) struct ConfigArgs {
     /// An environment variable of the program
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) env: Vec<String>,
+    /// Environment variables in a file, one on each line, as docker reads it
+    ///
+    /// Lines that begin with # are left out, quotes are a part of the value. Those
+    /// of --env win.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) env_file: Vec<PathBuf>,
     /// The program's working directory
     #[arg(long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
@@ -54,10 +60,10 @@ pub(crate) struct ConfigArgs {
     /// A label
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
-    /// A port that the program listens on
+    /// A port that the program listens on, or several, such as 8000-8010
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub(crate) expose: Vec<String>,
-    /// A directory for data that outlives the container
+    /// A directory of the image for data that outlives the container
     #[arg(long, value_name = "DIR")]
     pub(crate) volume: Vec<String>,
     /// The signal that asks the program to stop, such as SIGINT

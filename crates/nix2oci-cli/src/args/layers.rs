@@ -89,8 +89,8 @@ pub(crate) struct LayerArgs {
     /// The time of every file [default: $SOURCE_DATE_EPOCH, else 1970-01-01T00:00:01Z]
     #[arg(long, value_name = "TIME", value_parser = values::mtime)]
     pub(crate) mtime: Option<Timestamp>,
-    /// The owner of every file, in numbers
-    #[arg(long, value_name = "UID:GID", default_value = "0:0")]
+    /// The owner of every file, in numbers; a UID alone is also the GID
+    #[arg(long, value_name = "UID[:GID]", default_value = "0:0")]
     pub(crate) owner: Owner,
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
     let records = Records::new(&args.record)?;
     let mut sink = select::sink(&destination)?;
     let cx = select::context(args.image.run.threads, talk)?;
+    select::warn_of_file_name(&cx, &destination);
     let base = select::base(&cx, &args.image, &args.registry, None)?;
     let reach = Reach::new(&args.registry, &args.caches, &args.reuse.cache);
     let mut spec = select::image(&cx, &args.image, &base, &reach, talk)?;

@@ -69,6 +69,7 @@ fn copy_to_sink(args: &CopyArgs, talk: &Talk) -> Outcome {
     let records = Records::new(&args.record)?;
     let mut sink = select::sink(&destination)?;
     let cx = select::context(None, talk)?;
+    select::warn_of_file_name(&cx, &destination);
     let texts = args.images.iter().map(String::as_str);
     let (_network, images) = select::open_images(&cx, texts, &args.registry, None, None)?;
     let mut copies = Vec::with_capacity(images.len());

@@ -130,7 +130,8 @@ impl Output {
                 let report = pushed_report(&whole.store_dir, &names, &pushed);
                 (report, pushed.manifest_digest, result, (verb, place, names))
             }
-            Place::Sink(mut sink, _) => {
+            Place::Sink(mut sink, destination) => {
+                select::warn_of_file_name(cx, &destination);
                 let names = whole.names.clone();
                 select::warn_of_loaders(cx, loaders, false, !names.is_empty());
                 let (parts, annotations) = (whole.parts, &whole.annotations);

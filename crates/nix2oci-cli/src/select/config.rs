@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix2oci::StorePath;
 use nix2oci::image::{BaseImage, ImageConfig};
-use nix2oci::input::InputKind;
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::oci::{Platform, Reference, parse_names};
 
 use crate::args::ConfigArgs;
@@ -54,6 +54,12 @@ pub(super) fn apply(
         ))
         .hint("leave out index: to annotate the manifest"));
     }
+    for file in &args.env_file {
+        env_file(file, config)?;
+    }
+    if let Some(name) = args.env.iter().find(|assignment| !assignment.contains('=')) {
+        return Err(without_value("--env", name));
+    }
     edit(args, config).map_err(Failure::misuse)?;
     // An empty list stands for none where there is one to be inherited.
     if base.is_none() {
@@ -70,6 +76,49 @@ pub(super) fn apply(
 fn document(path: &Path, platform: Platform) -> Outcome<ImageConfig> {
     let (name, bytes) = read_document(path, InputKind::Config)?;
     Ok(ImageConfig::from_json(&name, &bytes, platform)?)
+}
+
+/// Sets the variables of a file in the format of `docker run --env-file`: a
+/// variable on each line, as it is, without quotes that are taken away.
+fn env_file(file: &Path, config: &mut ImageConfig) -> Outcome<()> {
+    let bytes = read_file(file, InputKind::Config)?;
+    let refuse = |line: usize, problem: &str| {
+        Failure::input(format!("{}, line {line}: {problem}", file.display()))
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|_| refuse(1, "the file is not UTF-8"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (line, number) in text.lines().zip(1..) {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.split_once('=') {
+            None => {
+                return Err(without_value(
+                    &format!("--env-file {}", file.display()),
+                    line,
+                ));
+            }
+            Some((name, _)) if name.contains(char::is_whitespace) => {
+                return Err(refuse(number, "the name has a space in it"));
+            }
+            Some(_) => config
+                .set_env(line)
+                .map_err(|error| refuse(number, &error.to_string()))?,
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a variable without a value: docker takes that of its own environment.
+fn without_value(option: &str, name: &str) -> Failure {
+    Failure::usage(format!(
+        "{option}: {name:?} has no value, expected NAME=VALUE"
+    ))
+    .hint(
+        "the environment of this command is not looked at, since the image would depend on it: \
+         --env NAME=\"$NAME\" takes a value of the shell",
+    )
 }
 
 fn edit(args: &ConfigArgs, config: &mut ImageConfig) -> nix2oci::Result<()> {

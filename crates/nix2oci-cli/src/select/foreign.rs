@@ -33,6 +33,7 @@ const ALLOWED: &[&str] = &[
     "--entrypoint",
     "--cmd",
     "--env",
+    "--env-file",
     "--workdir",
     "--user",
     "--label",

@@ -50,6 +50,7 @@ mod stored;
 mod user;
 mod warnings;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::num::NonZeroUsize;
@@ -98,7 +99,7 @@ pub(crate) use push::{
     source as pushed,
 };
 pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};
-pub(crate) use warnings::{Loaders, warn, warn_of_loaders};
+pub(crate) use warnings::{Loaders, warn, warn_of_file_name, warn_of_loaders};
 
 /// Makes what every long call needs, and lets signals stop it.
 pub(crate) fn context(threads: Option<NonZeroUsize>, talk: &Talk) -> Outcome<Context> {
@@ -268,7 +269,10 @@ pub(crate) fn image_of(
     let find = |what: &str, paths: &[PathBuf]| -> Outcome<Vec<StorePath>> {
         paths.iter().map(|path| store.find(what, path)).collect()
     };
-    let roots = find("root", roots)?;
+    let mut roots = find("root", roots)?;
+    // One that is said twice is one, and lends its name.
+    let mut seen = BTreeSet::new();
+    roots.retain(|root| seen.insert(root.clone()));
     let root_of_image = Root::read(&args.root, &store)?;
     let explicit_layers = args
         .layers

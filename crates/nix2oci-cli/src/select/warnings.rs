@@ -106,6 +106,22 @@ pub(crate) fn warn_of_loaders(cx: &Context, loaders: Loaders<'_>, has_zstd: bool
     tell(cx, &warnings);
 }
 
+/// Warns of a file whose name says that it is compressed.
+pub(crate) fn warn_of_file_name(cx: &Context, destination: &Destination) {
+    const COMPRESSED: [&str; 7] = ["gz", "tgz", "zst", "tzst", "xz", "txz", "bz2"];
+    let Destination::Archive { file } = destination else {
+        return;
+    };
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    if extension.is_some_and(|extension| COMPRESSED.contains(&extension)) {
+        let message = format!(
+            "{} is a tar that is not compressed, since the layers in it are: name it .tar",
+            file.display()
+        );
+        tell(cx, &[message]);
+    }
+}
+
 fn tell(cx: &Context, warnings: &[String]) {
     for message in warnings {
         cx.observer.event(&Event::Warning { message });

@@ -94,6 +94,26 @@ const REFUSED: &[(i32, &[&str], &str)] = &[
         "user \"a b\": expected USER[:GROUP]",
     ),
     (
+        2,
+        &["result", "-o", "x", "--env", "HOME"],
+        "--env: \"HOME\" has no value, expected NAME=VALUE\n\nhint: the environment of this",
+    ),
+    (
+        3,
+        &["result", "-o", "x", "--env-file", "env-space"],
+        "env-space, line 2: the name has a space in it",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "-t", "app"],
+        "tip: --name says the image's name, --tag a tag of it",
+    ),
+    (
+        2,
+        &["result", "-o", "x", "--dest-tls-verify=false"],
+        "tip: --tls-verify=false is for all registries of the command",
+    ),
+    (
         3,
         &["docker://h.io/app", "-o", "x"],
         "hint: that is an image and no store path: --from docker://h.io/app builds on it",
@@ -330,6 +350,7 @@ fn what_is_refused_has_a_code_and_a_reason_and_leaves_nothing() {
         ("list", &format!("{APP}\n{LIB}\n{APP}\n")),
         ("zeros", &"\0".repeat(5000)),
         ("one.json", &one),
+        ("env-space", "A=1\nexport B=2\n"),
         ("root/db/db.sqlite", "no database, but longer than nothing"),
     ] {
         fs::write(fixture.file(name), text).unwrap();

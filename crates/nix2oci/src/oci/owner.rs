@@ -25,9 +25,9 @@ impl Owner {
     }
 }
 
-/// A text is not `UID:GID`.
+/// A text is neither `UID:GID` nor `UID`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not an owner: expected UID:GID in numbers, such as 1000:100")]
+#[error("{text:?} is not an owner: expected UID:GID in numbers, such as 1000:100, or UID for both")]
 pub struct ParseOwnerError {
     text: String,
 }
@@ -35,14 +35,12 @@ pub struct ParseOwnerError {
 impl FromStr for Owner {
     type Err = ParseOwnerError;
 
+    /// Parses `UID:GID`; a user alone stands for the group of its number as well.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split_once(':')
-            .and_then(|(uid, gid)| {
-                Some(Self {
-                    uid: parse_id(uid)?,
-                    gid: parse_id(gid)?,
-                })
-            })
+        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+        parse_id(uid)
+            .zip(parse_id(gid))
+            .map(|(uid, gid)| Self { uid, gid })
             .filter(|owner| owner.check().is_ok())
             .ok_or_else(|| ParseOwnerError {
                 text: text.to_owned(),
@@ -66,9 +64,16 @@ mod tests {
         let owner = Owner { uid: 1000, gid: 0 };
         assert_eq!("1000:0".parse(), Ok(owner));
         assert!("4294967294:4294967294".parse::<Owner>().is_ok());
+        let both = Owner {
+            uid: 1000,
+            gid: 1000,
+        };
+        assert_eq!("1000".parse(), Ok(both));
         for text in [
             "",
-            "1000",
+            ":",
+            "1000:",
+            "root",
             "root:root",
             "1:+1",
             "1:01",
