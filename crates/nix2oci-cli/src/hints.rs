@@ -107,6 +107,11 @@ pub(crate) fn hints(kind: &ErrorKind) -> Vec<String> {
                 with_kind(image)
             )
         }
+        ErrorKind::Image { problem, .. } if problem.contains("a directory without oci-layout") => {
+            "a store path is no image yet: `nix2oci build` makes one of it, `nix2oci plan --json` \
+             and `nix2oci resolve` describe it, which diff, push and --keep-layers take"
+                .to_owned()
+        }
         ErrorKind::RootTreeConflict { .. } => {
             "say it in one place only, or join store paths in Nix with buildEnv, which lets you \
              choose by priority; ROOT-TREE.md says what may be said twice"

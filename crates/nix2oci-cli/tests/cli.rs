@@ -11,6 +11,8 @@ mod diff;
 mod habits;
 #[path = "cli/html.rs"]
 mod html;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/layer.rs"]
 mod layer;
 #[path = "cli/layer_tar.rs"]
@@ -407,24 +409,6 @@ fn an_image_that_will_not_start_is_warned_of() {
         assert_eq!((code, stderr.contains("warning")), (0, false), "{stderr}");
         assert!(stderr.contains("localhost/app:1"), "{stderr}");
     }
-}
-
-#[test]
-fn an_image_that_is_written_otherwise_is_read_with_a_hint() {
-    let fixture = Fixture::new();
-    let (code, _, _) = fixture.run("build", &["-o", "app.tar", "--name", "app:1"]);
-    assert_eq!(code, 0);
-    let (_, stdout, _) = run(fixture.path(), &["inspect", "app.tar"]);
-    assert!(stdout.contains("\ntag        1\n"), "{stdout}");
-    let (code, _, stderr) = run(fixture.path(), &["inspect", "app.tar:1"]);
-    assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("say archive:app.tar:1"), "{stderr}");
-    let (code, _, stderr) = run(fixture.path(), &["check", "dir:app"]);
-    assert_eq!(code, 2, "{stderr}");
-    assert!(
-        stderr.contains("skopeo copy dir:app oci:DIR:TAG"),
-        "{stderr}"
-    );
 }
 
 #[test]

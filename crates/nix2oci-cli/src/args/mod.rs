@@ -269,6 +269,9 @@ pub(crate) struct PlanArgs {
 }
 
 /// Show what an image is: manifest, config, layers and the store paths in them
+///
+/// Of an image for several platforms it shows the index, with the digest and the
+/// size of each, unless --platform says which one is meant.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The image
@@ -286,6 +289,11 @@ pub(crate) struct InspectArgs {
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the manifest, or the index, as it is, byte by byte
+    ///
+    /// Without --platform it is the index of an image that is for several.
+    #[arg(long, conflicts_with_all = ["json", "efficiency", "html"])]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) page: PageArgs,
     #[command(flatten)]

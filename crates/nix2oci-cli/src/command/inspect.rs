@@ -12,6 +12,8 @@ use crate::exit::{Outcome, Status};
 use crate::html::{self, PageFile};
 use crate::{output, select};
 
+use super::inspect_index;
+
 /// Wasted paths that are printed unless more is asked for.
 const WASTED_SHOWN: usize = 10;
 
@@ -21,12 +23,28 @@ pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
     let image = select::any_image(&args.image)?;
     let cx = select::context(None, talk)?;
     let reader = select::open_image(&cx, &image, &args.registry)?;
+    if args.raw {
+        let tree = reader.tree(&cx, args.platform.as_ref())?;
+        output::print(&tree.root().bytes)?;
+        return Ok(Status::Done);
+    }
     let options = InspectOptions {
         efficiency: args.efficiency,
         store_dir: args.store_dir.clone(),
         ..InspectOptions::default()
     };
-    let summary = nix2oci::image::inspect(&cx, &reader, args.platform.as_ref(), &options)?;
+    let found = nix2oci::image::inspect(&cx, &reader, args.platform.as_ref(), &options);
+    let summary = match found {
+        Ok(summary) => summary,
+        // A page and its efficiency are of one image.
+        Err(error) if args.page.html.is_none() && !args.efficiency => {
+            return match inspect_index::summary(&cx, &reader, args.platform.as_ref(), &error)? {
+                Some(index) => index.print(args.json),
+                None => Err(error.into()),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
     let text = if args.json {
         output::json(&summary)
     } else {

@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod index;
 mod inspect;
+mod inspect_index;
 mod layer;
 mod load;
 mod lock;
