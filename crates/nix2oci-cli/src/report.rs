@@ -294,15 +294,7 @@ impl Report {
         image: &IndexImageReport,
     ) -> Self {
         match image {
-            IndexImageReport::Built(built) => {
-                let image = Image {
-                    config_digest: Some(built.config_digest.to_string()),
-                    ..Image::new(&[], built.manifest_digest, built.manifest_size)
-                };
-                let layers = below(store_dir, &built.base);
-                let layers = layers.chain(built.layers.iter().map(Layer::built));
-                Self::new(Some(image), platform, layers.collect())
-            }
+            IndexImageReport::Built(built) => Self::remade(platform, store_dir, &[], built),
             IndexImageReport::Copied(image) => {
                 let layers = copied(&image.layers);
                 let image = Image {
@@ -313,6 +305,22 @@ impl Report {
             }
             _ => Self::new(None, platform, Vec::new()),
         }
+    }
+
+    /// Makes the report of an image that a recipe is of, or of one in an index.
+    pub(crate) fn remade(
+        platform: Option<&Platform>,
+        store_dir: &StoreDir,
+        names: &[Reference],
+        built: &BuildReport,
+    ) -> Self {
+        let image = Image {
+            config_digest: Some(built.config_digest.to_string()),
+            ..Image::new(names, built.manifest_digest, built.manifest_size)
+        };
+        let layers = below(store_dir, &built.base);
+        let layers = layers.chain(built.layers.iter().map(Layer::built));
+        Self::new(Some(image), platform, layers.collect())
     }
 
     /// Makes the report of an image that was copied.

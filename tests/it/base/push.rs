@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use nix2oci::build::{LayerState, PushOptions, PushReport, PushSource, forecast, push, resolve};
+use nix2oci::build::{
+    BuildReport, LayerState, PushOptions, PushReport, PushSource, RecipeSource, build,
+    build_recipe, forecast, push, resolve,
+};
 use nix2oci::image::BaseImage;
 use nix2oci::oci::parse_name;
+use nix2oci::sink::Archive;
 use nix2oci::{Context, ImageSpec, Result};
 use nix2oci_tests::FakeRegistry;
 use nix2oci_tests::handmade_image::{HandmadeImage, in_dir};
 
 use super::{on, open};
 use crate::push::{names, push_to, registries, release};
+use crate::sinks::sample::references;
 
 /// Puts the handmade image into a repository.
 pub(super) fn put(registry: &FakeRegistry, name: &str) -> usize {
@@ -189,4 +194,53 @@ fn a_recipe_with_a_base_is_pushed() {
     let other = open(&other.path, None).unwrap();
     let error = push_recipe(&to, "app:3", Some(&other)).unwrap_err();
     assert!(error.to_string().contains("are not those of"), "{error}");
+}
+
+/// The same into a sink: with the base at hand, the bytes that a build writes.
+#[test]
+fn a_recipe_with_a_base_is_built() {
+    let on_disk = in_dir(&HandmadeImage::default().layout());
+    let spec = super::on(open(&on_disk.path, None).unwrap());
+    let cx = Context::default();
+    let recipe = resolve(&cx, &spec).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let names = references(&["h.io/app:1"]);
+    let source = |base| RecipeSource {
+        recipe: &recipe,
+        name: "app.json",
+        content: Arc::clone(&spec.content),
+        base,
+    };
+    let written = |base, name: &str| {
+        let mut sink = Archive::create(&path(name)).unwrap();
+        build_recipe(&cx, &source(base), &names, &mut sink)
+    };
+    let report = written(spec.base.as_ref(), "remade.tar").unwrap();
+    assert_eq!(report.manifest_digest.to_string(), recipe.manifest_digest);
+    let mut built = spec.clone();
+    built.names.clone_from(&names);
+    let same = build(
+        &cx,
+        &built,
+        &mut Archive::create(&path("built.tar")).unwrap(),
+    )
+    .unwrap();
+    let sizes = |report: &BuildReport| report.sizes().collect::<Vec<_>>();
+    assert_eq!(sizes(&report), sizes(&same));
+    let read = |name: &str| std::fs::read(path(name)).unwrap();
+    assert_eq!(read("remade.tar"), read("built.tar"));
+
+    let mut other = HandmadeImage::default();
+    other.layers.pop();
+    let other = in_dir(&other.layout());
+    let other = open(&other.path, None).unwrap();
+    for (base, told) in [
+        (None, "is on a base, which is not given"),
+        (Some(&other), "are not those of"),
+    ] {
+        let error = written(base, "none.tar").unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        assert!(!path("none.tar").exists());
+    }
 }

@@ -17,6 +17,8 @@
 
 pub(super) mod pulled;
 
+use nix2oci_tests::command::nix2oci;
+
 use super::examples::Examples;
 
 fn examples() -> Examples {
@@ -75,6 +77,27 @@ fn programs_run_whatever_their_layers_are() {
             ),
         ),
         "Hello, world!\nand goodbye\n2\nHello, world!\n1\nHello, world!\n2\nHello, world!\n",
+    );
+}
+
+/// What buildImage gives is a recipe, which `copy` and `load` take.
+#[test]
+fn what_build_image_gives_is_copied_and_loaded() {
+    let nix2oci = nix2oci().display();
+    assert_prints(
+        examples().podman(
+            &["basic"],
+            &format!(
+                "{NAMED}
+                 inside '{nix2oci}' copy $basic -o archive:$PWD/app.tar --quiet > digest
+                 podman load --quiet --input app.tar > /dev/null
+                 start basic
+                 podman rmi --all --force > /dev/null
+                 inside '{nix2oci}' load $basic podman --quiet | cmp - digest
+                 start basic"
+            ),
+        ),
+        "Hello, world!\nHello, world!\n",
     );
 }
 

@@ -108,6 +108,10 @@ fn arguments_help() -> String {
             "oci:DIR[:TAG], archive:FILE[:TAG], PATH",
             "or a stored image; a path is looked at, so that it may be the ./result of buildImage",
         ),
+        (
+            "FILE.json, PATH",
+            "or a recipe that `resolve` or resolveImage wrote, whose layers are packed",
+        ),
         ("podman", "and then: podman load"),
         ("docker", "docker load"),
         (

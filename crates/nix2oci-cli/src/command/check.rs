@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::args::CheckArgs;
 use crate::display::{Talk, measure};
-use crate::exit::{Outcome, Status};
+use crate::exit::{Failure, Outcome, Status};
+use crate::select::RecipeOrImage;
 use crate::{output, select};
 
 /// Warnings of one rule that are told to people.
@@ -39,7 +40,17 @@ struct Finding {
 
 /// Prints `ok`, or every problem of an image.
 pub(crate) fn check(args: &CheckArgs, talk: &Talk) -> Outcome {
-    let image = select::any_image(&args.image)?;
+    let image = match select::recipe_or_image(&args.image)? {
+        RecipeOrImage::Image(image) => image,
+        RecipeOrImage::Recipe(file) => {
+            let problem = format!(
+                "{} is a recipe, which has no layers to check",
+                file.display()
+            );
+            return Err(Failure::input(problem)
+                .hint("push, copy, load and index make its image, and check each layer"));
+        }
+    };
     let cx = select::context(None, talk)?;
     let reader = select::open_image(&cx, &image, &args.registry)?;
     let mut problems = nix2oci::image::check(&cx, &reader)?;

@@ -1,11 +1,11 @@
 //! `nix2oci copy`
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix2oci::StoreDir;
 use nix2oci::build::{ImageCopy, PushReport, PushSource, copy_all};
-use nix2oci::image::ImageTree;
 use nix2oci::layer::Codec;
 use nix2oci::oci::Reference;
 use nix2oci::sink::Destination;
@@ -15,11 +15,19 @@ use crate::display::{Summary, Talk};
 use crate::exit::{Failure, Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::Report;
-use crate::select::{self, Loaders, OpenedImage};
+use crate::select::{self, AnyImage, Loaders, Reach, RecipeOrImage};
 use crate::{host, stdout};
+
+use super::recipes::Recipes;
+use super::several::{Output, Whole};
 
 /// Copies images, and changes nothing in them.
 pub(crate) fn copy(args: &CopyArgs, talk: &Talk) -> Outcome {
+    let recipe = args.images.iter().find_map(|text| recipe(text).transpose());
+    if let Some(file) = recipe.transpose()? {
+        return copy_recipe(args, &file, talk);
+    }
+    refuse_recipe_options(args)?;
     match select::destinations(&args.output)? {
         Some(names) => copy_to_registry(args, select::tagged(names, &args.tag)?, talk),
         None => copy_to_sink(args, talk),
@@ -75,7 +83,8 @@ fn copy_to_sink(args: &CopyArgs, talk: &Talk) -> Outcome {
     let mut copies = Vec::with_capacity(images.len());
     for image in &images {
         let tree = image.reader.tree(&cx, args.platform.as_ref())?;
-        let names = names(&cx, args, image, &tree)?;
+        let own = || image.names(&cx, &tree);
+        let names = select::own_names(args.name.as_deref(), &args.tag, own)?;
         copies.push(ImageCopy {
             from: &image.reader,
             tree,
@@ -134,29 +143,67 @@ fn check_one_name(args: &CopyArgs, destination: &Destination) -> Outcome<()> {
     )
 }
 
-/// Returns the names that an image gets: those of the options, else its own.
-fn names(
-    cx: &nix2oci::Context,
-    args: &CopyArgs,
-    image: &OpenedImage,
-    tree: &ImageTree,
-) -> Outcome<Vec<Reference>> {
-    let given = select::given_names(args.name.as_deref(), &args.tag)?;
-    if !given.is_empty() {
-        return Ok(given);
+fn recipe(text: &str) -> Outcome<Option<PathBuf>> {
+    Ok(match select::recipe_or_image(text)? {
+        RecipeOrImage::Recipe(file) => Some(file),
+        RecipeOrImage::Image(_) => None,
+    })
+}
+
+/// Refuses options that say how a recipe's layers are made.
+fn refuse_recipe_options(args: &CopyArgs) -> Outcome<()> {
+    let option = match args {
+        CopyArgs { from: Some(_), .. } => "--from",
+        args if !args.contents.content.is_empty() => "--content",
+        args if args.contents.store_root.is_some() => "--store-root",
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!(
+        "{option} is for a recipe, and what is copied has its layers"
+    )))
+}
+
+/// Makes the image or the index that a recipe is of.
+fn copy_recipe(args: &CopyArgs, file: &Path, talk: &Talk) -> Outcome {
+    if args.images.len() > 1 {
+        let problem = format!(
+            "{} is a recipe, whose image is copied alone",
+            file.display()
+        );
+        return Err(Failure::usage(problem)
+            .hint("copy each by itself: a layout takes one image after the other"));
     }
-    let own = image.names(cx, tree)?;
-    match own.first() {
-        _ if args.tag.is_empty() => Ok(own),
-        Some(first) => select::tagged(vec![first.clone()], &args.tag).map(|mut names| {
-            names.remove(0);
-            names
-        }),
-        None => Err(
-            Failure::usage("--tag is given, but no name that it could belong to")
-                .hint("say --name as well: the image has none"),
-        ),
+    let (name, tags) = (args.name.as_deref(), &args.tag);
+    let output = Output::open(&args.output, name, tags, &args.record, args.json)?;
+    let base = args.from.as_deref().map(select::any_image).transpose()?;
+    let cx = select::context(args.threads, talk)?;
+    let remote: Vec<AnyImage> = base.iter().cloned().collect();
+    let network = select::network_of(&cx, &remote, &args.registry, None, output.host(), None)?;
+    let network = network.as_ref();
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
+    let mut recipes = Recipes::read(&cx, file, &args.contents, &reach)?;
+    recipes.choose(args.platform.as_ref())?;
+    let platform = args.platform.as_ref();
+    let base = base.map(|base| select::base_image(&cx, base, platform, network));
+    let base = base.transpose()?;
+    let names = match output.host() {
+        Some(_) => Vec::new(),
+        None => select::own_names(name, tags, || recipes.names())?,
+    };
+    if let Some(source) = recipes.image(base.as_ref()) {
+        return output.write_recipe(&cx, &source, names, network, talk);
     }
+    let parts: Vec<_> = recipes.parts().collect();
+    let whole = Whole {
+        download_size: reach.download_size(),
+        parts: &parts,
+        annotations: recipes.annotations(),
+        store_dir: StoreDir::default(),
+        names,
+        network,
+        result: &|pushed| pushed.pinned.clone(),
+    };
+    output.write(&cx, &whole, talk)
 }
 
 /// Refuses images that would take each other's name.

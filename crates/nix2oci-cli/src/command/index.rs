@@ -10,7 +10,8 @@ use crate::display::Talk;
 use crate::exit::{Failure, Outcome};
 use crate::select::{self, OpenedImage, Reach, RecipeOrImage};
 
-use super::several::{Output, Recipes, Whole};
+use super::recipes::Recipes;
+use super::several::{Output, Whole};
 
 /// An image of the index, opened.
 enum Opened {
@@ -64,16 +65,12 @@ pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
     let mut names = select::given_names(args.name.as_deref(), &args.tag)?;
     let mut whole_annotations = BTreeMap::new();
     // An index that is all of the new one says more than its images.
-    if let [
-        Opened::Recipes(Recipes {
-            index: Some((said, named)),
-            ..
-        }),
-    ] = &opened[..]
+    if let [Opened::Recipes(recipes)] = &opened[..]
+        && recipes.index.is_some()
     {
-        whole_annotations.extend(said.clone());
+        whole_annotations.extend(recipes.annotations());
         if names.is_empty() {
-            names = Recipes::names(named)?;
+            names = recipes.names()?;
         }
     }
     whole_annotations.extend(select::assignments(&annotations)?);

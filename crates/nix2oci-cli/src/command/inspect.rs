@@ -1,6 +1,7 @@
 //! `nix2oci inspect`
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use nix2oci::image::{ImageSummary, InspectOptions, LayerEfficiency, LayerSummary};
 use nix2oci::oci::{annotation, is_tag};
@@ -8,11 +9,13 @@ use serde_json::Value;
 
 use crate::args::InspectArgs;
 use crate::display::{Talk, Verbosity, measure};
-use crate::exit::{Outcome, Status};
+use crate::exit::{Failure, Outcome, Status};
 use crate::html::{self, PageFile};
+use crate::select::RecipeOrImage;
 use crate::{output, select};
 
 use super::inspect_index;
+use super::recipes::Recipes;
 
 /// Wasted paths that are printed unless more is asked for.
 const WASTED_SHOWN: usize = 10;
@@ -20,30 +23,40 @@ const WASTED_SHOWN: usize = 10;
 /// Prints what an image is.
 pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
     let page = PageFile::new(args.page.html.as_ref())?;
-    let image = select::any_image(&args.image)?;
-    let cx = select::context(None, talk)?;
-    let reader = select::open_image(&cx, &image, &args.registry)?;
-    if args.raw {
-        let tree = reader.tree(&cx, args.platform.as_ref())?;
-        output::print(&tree.root().bytes)?;
-        return Ok(Status::Done);
-    }
-    let options = InspectOptions {
-        efficiency: args.efficiency,
-        store_dir: args.store_dir.clone(),
-        ..InspectOptions::default()
-    };
-    let found = nix2oci::image::inspect(&cx, &reader, args.platform.as_ref(), &options);
-    let summary = match found {
-        Ok(summary) => summary,
-        // A page and its efficiency are of one image.
-        Err(error) if args.page.html.is_none() && !args.efficiency => {
-            return match inspect_index::summary(&cx, &reader, args.platform.as_ref(), &error)? {
-                Some(index) => index.print(args.json),
-                None => Err(error.into()),
-            };
+    let summary = match select::recipe_or_image(&args.image)? {
+        RecipeOrImage::Recipe(file) => {
+            if args.raw {
+                let problem = "--raw prints the manifest of an image, and this is a recipe";
+                return Err(Failure::usage(problem).hint("`copy` makes the image of it"));
+            }
+            recipe(args, &file)?
         }
-        Err(error) => return Err(error.into()),
+        RecipeOrImage::Image(image) => {
+            let cx = select::context(None, talk)?;
+            let reader = select::open_image(&cx, &image, &args.registry)?;
+            if args.raw {
+                let tree = reader.tree(&cx, args.platform.as_ref())?;
+                output::print(&tree.root().bytes)?;
+                return Ok(Status::Done);
+            }
+            let options = InspectOptions {
+                efficiency: args.efficiency,
+                store_dir: args.store_dir.clone(),
+                ..InspectOptions::default()
+            };
+            let platform = args.platform.as_ref();
+            match nix2oci::image::inspect(&cx, &reader, platform, &options) {
+                Ok(summary) => summary,
+                // A page and its efficiency are of one image.
+                Err(error) if args.page.html.is_none() && !args.efficiency => {
+                    return match inspect_index::summary(&cx, &reader, platform, &error)? {
+                        Some(index) => index.print(args.json),
+                        None => Err(error.into()),
+                    };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     };
     let text = if args.json {
         output::json(&summary)
@@ -58,6 +71,25 @@ pub(crate) fn inspect(args: &InspectArgs, talk: &Talk) -> Outcome {
     page.finish(|| html::image(&summary))?;
     output::print(&text)?;
     Ok(Status::Done)
+}
+
+/// Reads what a recipe says of its image, which nobody makes for this.
+fn recipe(args: &InspectArgs, file: &Path) -> Outcome<ImageSummary> {
+    if args.efficiency {
+        return Err(Failure::usage(format!(
+            "--efficiency reads the layers, and {} is a recipe, which has none",
+            file.display()
+        ))
+        .hint("`nix2oci copy` makes its image"));
+    }
+    let recipes = Recipes::open(file, args.platform.as_ref())?;
+    match &recipes[..] {
+        [(name, recipe)] => Ok(recipe.summary(name)?),
+        _ => Err(Failure::input(format!(
+            "{} is of images for several platforms: say --platform",
+            file.display()
+        ))),
+    }
 }
 
 fn to_text(image: &ImageSummary) -> String {

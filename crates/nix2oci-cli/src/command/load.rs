@@ -17,16 +17,23 @@ use crate::exit::{Failure, Outcome, Status};
 use crate::select::{AnyImage, Loaders, Reach};
 use crate::{host, program, select, stdout};
 
+use super::recipes::Recipes;
+
 /// Hands an image to a local runtime.
 pub(crate) fn load(args: &LoadArgs, talk: &Talk) -> Outcome {
     let start = Instant::now();
     let runtime = args.runtime.as_ref().map_err(unknown)?;
     refuse_remote(args, runtime)?;
-    let stored = select::stored_image(&args.image)?;
+    let recipe = select::stored_recipe(&args.image)?;
+    let stored = match recipe {
+        Some(_) => None,
+        None => select::stored_image(&args.image)?,
+    };
     let cx = select::context(args.image.run.threads, talk)?;
-    let loaded = match stored {
-        Some(source) => load_stored(&cx, &source, args, runtime, talk)?,
-        None => load_built(&cx, args, runtime, talk)?,
+    let loaded = match (&recipe, &stored) {
+        (Some(file), _) => load_recipe(&cx, file, args, runtime, talk)?,
+        (None, Some(source)) => load_stored(&cx, source, args, runtime, talk)?,
+        (None, None) => load_built(&cx, args, runtime, talk)?,
     };
     talk.done(&Summary {
         verb: "loaded into",
@@ -130,6 +137,35 @@ fn load_stored(
         digest: image.raw_manifest.digest(),
         names,
         layers: layers().map(nix2oci::oci::Descriptor::size).collect(),
+    })
+}
+
+/// Makes the image or the index that a recipe is of.
+fn load_recipe(
+    cx: &Context,
+    file: &Path,
+    args: &LoadArgs,
+    runtime: &Runtime,
+    talk: &Talk,
+) -> Outcome<Loaded> {
+    let base = select::base(cx, &args.image, &args.registry, None)?;
+    let reach = Reach::new(&args.registry, &args.caches, &args.cache);
+    let contents = &args.image.closure.contents;
+    let mut recipes = Recipes::read(cx, file, contents, &reach)?;
+    let config = &args.image.config;
+    recipes.choose(config.platform.as_ref())?;
+    let name = config.name.as_deref();
+    let names = select::own_names(name, &config.tag, || recipes.names())?;
+    check_name(runtime, &names)?;
+    let has_name = !names.is_empty();
+    select::warn_of_loaders(cx, Loaders::Of(runtime), recipes.has_zstd(), has_name);
+    let (digest, layers) = hand_over(cx, runtime, &names, talk, |sink| {
+        recipes.put(cx, base.image.as_ref(), &names, sink)
+    })?;
+    Ok(Loaded {
+        digest,
+        names,
+        layers,
     })
 }
 

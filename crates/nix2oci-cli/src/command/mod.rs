@@ -16,6 +16,7 @@ mod lock;
 mod man;
 mod plan;
 mod push;
+mod recipes;
 mod resolve;
 mod several;
 mod simulate;

@@ -20,7 +20,8 @@ use crate::report::Report;
 use crate::select::{self, Loaders, Network, Pushed, Reach};
 use crate::{host, stdout};
 
-use super::several::{Output, Parts, Recipes, Whole};
+use super::recipes::Recipes;
+use super::several::{Output, Parts, Whole};
 
 /// Pushes an image. Everything that can be wrong with where the results go is
 /// found out before the work.
@@ -83,11 +84,7 @@ fn push_index_recipe(args: &PushArgs, file: &Path, names: Vec<Reference>, talk: 
     let parts: Vec<_> = recipes.parts().collect();
     let whole = Whole {
         parts: &parts,
-        annotations: recipes
-            .index
-            .iter()
-            .flat_map(|(said, _)| said.clone())
-            .collect(),
+        annotations: recipes.annotations(),
         store_dir: args.image.closure.store_dir.clone(),
         names: Vec::new(),
         network: network.as_ref(),

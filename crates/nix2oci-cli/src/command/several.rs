@@ -6,17 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix2oci::build::{IndexPart, IndexRecipe, IndexReport, IndexSource, PushedIndex, build_index};
+use nix2oci::build::{
+    IndexPart, IndexReport, IndexSource, PushSource, PushedIndex, RecipeSource, build_index,
+    build_recipe,
+};
 use nix2oci::input::{InputKind, read_file};
-use nix2oci::oci::{Platform, Reference, parse_reference};
+use nix2oci::oci::{Platform, Reference};
 use nix2oci::sink::Destination;
-use nix2oci::{ContentSource, Context, ImageSink, ImageSpec, Recipe, StoreDir};
+use nix2oci::{ContentSource, Context, Digest, ImageSink, ImageSpec, Recipe, StoreDir};
 
 use crate::args::{
     BinaryCacheArgs, ContentArgs, ImageArgs, NextParts, RecordArgs, RegistryArgs, ReuseArgs,
 };
 use crate::display::{Summary, Talk};
-use crate::exit::{Failure, Outcome, Status};
+use crate::exit::{Outcome, Status};
 use crate::output::{self, Records};
 use crate::report::{Joined, Report};
 use crate::select::{self, Loaders, Network, OpenedImage, Pushed, Reach};
@@ -25,11 +28,27 @@ use crate::{host, stdout};
 /// Where an index goes, and what is told of it. Everything that can be wrong
 /// with that is found out before the work.
 pub(super) struct Output {
-    start: Instant,
     place: Place,
+    ending: Ending,
+}
+
+/// Who is told of what was written.
+struct Ending {
+    start: Instant,
     records: Records,
     json: bool,
     is_stdout_taken: bool,
+}
+
+/// What was written, and where.
+struct Told {
+    report: Report,
+    digest: Digest,
+    /// What goes to standard output.
+    result: String,
+    verb: &'static str,
+    destination: String,
+    names: Vec<Reference>,
 }
 
 enum Place {
@@ -70,12 +89,11 @@ impl Output {
             None => {
                 let destination = select::destination(text)?;
                 let is_stdout_taken = claim(record, json, destination == Destination::Stdout)?;
+                let ending = Ending::new(record, json, is_stdout_taken)?;
+                let sink = select::sink(&destination)?;
                 Ok(Self {
-                    start: Instant::now(),
-                    records: Records::new(record)?,
-                    place: Place::Sink(select::sink(&destination)?, destination),
-                    json,
-                    is_stdout_taken,
+                    place: Place::Sink(sink, destination),
+                    ending,
                 })
             }
         }
@@ -87,12 +105,10 @@ impl Output {
         record: &RecordArgs,
         json: bool,
     ) -> Outcome<Self> {
+        let is_stdout_taken = claim(record, json, false)?;
         Ok(Self {
-            start: Instant::now(),
-            is_stdout_taken: claim(record, json, false)?,
-            records: Records::new(record)?,
             place: Place::Registry(names),
-            json,
+            ending: Ending::new(record, json, is_stdout_taken)?,
         })
     }
 
@@ -115,20 +131,18 @@ impl Output {
     /// Writes the index and tells of it.
     pub(super) fn write(self, cx: &Context, whole: &Whole<'_>, talk: &Talk) -> Outcome {
         let loaders = self.loaders();
-        let (report, digest, result, told) = match self.place {
+        let told = match self.place {
             Place::Registry(names) => {
-                let network = whole
-                    .network
-                    .expect("the network is made for a destination in a registry");
+                let network = whole.network.expect(NETWORK);
                 let pushed = network.push_index(cx, whole.parts, &whole.annotations, &names)?;
-                let verb = match pushed.changed_tags.is_empty() {
-                    true => "unchanged:",
-                    false => "pushed",
-                };
-                let place = format!("docker://{}", pushed.pinned);
-                let result = (whole.result)(&pushed);
-                let report = pushed_report(&whole.store_dir, &names, &pushed);
-                (report, pushed.manifest_digest, result, (verb, place, names))
+                Told {
+                    report: pushed_report(&whole.store_dir, &names, &pushed),
+                    digest: pushed.manifest_digest,
+                    result: (whole.result)(&pushed),
+                    verb: verb(&pushed.changed_tags),
+                    destination: format!("docker://{}", pushed.pinned),
+                    names,
+                }
             }
             Place::Sink(mut sink, destination) => {
                 select::warn_of_file_name(cx, &destination);
@@ -136,29 +150,108 @@ impl Output {
                 select::warn_of_loaders(cx, loaders, false, !names.is_empty());
                 let (parts, annotations) = (whole.parts, &whole.annotations);
                 let built = build_index(cx, parts, annotations, &names, &mut *sink)?;
-                let digest = built.manifest_digest;
-                let report = built_report(&whole.store_dir, &names, &built);
-                let told = ("wrote", sink.name(), names);
-                (report, digest, digest.to_string(), told)
+                Told {
+                    report: built_report(&whole.store_dir, &names, &built),
+                    digest: built.manifest_digest,
+                    result: built.manifest_digest.to_string(),
+                    verb: "wrote",
+                    destination: sink.name(),
+                    names,
+                }
             }
         };
-        let report = report.planned_with(whole.download_size);
-        self.records.finish(&report, digest)?;
-        let (verb, destination, names) = told;
+        self.ending.tell(told, whole.download_size, talk)
+    }
+
+    /// Writes the image that a recipe is of and tells of it. In a sink it gets
+    /// these names; in a registry the destination says them.
+    pub(super) fn write_recipe(
+        self,
+        cx: &Context,
+        source: &RecipeSource<'_>,
+        names: Vec<Reference>,
+        network: Option<&Network>,
+        talk: &Talk,
+    ) -> Outcome {
+        let loaders = self.loaders();
+        // That it is one was found out when the contents were opened.
+        let store_dir = source.recipe.store_dir.parse().unwrap_or_default();
+        let told = match self.place {
+            Place::Registry(names) => {
+                let network = network.expect(NETWORK);
+                let source = PushSource::Recipe {
+                    recipe: source.recipe,
+                    name: source.name,
+                    content: Arc::clone(&source.content),
+                    base: source.base,
+                };
+                let pushed = network.push(cx, source, &names)?;
+                Told {
+                    report: Report::pushed(None, &store_dir, &names, &pushed),
+                    digest: pushed.manifest_digest,
+                    verb: verb(&pushed.changed_tags),
+                    destination: format!("docker://{}", pushed.pinned),
+                    result: pushed.pinned,
+                    names,
+                }
+            }
+            Place::Sink(mut sink, _) => {
+                let has_zstd = super::recipes::has_zstd(source.recipe);
+                select::warn_of_loaders(cx, loaders, has_zstd, !names.is_empty());
+                let built = build_recipe(cx, source, &names, &mut *sink)?;
+                Told {
+                    report: Report::remade(None, &store_dir, &names, &built),
+                    digest: built.manifest_digest,
+                    result: built.manifest_digest.to_string(),
+                    verb: "wrote",
+                    destination: sink.name(),
+                    names,
+                }
+            }
+        };
+        self.ending.tell(told, 0, talk)
+    }
+}
+
+/// Why a push has a network.
+const NETWORK: &str = "the network is made for a destination in a registry";
+
+/// Says whether a push changed something.
+fn verb(changed_tags: &[String]) -> &'static str {
+    match changed_tags {
+        [] => "unchanged:",
+        _ => "pushed",
+    }
+}
+
+impl Ending {
+    fn new(record: &RecordArgs, json: bool, is_stdout_taken: bool) -> Outcome<Self> {
+        Ok(Self {
+            start: Instant::now(),
+            records: Records::new(record)?,
+            json,
+            is_stdout_taken,
+        })
+    }
+
+    /// `planned` are the bytes that came over the network to plan.
+    fn tell(self, mut told: Told, planned: u64, talk: &Talk) -> Outcome {
+        told.report = told.report.planned_with(planned);
+        self.records.finish(&told.report, told.digest)?;
         talk.done(&Summary {
-            verb,
-            destination,
-            names: names.iter().map(Reference::whole).collect(),
-            digest: digest.to_string(),
-            layers: report.layers(),
-            size: report.size(),
+            verb: told.verb,
+            destination: told.destination,
+            names: told.names.iter().map(Reference::whole).collect(),
+            digest: told.digest.to_string(),
+            layers: told.report.layers(),
+            size: told.report.size(),
             elapsed: self.start.elapsed(),
             peak_memory: host::peak_memory(),
         });
         if self.json {
-            stdout::deliver(&output::json(&report))?;
+            stdout::deliver(&output::json(&told.report))?;
         } else if !self.is_stdout_taken {
-            stdout::deliver(format!("{result}\n").as_bytes())?;
+            stdout::deliver(format!("{}\n", told.result).as_bytes())?;
         }
         Ok(Status::Done)
     }
@@ -347,67 +440,6 @@ fn recipe(
     let recipe = Recipe::parse(&bytes, &name)?;
     let content = super::push::content_of(cx, &recipe, &name, args, reach)?;
     Ok((recipe, content))
-}
-
-/// The images of a recipe.
-pub(super) struct Recipes {
-    /// Each with what errors call it, and what is inside its store paths.
-    pub(super) images: Vec<(String, Recipe, Arc<dyn ContentSource>)>,
-    /// What is said of the index, if it is of one: its annotations and names.
-    pub(super) index: Option<(BTreeMap<String, String>, Vec<String>)>,
-}
-
-impl Recipes {
-    /// Reads a recipe of one image, or of an index.
-    pub(super) fn read(
-        cx: &Context,
-        file: &Path,
-        args: &ContentArgs,
-        reach: &Reach<'_>,
-    ) -> Outcome<Self> {
-        let name = file.display().to_string();
-        let bytes = read_file(file, InputKind::Recipe)?;
-        let (recipes, index) = match IndexRecipe::is_one(&bytes) {
-            true => {
-                let index = IndexRecipe::parse(&bytes, &name)?;
-                (index.recipes, Some((index.annotations, index.names)))
-            }
-            false => (vec![Recipe::parse(&bytes, &name)?], None),
-        };
-        let count = recipes.len();
-        let images = recipes.into_iter().enumerate().map(|(at, recipe)| {
-            let content = super::push::content_of(cx, &recipe, &name, args, reach)?;
-            let name = match count {
-                1 => name.clone(),
-                _ => format!("{name}, recipes[{at}]"),
-            };
-            Ok((name, recipe, content))
-        });
-        Ok(Self {
-            images: images.collect::<Outcome<_>>()?,
-            index,
-        })
-    }
-
-    /// Reads the names that a recipe gives an index.
-    pub(super) fn names(texts: &[String]) -> Outcome<Vec<Reference>> {
-        let names = texts.iter().map(|text| {
-            let name = parse_reference(text);
-            name.map_err(|error| Failure::input(format!("the name {text}: {error}")))
-        });
-        names.collect()
-    }
-
-    /// Returns the images as parts of an index.
-    pub(super) fn parts(&self) -> impl Iterator<Item = IndexPart<'_>> {
-        self.images.iter().map(|(name, recipe, content)| IndexPart {
-            name: name.clone(),
-            source: IndexSource::Recipe {
-                recipe,
-                content: Arc::clone(content),
-            },
-        })
-    }
 }
 
 /// Returns what errors call a part: what was typed for it.

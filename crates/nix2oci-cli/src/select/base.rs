@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nix2oci::image::BaseImage;
+use nix2oci::oci::Platform;
 use nix2oci::{Context, ErrorKind};
 
 use crate::args::{ImageArgs, RegistryArgs};
@@ -12,7 +13,7 @@ use crate::host;
 use super::claim_stdin;
 use super::images::{OpenedImage, open};
 use super::network::Network;
-use super::push::any_image;
+use super::push::{AnyImage, any_image};
 
 /// The base of an image, and how its registry is reached.
 #[derive(Default)]
@@ -52,21 +53,32 @@ pub(crate) fn base(
         }
         (None, None) => None,
     };
+    let platform = args.base.from_platform.as_ref();
+    let platform = platform.or(args.config.platform.as_ref());
+    let image = base_image(cx, image, platform, network)?;
+    Ok(Base {
+        image: Some(image),
+        network: own,
+    })
+}
+
+/// Opens an image that another one is built on: the one for this machine if
+/// there are several and no platform is wanted.
+pub(crate) fn base_image(
+    cx: &Context,
+    image: AnyImage,
+    platform: Option<&Platform>,
+    network: Option<&Network>,
+) -> Outcome<BaseImage> {
     let OpenedImage { reader, .. } = open(cx, network, image)?;
     let base = |platform: Option<&_>| BaseImage::open(cx, Arc::clone(&reader), platform);
-    let platform = args.base.from_platform.as_ref();
-    let image = match platform.or(args.config.platform.as_ref()) {
+    Ok(match platform {
         Some(platform) => base(Some(platform))?,
-        // The one that there is, else the one for this machine.
         None => match (base(None), host::platform()) {
             (Err(error), Ok(platform)) if matches!(error.kind(), ErrorKind::Image { .. }) => {
                 base(Some(&platform)).map_err(|_| error)?
             }
             (opened, _) => opened?,
         },
-    };
-    Ok(Base {
-        image: Some(image),
-        network: own,
     })
 }

@@ -136,7 +136,7 @@ pub(super) fn spec(
     layers(&mut spec, args)?;
     let names = config::names(&args.config)?;
     spec.names = match names.is_empty() {
-        true => tagged_names(std::mem::take(&mut spec.names), &args.config)?,
+        true => tagged_names(std::mem::take(&mut spec.names), &args.config.tag)?,
         false => names,
     };
     spec.store_paths = !args.layers.no_store_paths;

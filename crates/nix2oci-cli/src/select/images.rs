@@ -10,10 +10,10 @@ use nix2oci::oci::{self, Reference, is_tag};
 use crate::args::{ImageArgs, RegistryArgs, ReuseArgs};
 use crate::exit::{Failure, Outcome};
 
-use super::config;
 use super::earlier::earlier_images;
 use super::network::Network;
 use super::push::{AnyImage, any_image};
+use super::{config, stored};
 
 /// An image that was opened.
 #[derive(Debug)]
@@ -121,6 +121,19 @@ impl OpenedImage {
             }
         }
         Ok(names)
+    }
+}
+
+/// Returns the names that options give an image, else its own, with the tags of
+/// the options if there are some.
+pub(crate) fn own_names(
+    name: Option<&str>,
+    tags: &[String],
+    own: impl FnOnce() -> Outcome<Vec<Reference>>,
+) -> Outcome<Vec<Reference>> {
+    match config::names_of(name, tags)? {
+        given if !given.is_empty() => Ok(given),
+        _ => stored::tagged_names(own()?, tags),
     }
 }
 

@@ -81,14 +81,14 @@ use push::meant_reference;
 use root::Root;
 use roots::Store;
 
-pub(crate) use base::{Base, base};
+pub(crate) use base::{Base, base, base_image};
 pub(crate) use caches::Reach;
 pub(crate) use contents::{content, is_far};
 pub(crate) use earlier::{is_kept_by_itself, keep_layers, known_image};
 pub(crate) use explain::{Explained, explained};
 pub(crate) use history::{check_histories, history, named_layers, named_paths};
 pub(crate) use images::{
-    OpenedImage, assignments, given_names, named_images, network_of, open, open_images,
+    OpenedImage, assignments, given_names, named_images, network_of, open, open_images, own_names,
     refuse_name, tagged,
 };
 pub(crate) use listing::listings;
@@ -98,7 +98,9 @@ pub(crate) use push::{
     AnyImage, Pushed, RecipeOrImage, any_image, destinations, push, recipe_or_image,
     source as pushed,
 };
-pub(crate) use stored::{refuse_options, refuse_options_but, stored_image, stored_names};
+pub(crate) use stored::{
+    refuse_options, refuse_options_but, stored_image, stored_names, stored_recipe,
+};
 pub(crate) use warnings::{Loaders, warn, warn_of_file_name, warn_of_loaders};
 
 /// Makes what every long call needs, and lets signals stop it.

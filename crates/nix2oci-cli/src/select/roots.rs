@@ -9,6 +9,8 @@ use nix2oci::{StoreDir, StorePath};
 
 use crate::exit::Failure;
 
+use super::stored::{RECIPE_HINT, is_recipe};
+
 /// Symlinks followed before it is called a loop, as Linux does it.
 const MOST_SYMLINKS: usize = 40;
 
@@ -127,6 +129,13 @@ impl Store {
     }
 
     fn not_in_store(&self, what: &str, path: &Path) -> Failure {
+        if is_recipe(path) {
+            return Failure::input(format!(
+                "{what} {} is a recipe, and no store path",
+                path.display()
+            ))
+            .hint(RECIPE_HINT);
+        }
         Failure::input(format!(
             "{what} {} is neither in the store {} nor a symlink into it",
             path.display(),

@@ -1,10 +1,11 @@
 //! Whether a stored image is meant by ROOT, and what it is called.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix2oci::Compression;
 use nix2oci::build::DEFAULT_MAX_LAYERS;
 use nix2oci::image::{ImageForm, ImageSource, StoredImage, recognise};
+use nix2oci::input::{InputKind, read_file};
 use nix2oci::layer::Owner;
 use nix2oci::oci::{self, Reference, is_tag};
 
@@ -23,6 +24,10 @@ const TRANSPORTS: [&str; 5] = [
     "docker-archive:",
     "lock:",
 ];
+
+/// What can be done with a recipe.
+pub(super) const RECIPE_HINT: &str =
+    "push, copy, load and index make a recipe's image; inspect, diff and explain read it";
 
 /// Returns the stored image that is meant by the arguments, if it is not store
 /// paths.
@@ -61,10 +66,35 @@ pub(crate) fn stored_image(args: &ImageArgs) -> Outcome<Option<ImageSource>> {
                 "{} is a recipe, which has no layers in it: expected store paths, a layout or an \
                  archive",
                 root.display()
-            )))
+            ))
+            .hint(RECIPE_HINT))
         }
         _ => Ok(None),
     }
+}
+
+/// Returns the recipe that is meant by the arguments, if it is one.
+///
+/// A JSON file of a package is none unless it says what a recipe does.
+pub(crate) fn stored_recipe(args: &ImageArgs) -> Outcome<Option<PathBuf>> {
+    let [root] = args.roots.as_slice() else {
+        return Ok(None);
+    };
+    let is_config = args.config.config.as_ref() == Some(root) || args.root.root_tree.contains(root);
+    if is_config || !is_recipe(root) {
+        return Ok(None);
+    }
+    refuse_options_but(args, &["--content", "--store-root", "--from"])?;
+    Ok(Some(root.clone()))
+}
+
+/// Returns whether a file is a recipe, of an image or of an index.
+pub(super) fn is_recipe(path: &Path) -> bool {
+    matches!(recognise(path), Ok(ImageForm::Recipe))
+        && read_file(path, InputKind::Recipe)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+            .is_some_and(|value| value.get("manifest").or(value.get("recipes")).is_some())
 }
 
 /// Refuses options that would change what is in an image.
@@ -213,13 +243,13 @@ pub(crate) fn stored_names(image: &StoredImage, args: &ConfigArgs) -> Outcome<Ve
         .filter(|name| !is_tag(name))
         .filter_map(|name| oci::parse_name(name).ok())
         .collect();
-    tagged_names(own, args)
+    tagged_names(own, &args.tag)
 }
 
 /// Returns the names that an image has, with the tags of the options if there
 /// are some.
-pub(super) fn tagged_names(own: Vec<Reference>, args: &ConfigArgs) -> Outcome<Vec<Reference>> {
-    if args.tag.is_empty() {
+pub(super) fn tagged_names(own: Vec<Reference>, tags: &[String]) -> Outcome<Vec<Reference>> {
+    if tags.is_empty() {
         return Ok(own);
     }
     let Some(first) = own.first() else {
@@ -232,5 +262,5 @@ pub(super) fn tagged_names(own: Vec<Reference>, args: &ConfigArgs) -> Outcome<Ve
         let (host, repository) = (first.registry(), first.repository());
         Reference::with_tag(host.to_owned(), repository.to_owned(), tag.clone())
     };
-    Ok(args.tag.iter().map(tagged).collect())
+    Ok(tags.iter().map(tagged).collect())
 }

@@ -189,7 +189,12 @@ fn what_cannot_be_loaded_is_told() {
             "oci:layout is an image, and only one is taken",
         ),
         (&path, 3, &["oci:layout:v2", "podman"], "holds no image v2"),
-        (&path, 3, &["recipe.json", "podman"], "is a recipe"),
+        (
+            &path,
+            2,
+            &["recipe.json", "podman", "--env", "A=b"],
+            "--env changes what is in an image",
+        ),
         (
             &path,
             2,

@@ -292,3 +292,152 @@ fn a_base_may_claim_layers_of_any_size() {
     assert_eq!(code, 5, "{told}");
     assert!(!told.contains("panicked"), "{told}");
 }
+
+/// What a recipe says is made where it goes, byte for byte, alone or all images
+/// of an index.
+#[test]
+fn a_recipe_is_copied_as_what_a_build_writes() {
+    let fixture = Fixture::new();
+    let dir = fixture.0.path();
+    let closure = ["--closure", "path-info:graph.json"];
+    let image = [&["result"], &closure[..], &["--store-root", "root"]].concat();
+    let several = |verb: &'static str, output: &'static str| {
+        let first = [
+            "--platform",
+            "linux/amd64",
+            "--name",
+            "app:1",
+            "-q",
+            "-o",
+            output,
+        ];
+        let second = ["--platform", "linux/arm64"];
+        let all = [
+            &[verb],
+            &image[..],
+            &first,
+            &["--next"],
+            &image[..],
+            &second,
+        ]
+        .concat();
+        let (code, _, told) = run(dir, &all);
+        assert_eq!(code, 0, "{told}");
+    };
+    let one = |verb: &'static str, output: &'static str| {
+        let options = [
+            "--platform",
+            "linux/amd64",
+            "--name",
+            "app:1",
+            "-q",
+            "-o",
+            output,
+        ];
+        let (code, _, told) = run(dir, &[&[verb], &image[..], &options[..]].concat());
+        assert_eq!(code, 0, "{told}");
+    };
+    one("build", "one.tar");
+    one("resolve", "one.json");
+    several("build", "two.tar");
+    several("resolve", "two.json");
+    let read = |file: &str| std::fs::read(dir.join(file)).unwrap();
+    for name in ["one", "two"] {
+        let (recipe, copied) = (format!("{name}.json"), format!("{name}-copied.tar"));
+        let (code, digest, told) = run(
+            dir,
+            &["copy", &recipe, "-o", &copied, "--store-root", "root", "-q"],
+        );
+        assert_eq!((code, &*told), (0, ""), "{name}");
+        assert!(digest.trim().parse::<Digest>().is_ok(), "{digest}");
+        assert_eq!(read(&copied), read(&format!("{name}.tar")), "{name}");
+    }
+    // One of an index, under the index's name.
+    let chosen = [
+        "copy",
+        "two.json",
+        "-o",
+        "chosen.tar",
+        "--store-root",
+        "root",
+    ];
+    let (code, ..) = run(dir, &[&chosen[..], &["--platform", "linux/amd64"]].concat());
+    assert_eq!(code, 0);
+    assert_eq!(read("chosen.tar"), read("one.tar"));
+
+    for (args, code, problem) in [
+        (
+            &["copy", "one.json", "one.tar", "-o", "x.tar"][..],
+            2,
+            "one.json is a recipe, whose image is copied alone",
+        ),
+        (
+            &["copy", "one.tar", "-o", "x.tar", "--from", "two.tar"],
+            2,
+            "--from is for a recipe",
+        ),
+        (
+            &["copy", "two.json", "-o", "x.tar", "--platform", "linux/386"],
+            3,
+            "has no image for linux/386, only for linux/amd64, linux/arm64",
+        ),
+        (
+            &["build", "one.json", "-o", "x.tar"],
+            3,
+            "one.json is a recipe, and no store path",
+        ),
+        (&["check", "one.json"], 3, "a recipe, which has no layers"),
+        (
+            &["inspect", "two.json"],
+            3,
+            "several platforms: say --platform",
+        ),
+    ] {
+        let (found, stdout, stderr) = run(dir, args);
+        assert_eq!((found, &*stdout), (code, ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(problem), "{args:?}: {stderr}");
+        assert!(!dir.join("x.tar").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_recipe_is_inspected_as_its_image() {
+    let fixture = Fixture::new();
+    let dir = fixture.0.path();
+    build(&fixture, "linux/amd64", "one.tar", "app:1");
+    let options = ["--closure", "path-info:graph.json", "--store-root", "root"];
+    let names = ["--platform", "linux/amd64", "--name", "app:1"];
+    let resolve = [
+        &["resolve", "result", "-q", "-o", "one.json"],
+        &options[..],
+        &names[..],
+    ];
+    assert_eq!(run(dir, &resolve.concat()).0, 0);
+    let inspect = |file: &str| -> Value {
+        let (code, stdout, told) = run(dir, &["inspect", file, "--json"]);
+        assert_eq!(code, 0, "{told}");
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let (mut image, mut recipe) = (inspect("one.tar"), inspect("one.json"));
+    assert_eq!(recipe["uncompressedSize"], Value::Null);
+    let layers = recipe["layers"].as_array().unwrap();
+    assert!(
+        layers
+            .iter()
+            .all(|layer| !layer["paths"].as_array().unwrap().is_empty())
+    );
+    // Nobody read the layers, and the whole names are the recipe's alone.
+    for summary in [&mut image, &mut recipe] {
+        let summary = summary.as_object_mut().unwrap();
+        summary.remove("image");
+        // A layout also has the tag.
+        summary.remove("names");
+        summary.remove("uncompressedSize");
+        for layer in summary["layers"].as_array_mut().unwrap() {
+            let layer = layer.as_object_mut().unwrap();
+            layer.remove("contents");
+            layer.remove("paths");
+        }
+    }
+    assert_eq!(image, recipe);
+}

@@ -9,7 +9,6 @@ use crate::image::{BaseImage, BaseLayer, DOWNLOADS};
 use crate::layer::{Blob, SpoolPlace, SpooledBlob};
 use crate::parallel::{Ahead, Lead, ahead};
 
-use super::ImagePlan;
 use super::watched::{WatchedBlob, WatchedReader};
 
 /// The layers of a base that an image has, each once and bottom first.
@@ -41,17 +40,17 @@ pub(super) fn told(layers: &[BaseLayer]) -> impl Iterator<Item = (u64, String)> 
 }
 
 impl<'a> BaseBlobs<'a> {
-    /// Takes those of a plan. The observer knows them as the layers from `first`
+    /// Takes these layers of a base. The observer knows them as the layers from `first`
     /// on, and hears of those that are there twice.
     pub(super) fn new(
         cx: &Context,
-        base: Option<(&'a BaseImage, &'a ImagePlan)>,
+        base: Option<(&'a BaseImage, &'a [BaseLayer])>,
         first: usize,
     ) -> Result<Self> {
         let mut blobs = Vec::new();
         let mut seen = BTreeSet::new();
-        if let Some((image, plan)) = base {
-            for (at, layer) in plan.base.iter().enumerate() {
+        if let Some((image, layers)) = base {
+            for (at, layer) in layers.iter().enumerate() {
                 let number = first + at;
                 if seen.insert(layer.digest()) {
                     blobs.push(BaseBlob {

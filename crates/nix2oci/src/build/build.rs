@@ -7,7 +7,9 @@ use std::iter;
 use crate::content::{ContentSource, ForeignPrograms, PlatformCheck};
 use crate::context::{Context, Event};
 use crate::error::Result;
-use crate::image::{AssembledImage, BaseImage, ImageLayer, RawManifest, assemble, assemble_on};
+use crate::image::{
+    AssembledImage, BaseImage, BaseLayer, ImageLayer, RawManifest, assemble, assemble_on,
+};
 use crate::layer::{
     Blob, LayerKey, LayerRecord, LayerSpec, PackRequest, PackedLayer, Packing, SpoolPlace,
     SpooledBlob, pack,
@@ -53,7 +55,7 @@ pub(super) fn put_blobs(
     let content = checked_content(spec)?;
     let work = Work {
         known: packed.records(spec.packing, &plan),
-        base: spec.base.as_ref().map(|base| (base, &plan)),
+        base: spec.base.as_ref().map(|base| (base, &*plan.base)),
         ..Work::of(&plan, spec.packing, &content)
     };
     look_at_known(cx, spec, &content, &work)?;
@@ -120,7 +122,7 @@ pub(super) struct Work<'a> {
     pub(super) packing: Packing,
     pub(super) content: &'a dyn ContentSource,
     /// The base whose layers are put below them, and what the image has of it.
-    pub(super) base: Option<(&'a BaseImage, &'a ImagePlan)>,
+    pub(super) base: Option<(&'a BaseImage, &'a [BaseLayer])>,
 }
 
 impl<'a> Work<'a> {
@@ -275,7 +277,7 @@ pub(super) fn used_record(layer: &LayerOutline) -> Option<LayerRecord> {
 
 /// Tells the observer which layers there are and which of them are known.
 pub(super) fn tell_planned(cx: &Context, work: &Work<'_>, known: &[Option<LayerRecord>]) {
-    let base = work.base.iter().flat_map(|(_, plan)| told(&plan.base));
+    let base = work.base.iter().flat_map(|(_, layers)| told(layers));
     let (base_sizes, base_labels): (Vec<u64>, Vec<String>) = base.unzip();
     cx.observer.event(&Event::Planned {
         layers: &[&work.sizes[..], &base_sizes].concat(),

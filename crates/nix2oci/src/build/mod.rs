@@ -4,6 +4,7 @@
 //! - [`build()`]: an image into a sink
 //! - [`push()`]: what a registry lacks of an image, to there
 //! - [`copy()`], [`copy_all`]: stored images into a sink
+//! - [`build_recipe`]: the image that a recipe is of, into a sink
 //! - [`build_index`], `push_index`: images for several platforms, and an index
 //! - [`make_layers`]: layers by themselves, which images use later
 //! - [`ForeignImage`]: an image that the build of another tool describes
@@ -28,6 +29,7 @@ mod programs;
 #[cfg(feature = "registry")]
 mod push;
 mod recipe;
+mod recipe_image;
 mod recipe_node;
 mod recipe_parts;
 mod recipe_rule;
@@ -59,6 +61,7 @@ pub use push::{
     PushedIndex, PushedLayer, UploadEstimate, forecast, forecast_over, push, push_index,
 };
 pub use recipe::{RECIPE_VERSION, Recipe, RecipeBase, RecipeLayer, RecipePacking, RecipePath};
+pub use recipe_image::{RecipeSource, build_recipe};
 pub use recipe_node::{RecipeNode, RecipeOwner, RecipeStoredFile};
 pub use recipe_parts::RecipeParts;
 pub use recipe_rule::RecipeRule;

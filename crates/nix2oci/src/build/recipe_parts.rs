@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Location, Result};
-use crate::image::{ImageListing, ImageTable, ListedLayer, RawManifest, TablePath};
+use crate::image::{
+    ImageListing, ImageSummary, ImageTable, ListedLayer, RawManifest, StoredImage, StoredLayer,
+    TablePath, summary,
+};
 use crate::layer::{
     BytesBlob, LayerContent, LayerKey, LayerRecord, LayerSpec, Owner, Packing, TarFile, UsedLayer,
 };
-use crate::oci::{ImageManifest, MediaType};
+use crate::oci::{ImageConfiguration, ImageManifest, MediaType};
 use crate::plan::LayerOrigin;
 use crate::store::{NarHash, StoreDir, StorePathPrefix};
 
@@ -131,6 +134,55 @@ impl RecipeLayer {
 }
 
 impl Recipe {
+    /// Tells what the image is that it is of, as
+    /// [`inspect`](crate::image::inspect()) does of one whose layers are not read;
+    /// `name` names the recipe.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Recipe::parts`].
+    pub fn summary(&self, name: &str) -> Result<ImageSummary> {
+        let parts = self.parts(name)?;
+        let refuse = |key: &str, error: serde_json::Error| {
+            Error::document(name, Location::Key(key.to_owned()), error.to_string())
+        };
+        let manifest: ImageManifest = serde_json::from_slice(parts.manifest.blob.bytes())
+            .map_err(|error| refuse("manifest", error))?;
+        let config: ImageConfiguration = serde_json::from_slice(parts.config.bytes())
+            .map_err(|error| refuse("config", error))?;
+        let own = parts.layers.iter().map(|(_, record)| record);
+        let layers = parts.base.iter().chain(own).map(|record| StoredLayer {
+            descriptor: record.descriptor(),
+            diff_id: record.diff_id,
+        });
+        let image = StoredImage {
+            names: self.names.clone(),
+            raw_manifest: parts.manifest,
+            manifest,
+            raw_config: parts.config,
+            config,
+            layers: layers.collect(),
+        };
+        let store_dir: StoreDir = self.store_dir.parse().unwrap_or_default();
+        let contents = vec![None; image.layers.len()];
+        let mut summary = summary(name, image, &store_dir, &contents)?;
+        // The recipe has whole names where the image may have beginnings.
+        let own = summary.layers.iter_mut().skip(parts.base.len());
+        for (layer, (spec, _)) in own.zip(&parts.layers) {
+            let paths = spec.content.store_paths();
+            let paths: Vec<String> = paths.iter().map(|(path, _)| store_dir.join(path)).collect();
+            if layer
+                .nar_sizes
+                .as_ref()
+                .is_some_and(|sizes| sizes.len() != paths.len())
+            {
+                layer.nar_sizes = None;
+            }
+            layer.paths = Some(paths);
+        }
+        Ok(summary)
+    }
+
     /// Returns which store paths are in which layer of the image that it is of;
     /// `name` names the recipe. It has no NAR sizes.
     ///

@@ -180,14 +180,27 @@ pub fn inspect(
         .efficiency
         .then(|| efficiency(cx, reader, &image, &options.store_dir))
         .transpose()?;
-    let raw: serde_json::Value = parse(reader.name(), image.raw_config.bytes())?;
-    let layers = layers(&image, &options.store_dir, &contents);
+    let mut summary = summary(reader.name(), image, &options.store_dir, &contents)?;
+    summary.efficiency = efficiency;
+    Ok(summary)
+}
+
+/// Tells what is in an image's documents, and in its layers as far as that is
+/// known.
+pub(crate) fn summary(
+    name: &str,
+    image: StoredImage,
+    store_dir: &StoreDir,
+    contents: &[Option<LayerContents>],
+) -> Result<ImageSummary> {
+    let raw: serde_json::Value = parse(name, image.raw_config.bytes())?;
+    let layers = layers(&image, store_dir, contents);
     let sizes = layers.iter().map(|layer| layer.size);
     let documents = image.raw_manifest.blob.bytes().len() + image.raw_config.bytes().len();
     let platform = config_platform(&image.config);
     Ok(ImageSummary {
         version: VERSION,
-        image: reader.name().to_owned(),
+        image: name.to_owned(),
         digest: image.raw_manifest.digest(),
         media_type: image_media_type(&image),
         platform: platform_text(&platform),
@@ -208,7 +221,7 @@ pub fn inspect(
             .map(pair)
             .collect(),
         names: image.names,
-        efficiency,
+        efficiency: None,
         layers,
     })
 }

@@ -73,6 +73,7 @@ pub use diff::{
 pub use diff_config::ConfigChange;
 pub use diff_packages::{PackageChange, PackageDifference};
 pub use efficiency::{LayerEfficiency, WastedPath};
+pub(crate) use inspect::summary;
 pub use inspect::{ImageSummary, InspectOptions, LayerContents, LayerSummary, inspect};
 pub use listing::{ImageListing, ListedLayer, ListingOptions};
 pub use lock::{ImageLock, LOCK_VERSION, LockedBlob, LockedDocument, LockedImage};

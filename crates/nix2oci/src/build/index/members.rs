@@ -2,16 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::build::RecipeParts;
-use crate::error::{Error, Location, Result};
+use crate::error::{Error, Result};
 use crate::image::{
-    Content, ImageReader, ImageTree, RawManifest, TreeDocument, config_platform, content,
-    is_attached,
+    Content, ImageReader, ImageTree, RawManifest, TreeDocument, content, is_attached,
 };
 use crate::layer::BytesBlob;
-use crate::oci::{
-    Descriptor, ImageConfiguration, ImageManifest, Platform, annotation, display_platform,
-};
+use crate::oci::{Descriptor, ImageManifest, Platform, annotation, display_platform};
 
 /// The platform of what is stored beside an image, as BuildKit writes it for
 /// attestations.
@@ -118,13 +114,6 @@ fn member(image: &ImageReader, document: &TreeDocument) -> Result<RawManifest> {
     Ok(RawManifest {
         blob: blob.described_as(&descriptor),
     })
-}
-
-/// Returns the platform of the image that a recipe is of.
-pub(super) fn recipe_platform(name: &str, parts: &RecipeParts) -> Result<Platform> {
-    let config: ImageConfiguration = serde_json::from_slice(parts.config.bytes())
-        .map_err(|e| Error::document(name, Location::Key("config".into()), e.to_string()))?;
-    Ok(config_platform(&config))
 }
 
 #[cfg(test)]

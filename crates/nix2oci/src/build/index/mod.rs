@@ -14,18 +14,17 @@ use std::sync::Arc;
 use crate::content::ContentSource;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::{ImageReader, ImageTree, RawManifest, assemble_index};
-use crate::layer::{Blob as _, LayerRecord};
+use crate::layer::Blob as _;
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::sink::ImageSink;
 
-use super::build::{PackedLayers, Work, put_blobs, put_layers};
+use super::build::{PackedLayers, put_blobs};
 use super::copy::put_tree_blobs;
-use super::mismatch::Remade;
 use super::numbered::Numbering;
-use super::recipe_parts::{outline, recipe_label};
-use super::{BuildReport, ImageSpec, LayerReport, Recipe, RecipeParts};
+use super::recipe_image::{put_recipe, recipe_platform};
+use super::{BuildReport, ImageSpec, Recipe, RecipeParts};
 
 use members::{Members, stored_manifests};
 
@@ -152,7 +151,7 @@ pub fn build_index(
             }
             (IndexSource::Recipe { content, .. }, Prepared::Recipe(prepared)) => {
                 let (parts, manifest) = *prepared;
-                let report = put_recipe(&cx, &parts, content.as_ref(), sink)?;
+                let report = put_recipe(&cx, &parts, None, content.as_ref(), sink)?;
                 children.push(manifest);
                 reports.push(IndexImageReport::Built(report));
             }
@@ -240,64 +239,10 @@ fn recipe_member(
     members: &mut Members,
 ) -> Result<(RecipeParts, RawManifest)> {
     let parts = recipe.parts(name)?;
-    let platform = members::recipe_platform(name, &parts)?;
+    let platform = recipe_platform(name, &parts)?;
     members.add(name, &platform)?;
     let manifest = RawManifest {
         blob: parts.manifest.blob.clone().with_platform(platform),
     };
     Ok((parts, manifest))
-}
-
-/// Makes the layers of a recipe again.
-fn put_recipe(
-    cx: &Context,
-    parts: &RecipeParts,
-    content: &dyn ContentSource,
-    sink: &mut dyn ImageSink,
-) -> Result<BuildReport> {
-    if !parts.base.is_empty() {
-        let name = format!("the recipe of {}", parts.manifest.digest());
-        let problem = "its image is on a base, whose layers a recipe does not have";
-        return Err(Error::invalid(name, problem));
-    }
-    let specs = || parts.layers.iter().map(|(spec, _)| spec);
-    let sizes = parts.layers.iter().map(|(_, r)| r.uncompressed_size);
-    let work = Work {
-        layers: specs().cloned().collect(),
-        sizes: sizes.collect(),
-        labels: specs().map(recipe_label).collect(),
-        known: vec![None; parts.layers.len()],
-        packing: parts.packing,
-        content,
-        base: None,
-    };
-    let records = put_layers(cx, &work, sink, |layer, record: &LayerRecord| {
-        let (spec, expected) = &parts.layers[layer];
-        if record == expected {
-            return Ok(());
-        }
-        let remade = Remade {
-            spec,
-            label: &work.labels[layer],
-            why: "made again for the recipe",
-            expected: expected.digest,
-            found: record.digest,
-        };
-        Err(remade.error(cx, content)?)
-    })?;
-    sink.put_blob(cx, &mut parts.config.clone())?;
-    let layers = specs().zip(records).zip(work.downloads(cx)?);
-    let layers = layers.map(|((spec, record), download_size)| LayerReport {
-        outline: outline(spec, spec.key(&parts.packing), record.uncompressed_size),
-        record,
-        download_size,
-    });
-    Ok(BuildReport {
-        manifest_digest: parts.manifest.digest(),
-        manifest_size: parts.manifest.blob.bytes().len() as u64,
-        config_digest: parts.config.digest(),
-        layers: layers.collect(),
-        foreign_programs: Vec::new(),
-        base: Vec::new(),
-    })
 }

@@ -14,6 +14,7 @@ use super::earlier::Earlier;
 use super::outlook::LayerForecast;
 use super::{LayerState, PushOptions, Target};
 use crate::build::base::told;
+use crate::build::recipe_image::{base_name, check_base};
 use crate::build::{ImagePlan, ImageSpec, Recipe};
 
 /// The layers of a base, and where they can be had.
@@ -58,10 +59,7 @@ impl BaseLayers {
         let named = recipe.from.as_ref();
         let mut layers = Self {
             layers: records.iter().map(BaseLayer::of_record).collect(),
-            name: named.map_or_else(String::new, |from| match &from.name {
-                Some(name) => name.clone(),
-                None => from.digest.clone(),
-            }),
+            name: base_name(recipe).unwrap_or_default().to_owned(),
             image: None,
             repository: None,
         };
@@ -73,18 +71,7 @@ impl BaseLayers {
         let Some(base) = base else {
             return Ok(layers);
         };
-        let digests =
-            |layers: &[BaseLayer]| -> Vec<_> { layers.iter().map(BaseLayer::digest).collect() };
-        if digests(base.layers()) != digests(&layers.layers) {
-            let problem = format!(
-                "its layers are not those of {}, the base that the recipe names",
-                layers.name
-            );
-            return Err(Error::invalid(
-                format!("the base image {}", base.name()),
-                problem,
-            ));
-        }
+        check_base(base, recipe, records)?;
         layers.name = base.name().to_owned();
         layers.image = Some(base.clone());
         let found = base.reader().registry_repository();
