@@ -34,6 +34,7 @@ mod push_end;
 mod push_hostile;
 mod push_programs;
 mod push_used;
+mod rebuild;
 mod registry_client;
 mod root_tree;
 mod root_tree_copies;

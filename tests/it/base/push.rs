@@ -200,12 +200,12 @@ fn a_recipe_with_a_base_is_pushed() {
 #[test]
 fn a_recipe_with_a_base_is_built() {
     let on_disk = in_dir(&HandmadeImage::default().layout());
-    let spec = super::on(open(&on_disk.path, None).unwrap());
+    let mut spec = on(open(&on_disk.path, None).unwrap());
+    spec.names = references(&["h.io/app:1"]);
     let cx = Context::default();
     let recipe = resolve(&cx, &spec).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let names = references(&["h.io/app:1"]);
     let source = |base| RecipeSource {
         recipe: &recipe,
         name: "app.json",
@@ -214,15 +214,13 @@ fn a_recipe_with_a_base_is_built() {
     };
     let written = |base, name: &str| {
         let mut sink = Archive::create(&path(name)).unwrap();
-        build_recipe(&cx, &source(base), &names, &mut sink)
+        build_recipe(&cx, &source(base), &spec.names, &mut sink)
     };
     let report = written(spec.base.as_ref(), "remade.tar").unwrap();
     assert_eq!(report.manifest_digest.to_string(), recipe.manifest_digest);
-    let mut built = spec.clone();
-    built.names.clone_from(&names);
     let same = build(
         &cx,
-        &built,
+        &spec,
         &mut Archive::create(&path("built.tar")).unwrap(),
     )
     .unwrap();

@@ -118,7 +118,8 @@ pub(crate) struct ReuseArgs {
     ///
     /// Protects from layers that somebody else put into the repository under the
     /// key of other store paths. Costs the time to pack all layers; what the
-    /// registry has by digest is still not sent.
+    /// registry has by digest is still not sent. The same of an OCI layout that
+    /// is there: without this option, layers that its images have are only hashed.
     #[arg(long)]
     pub(crate) no_reuse: bool,
     /// Make every layer that is taken over all the same, and compare
@@ -131,4 +132,11 @@ pub(crate) struct ReuseArgs {
     pub(crate) verify_reused: bool,
     #[command(flatten)]
     pub(crate) cache: CacheDirArgs,
+}
+
+impl ReuseArgs {
+    /// Returns whether a sink's layers are taken over as they are.
+    pub(crate) fn reuses(&self) -> bool {
+        !self.no_reuse && !self.verify_reused
+    }
 }

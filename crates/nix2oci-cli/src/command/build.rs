@@ -36,7 +36,7 @@ pub(crate) fn build(args: &BuildArgs, talk: &Talk) -> Outcome {
         ("--digest-file", wants(&args.record.digest_file)),
     ])?;
     let records = Records::new(&args.record)?;
-    let mut sink = select::sink(&destination)?;
+    let mut sink = select::sink(&destination, args.reuse.reuses())?;
     let cx = select::context(args.image.run.threads, talk)?;
     select::warn_of_file_name(&cx, &destination);
     let base = select::base(&cx, &args.image, &args.registry, None)?;
@@ -88,7 +88,8 @@ fn build_several(args: &BuildArgs, talk: &Talk) -> Outcome {
         Some(_) => &config.tag,
         None => &[],
     };
-    let output = Output::open(&args.output, name, tags, &args.record, args.json)?;
+    let reuses = args.reuse.reuses();
+    let output = Output::open(&args.output, reuses, name, tags, &args.record, args.json)?;
     super::several::run(&parts, output, talk)
 }
 

@@ -75,7 +75,7 @@ fn copy_to_sink(args: &CopyArgs, talk: &Talk) -> Outcome {
     check_one_name(args, &destination)?;
     let is_stdout_taken = claim(args, destination == Destination::Stdout)?;
     let records = Records::new(&args.record)?;
-    let mut sink = select::sink(&destination)?;
+    let mut sink = select::sink(&destination, true)?;
     let cx = select::context(None, talk)?;
     select::warn_of_file_name(&cx, &destination);
     let texts = args.images.iter().map(String::as_str);
@@ -174,7 +174,7 @@ fn copy_recipe(args: &CopyArgs, file: &Path, talk: &Talk) -> Outcome {
             .hint("copy each by itself: a layout takes one image after the other"));
     }
     let (name, tags) = (args.name.as_deref(), &args.tag);
-    let output = Output::open(&args.output, name, tags, &args.record, args.json)?;
+    let output = Output::open(&args.output, true, name, tags, &args.record, args.json)?;
     let base = args.from.as_deref().map(select::any_image).transpose()?;
     let cx = select::context(args.threads, talk)?;
     let remote: Vec<AnyImage> = base.iter().cloned().collect();

@@ -23,6 +23,7 @@ enum Opened {
 pub(crate) fn index(args: &IndexArgs, talk: &Talk) -> Outcome {
     let output = Output::open(
         &args.output,
+        args.reuse.reuses(),
         args.name.as_deref(),
         &args.tag,
         &args.record,

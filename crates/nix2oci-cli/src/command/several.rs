@@ -73,9 +73,11 @@ pub(super) struct Whole<'a> {
 }
 
 impl Output {
-    /// Prepares to write to `--output`.
+    /// Prepares to write to `--output`. With `reuses`, layers of images that are
+    /// there are not packed again.
     pub(super) fn open(
         text: &str,
+        reuses: bool,
         name: Option<&str>,
         tags: &[String],
         record: &RecordArgs,
@@ -90,7 +92,7 @@ impl Output {
                 let destination = select::destination(text)?;
                 let is_stdout_taken = claim(record, json, destination == Destination::Stdout)?;
                 let ending = Ending::new(record, json, is_stdout_taken)?;
-                let sink = select::sink(&destination)?;
+                let sink = select::sink(&destination, reuses)?;
                 Ok(Self {
                     place: Place::Sink(sink, destination),
                     ending,

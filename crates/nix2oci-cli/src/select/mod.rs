@@ -64,7 +64,7 @@ use nix2oci::image::{BaseImage, ImageForm, ImageSource, ParseImageSourceError, r
 use nix2oci::input::{InputKind, read_file, read_stream};
 use nix2oci::layer::{DirCache, Packing, TarFile};
 use nix2oci::plan::{self, DEFAULT_STRATEGY, ExplicitLayer, RootTree};
-use nix2oci::sink::{Destination, ParseDestinationError, SINKS};
+use nix2oci::sink::{Destination, OciLayout, ParseDestinationError, SINKS};
 use nix2oci::{
     CancelFlag, Closure, ContentSource, Context, Error, ErrorKind, Event, ImageSink, ImageSpec,
     StorePath,
@@ -167,8 +167,13 @@ fn transport_advice(text: &str) -> Option<&'static str> {
     })
 }
 
-/// Opens the place where an image goes.
-pub(crate) fn sink(destination: &Destination) -> Outcome<Box<dyn ImageSink>> {
+/// Opens the place where an image goes. With `reuses`, layers of images that are
+/// there are not packed again.
+pub(crate) fn sink(destination: &Destination, reuses: bool) -> Outcome<Box<dyn ImageSink>> {
+    if let (Destination::OciLayout { dir, tag }, false) = (destination, reuses) {
+        let layout = OciLayout::open(dir, tag.as_deref())?;
+        return Ok(Box::new(layout.packing_all()));
+    }
     let stdout = match destination {
         Destination::Stdout => {
             let stdout = io::stdout().as_fd().try_clone_to_owned();

@@ -30,7 +30,9 @@ pub(super) type Packed = PackedLayer<Option<SpooledBlob>>;
 
 /// Builds an image and gives it to a sink.
 ///
-/// Reads the content of every store path once. What the base has in a registry
+/// Reads the content of every store path once, but for layers that the sink has
+/// (see [`ImageSink::known_layers`]): unless the spec asks for checks of what is
+/// in store paths, these are not packed again. What the base has in a registry
 /// is downloaded once, while layers are packed. What is in the sink after an
 /// error is the sink's matter: nothing with a final name.
 pub fn build(cx: &Context, spec: &ImageSpec, sink: &mut dyn ImageSink) -> Result<BuildReport> {
@@ -53,12 +55,18 @@ pub(super) fn put_blobs(
 ) -> Result<(BuildReport, RawManifest)> {
     let plan = plan(cx, spec)?;
     let content = checked_content(spec)?;
+    let mut known = packed.records(spec.packing, &plan);
+    let shared: Vec<bool> = known.iter().map(Option::is_some).collect();
+    // Who wants store paths to be checked wants them to be read.
+    if !spec.verify && !spec.strict {
+        take_over(cx, spec, &plan, sink, &mut known)?;
+    }
     let work = Work {
-        known: packed.records(spec.packing, &plan),
+        known,
         base: spec.base.as_ref().map(|base| (base, &*plan.base)),
         ..Work::of(&plan, spec.packing, &content)
     };
-    look_at_known(cx, spec, &content, &work)?;
+    look_at_shared(cx, spec, &content, &work, &shared)?;
     let records = put_layers(cx, &work, sink, |_, _| Ok(()))?;
     let downloads = work.downloads(cx)?;
     packed.add(spec.packing, &plan, &records);
@@ -73,15 +81,49 @@ pub(super) fn put_blobs(
 
 /// Looks at the programs of layers that were packed for another image: for that
 /// one's platform they may have been the right ones.
-fn look_at_known(
+fn look_at_shared(
     cx: &Context,
     spec: &ImageSpec,
     content: &PlatformCheck,
     work: &Work<'_>,
+    shared: &[bool],
 ) -> Result<()> {
-    for (layer, known) in work.layers.iter().zip(&work.known) {
-        if known.is_some() && layer.content.used().is_none() {
+    for (layer, _) in work
+        .layers
+        .iter()
+        .zip(shared)
+        .filter(|(_, shared)| **shared)
+    {
+        if layer.content.used().is_none() {
             look(cx, spec, content, layer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Finds the layers of a plan that an image in the sink has. What that says of
+/// a layer's key is believed, as of an image that is pushed to; the bytes are
+/// hashed, which costs little beside packing them.
+fn take_over(
+    cx: &Context,
+    spec: &ImageSpec,
+    plan: &ImagePlan,
+    sink: &mut dyn ImageSink,
+    known: &mut [Option<LayerRecord>],
+) -> Result<()> {
+    let there = sink.known_layers(cx)?;
+    for (layer, known) in plan.layers.iter().zip(known) {
+        let record = layer.key.and_then(|key| there.get(&key.prefix()));
+        // A layer that was made before has its blob, or is made as it was; a
+        // program that compressed a layer anew may have kept its key.
+        let is_packed_so = |record: &&LayerRecord| {
+            layer.spec.content.used().is_none()
+                && record.media_type == spec.packing.compression.media_type()
+        };
+        if let (None, Some(record)) = (&known, record.filter(is_packed_so))
+            && sink.missing(cx, &[record.descriptor()])?.is_empty()
+        {
+            *known = Some(record.clone());
         }
     }
     Ok(())
@@ -253,7 +295,7 @@ pub(super) fn resolve_with(
             .collect(),
         ..Work::of(&plan, spec.packing, &content)
     };
-    look_at_known(cx, spec, &content, &work)?;
+    look_at_shared(cx, spec, &content, &work, &shared)?;
     tell_planned(cx, &work, &work.known);
     let records = pack_others(
         cx,

@@ -108,13 +108,18 @@ pub(super) fn put_recipe(
         return Err(Error::invalid(recipe, problem));
     }
     let base = base.map(|base| (base, base.layers()));
+    // What the sink has need not be made again.
+    let blobs: Vec<_> = parts.layers.iter().map(|(_, r)| r.descriptor()).collect();
+    let missing = sink.missing(cx, &blobs)?;
+    let known = parts.layers.iter().zip(&blobs);
+    let known = known.map(|((_, record), blob)| (!missing.contains(blob)).then(|| record.clone()));
     let specs = || parts.layers.iter().map(|(spec, _)| spec);
     let sizes = parts.layers.iter().map(|(_, r)| r.uncompressed_size);
     let work = Work {
         layers: specs().cloned().collect(),
         sizes: sizes.collect(),
         labels: specs().map(recipe_label).collect(),
-        known: vec![None; parts.layers.len()],
+        known: known.collect(),
         packing: parts.packing,
         content,
         base,

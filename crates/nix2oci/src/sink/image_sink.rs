@@ -1,11 +1,12 @@
 //! What a build needs of a place for images.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::context::Context;
 use crate::error::Result;
 use crate::image::RawManifest;
-use crate::layer::Blob;
+use crate::layer::{Blob, LayerKeyPrefix, LayerRecord};
 use crate::oci::{Descriptor, Reference};
 
 /// In which order a sink takes the blobs of layers.
@@ -54,6 +55,14 @@ pub trait ImageSink: Send {
     fn missing(&mut self, cx: &Context, blobs: &[Descriptor]) -> Result<Vec<Descriptor>> {
         let _ = cx;
         Ok(blobs.to_vec())
+    }
+
+    /// Returns what the images that the sink has say of their layers, by the
+    /// beginnings of the layers' keys: [`layer_records`](crate::image::layer_records)
+    /// of each. A blob need not be there: [`missing`](ImageSink::missing) tells.
+    fn known_layers(&mut self, cx: &Context) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
+        let _ = cx;
+        Ok(BTreeMap::new())
     }
 
     /// Takes a layer or a config.

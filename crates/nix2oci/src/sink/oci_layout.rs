@@ -7,7 +7,7 @@
 //! without an image can be left behind by a kill, but never an image without
 //! its blobs. What a kill left is removed by the next build.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read};
@@ -20,9 +20,9 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
-use crate::image::RawManifest;
+use crate::image::{ImageReader, ImageSource, RawManifest, layer_records};
 use crate::input::{InputKind, read_file, read_open};
-use crate::layer::Blob;
+use crate::layer::{Blob, LayerKeyPrefix, LayerRecord};
 use crate::oci::{Descriptor, ImageManifest, Reference};
 
 use super::ImageSink;
@@ -49,6 +49,8 @@ pub struct OciLayout {
     /// Blobs that were in the layout before, and whose bytes were read.
     verified: BTreeSet<Digest>,
     images: Vec<IndexEntry>,
+    /// Whether nothing is believed of the layers that are there.
+    packs_all: bool,
     /// The permission bits of a new file, which the umask decided.
     file_mode: u32,
 }
@@ -105,6 +107,7 @@ impl OciLayout {
             staged: BTreeSet::new(),
             verified: BTreeSet::new(),
             images: Vec::new(),
+            packs_all: false,
         };
         let blobs = blob_path(layout.staging()?, None);
         fs::create_dir_all(&blobs).map_err(Error::writing("create", &blobs))?;
@@ -113,6 +116,14 @@ impl OciLayout {
         let beside = dir.file_name().unwrap_or_default();
         remove_abandoned_dirs(parent(dir), beside, &layout.spool);
         Ok(layout)
+    }
+
+    /// Takes no layer over from the images that are there: what is built is
+    /// packed, whatever they say of their layers.
+    #[must_use]
+    pub fn packing_all(mut self) -> Self {
+        self.packs_all = true;
+        self
     }
 
     /// Returns the staging directory.
@@ -251,6 +262,35 @@ impl ImageSink for OciLayout {
             }
         }
         Ok(missing)
+    }
+
+    /// A layout that cannot be read as one, or an image in it, says nothing.
+    fn known_layers(&mut self, cx: &Context) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
+        let mut known = BTreeMap::new();
+        if self.packs_all || self.place != Place::Inside {
+            return Ok(known);
+        }
+        let source = ImageSource::Layout {
+            dir: self.dir.clone(),
+            tag: None,
+        };
+        let Ok(reader) = ImageReader::open(cx, &source) else {
+            return Ok(known);
+        };
+        let mut contradicted = BTreeSet::new();
+        for manifest in reader.manifests(cx).unwrap_or_default() {
+            cx.cancel.check()?;
+            let Ok(image) = reader.load(&manifest) else {
+                continue;
+            };
+            for (key, record) in layer_records(&image.manifest, &image.config) {
+                if *known.entry(key).or_insert_with(|| record.clone()) != record {
+                    contradicted.insert(key);
+                }
+            }
+        }
+        known.retain(|key, _| !contradicted.contains(key));
+        Ok(known)
     }
 
     fn put_blob(&mut self, cx: &Context, blob: &mut dyn Blob) -> Result<()> {
