@@ -12,7 +12,7 @@ use nix2oci::build::{
 };
 use nix2oci::content::Entry;
 use nix2oci::image::{ImageConfig, ImageReader, ImageSource, ImageTable, TableLayer};
-use nix2oci::layer::DirCache;
+use nix2oci::layer::{DirCache, LayerCache as _};
 use nix2oci::oci::{Reference, annotation, parse_name, parse_platform};
 use nix2oci::plan::{Largest, RootTree};
 use nix2oci::registry::{Registries, RegistryOptions};
@@ -393,18 +393,33 @@ fn the_layer_cache_saves_packing_across_repositories() {
     let report = push_to(&registry, &again.spec, &["app:v9"], &options).unwrap();
     assert_eq!(again.read(), [""; 0]);
     assert_eq!(states(&report), [LayerState::Cached; LAYERS]);
-    // Another repository: its digests are known, so each is one PUT.
-    registry.log().clear();
+    // Another repository: it is mounted from where it was seen.
     let other = release(1);
     let report = push_to(&registry, &other.spec, &["other:v1"], &options).unwrap();
-    assert_whole(&registry, "other", "v1", &report);
-    assert_eq!(registry.log().count("PATCH", ""), 0);
-    // Or a mount, if that repository is named.
-    options.mount_from = vec!["app".to_owned()];
-    let third = release(1);
-    let report = push_to(&registry, &third.spec, &["third:v1"], &options).unwrap();
-    assert_eq!(third.read(), [""; 0]);
+    assert_eq!(other.read(), [""; 0]);
     assert_eq!(states(&report), [LayerState::Mounted; LAYERS]);
+    assert_whole(&registry, "other", "v1", &report);
+    // Another registry: its digests are known, so each is one PUT.
+    let far = FakeRegistry::start();
+    let sent = release(1);
+    let report = push_to(&far, &sent.spec, &["app:v1"], &options).unwrap();
+    assert_eq!(sent.read(), ["app", "libc", "libz"]);
+    assert_whole(&far, "app", "v1", &report);
+    assert_eq!(far.log().count("PATCH", ""), 0);
+    assert!(!far.log().text().contains("mount="));
+    // Where nothing is found any more, it is sent.
+    let gone = FakeRegistry::start();
+    let cache = DirCache::new(dir.path(), SystemTime::UNIX_EPOCH);
+    for layer in &report.layers {
+        let key = layer.outline.as_ref().unwrap().key.unwrap();
+        let record = cache.get(&key).unwrap().unwrap();
+        let place = format!("{}/gone", gone.host());
+        cache.see_in(&key, &record, &place).unwrap();
+    }
+    let mended = release(1);
+    let report = push_to(&gone, &mended.spec, &["app:v1"], &options).unwrap();
+    assert_eq!(mended.read(), ["app", "libc", "libz"]);
+    assert_whole(&gone, "app", "v1", &report);
 }
 
 pub(super) fn push_recipe(

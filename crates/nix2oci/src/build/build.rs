@@ -288,7 +288,9 @@ pub(super) fn resolve_with(
 ) -> Result<Recipe> {
     let plan = plan(cx, spec)?;
     let content = checked_content(spec)?;
-    let known = plan.layers.iter().zip(packed.records(spec.packing, &plan));
+    let packed_before = packed.records(spec.packing, &plan);
+    let shared: Vec<bool> = packed_before.iter().map(Option::is_some).collect();
+    let known = plan.layers.iter().zip(packed_before);
     let work = Work {
         known: known
             .map(|(layer, packed)| used_record(layer).or(packed))

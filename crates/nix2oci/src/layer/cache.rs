@@ -1,8 +1,8 @@
 //! Records of layers that were made before, by their keys.
 //!
-//! A cache has no layer's bytes. It says which blob a key stands for, so that a
-//! registry can be asked whether it has the blob, and nothing need be packed if
-//! so.
+//! A cache has no layer's bytes. It says which blob a key stands for, and in which
+//! repositories it was seen, so that a registry can be asked whether it has the
+//! blob or can mount it, and nothing need be packed if so.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -28,6 +28,9 @@ const VERSION_DIR: &str = "v1";
 
 /// No entry is near this long.
 const MAX_ENTRY_BYTES: u64 = 16 << 10;
+
+/// How many repositories of a layer are remembered: those that were seen last.
+const MAX_PLACES: usize = 4;
 
 /// How exactly the last use of an entry is known. A cache that is used often
 /// is not written to each time.
@@ -68,6 +71,20 @@ pub trait LayerCache: Send + Sync {
         _question: &str,
         _found: &[ForeignPrograms],
     ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns repositories, `registry/repository`, in which this layer was
+    /// seen, the last one first. It may be gone from there.
+    fn seen_in(&self, key: &LayerKey, record: &LayerRecord) -> Result<Vec<String>> {
+        let _ = (key, record);
+        Ok(Vec::new())
+    }
+
+    /// Keeps that a repository, `registry/repository`, has this layer, if it is
+    /// one that was put in.
+    fn see_in(&self, key: &LayerKey, record: &LayerRecord, repository: &str) -> Result<()> {
+        let _ = (key, record, repository);
         Ok(())
     }
 }
@@ -263,12 +280,12 @@ impl LayerCache for DirCache {
         {
             return Ok(());
         }
-        self.write(key, &document(key, record, Programs::new()))
+        self.write(key, &document(key, record, Notes::default()))
     }
 
     fn programs(&self, key: &LayerKey, question: &str) -> Result<Option<Vec<ForeignPrograms>>> {
         let found = self.read(key)?;
-        let found = found.and_then(|(_, mut programs)| programs.remove(question));
+        let found = found.and_then(|(_, mut notes)| notes.programs.remove(question));
         Ok(found.map(|found| found.into_iter().map(Into::into).collect()))
     }
 
@@ -279,25 +296,41 @@ impl LayerCache for DirCache {
         question: &str,
         found: &[ForeignPrograms],
     ) -> Result<()> {
-        let Some((record, mut programs)) = self.read(key)? else {
+        let Some((record, mut notes)) = self.read(key)? else {
             return Ok(());
         };
         let found: Vec<EntryPrograms> = found.iter().map(Into::into).collect();
-        if programs.get(question) == Some(&found) {
+        if notes.programs.get(question) == Some(&found) {
             return Ok(());
         }
-        programs.insert(question.to_owned(), found);
-        let document = document(key, &record, programs);
-        match document.len() as u64 > MAX_ENTRY_BYTES {
-            true => Ok(()),
-            false => self.write(key, &document),
+        notes.programs.insert(question.to_owned(), found);
+        self.note(key, &record, notes)
+    }
+
+    fn seen_in(&self, key: &LayerKey, record: &LayerRecord) -> Result<Vec<String>> {
+        Ok(match self.read(key)? {
+            Some((known, notes)) if known == *record => notes.seen_in,
+            _ => Vec::new(),
+        })
+    }
+
+    fn see_in(&self, key: &LayerKey, record: &LayerRecord, repository: &str) -> Result<()> {
+        match self.read(key)? {
+            Some((known, mut notes))
+                if known == *record && !notes.seen_in.iter().any(|place| place == repository) =>
+            {
+                notes.seen_in.insert(0, repository.to_owned());
+                notes.seen_in.truncate(MAX_PLACES);
+                self.note(key, record, notes)
+            }
+            _ => Ok(()),
         }
     }
 }
 
 impl DirCache {
     /// Reads an entry, if there is one of this key.
-    fn read(&self, key: &LayerKey) -> Result<Option<(LayerRecord, Programs)>> {
+    fn read(&self, key: &LayerKey) -> Result<Option<(LayerRecord, Notes)>> {
         let path = self.path(key);
         let Some(file) = open(&path).map_err(Error::reading(&path))? else {
             return Ok(None);
@@ -335,6 +368,27 @@ impl DirCache {
         file.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())
     }
+
+    /// Writes what is noted beside a record; what an entry has no room for is not
+    /// kept.
+    fn note(&self, key: &LayerKey, record: &LayerRecord, notes: Notes) -> Result<()> {
+        let document = document(key, record, notes);
+        match document.len() as u64 > MAX_ENTRY_BYTES {
+            true => Ok(()),
+            false => self.write(key, &document),
+        }
+    }
+}
+
+/// What an entry says of a layer beside its record. Older programs know none of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Notes {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    programs: Programs,
+    /// Repositories that had it, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seen_in: Vec<String>,
 }
 
 /// What was found in a layer's programs, by what was asked.
@@ -382,11 +436,11 @@ struct Entry {
     digest: String,
     size: u64,
     media_type: String,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    programs: Programs,
+    #[serde(flatten)]
+    notes: Notes,
 }
 
-fn document(key: &LayerKey, record: &LayerRecord, programs: Programs) -> Vec<u8> {
+fn document(key: &LayerKey, record: &LayerRecord, notes: Notes) -> Vec<u8> {
     let mut bytes = canonical_json(&Entry {
         version: VERSION,
         key: key.to_string(),
@@ -395,15 +449,16 @@ fn document(key: &LayerKey, record: &LayerRecord, programs: Programs) -> Vec<u8>
         digest: record.digest.to_string(),
         size: record.size,
         media_type: record.media_type.to_string(),
-        programs,
+        notes,
     });
     bytes.push(b'\n');
     bytes
 }
 
 /// Reads a file's bytes, if it is the entry of this key.
-fn parse(key: &LayerKey, bytes: &[u8]) -> Option<(LayerRecord, Programs)> {
-    let entry: Entry = serde_json::from_slice(bytes).ok()?;
+fn parse(key: &LayerKey, bytes: &[u8]) -> Option<(LayerRecord, Notes)> {
+    let mut entry: Entry = serde_json::from_slice(bytes).ok()?;
+    entry.notes.seen_in.truncate(MAX_PLACES);
     let record = LayerRecord {
         diff_id: entry.diff_id.parse().ok()?,
         uncompressed_size: entry.uncompressed_size,
@@ -412,7 +467,7 @@ fn parse(key: &LayerKey, bytes: &[u8]) -> Option<(LayerRecord, Programs)> {
         media_type: MediaType::from(entry.media_type.as_str()),
     };
     let is_ours = entry.version == VERSION && entry.key == key.to_string();
-    (is_ours && record.is_plausible()).then_some((record, entry.programs))
+    (is_ours && record.is_plausible()).then_some((record, entry.notes))
 }
 
 /// Opens a file, or returns `None` if there is none: nothing, a symbolic link,

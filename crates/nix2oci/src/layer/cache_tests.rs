@@ -75,6 +75,29 @@ fn what_was_put_in_comes_out() {
     );
 }
 
+#[test]
+fn repositories_that_have_a_layer_are_remembered_the_last_first() {
+    let (_dir, cache) = cache();
+    let (one, other) = (record(1, Codec::Gzip), record(2, Codec::Gzip));
+    // One that is not known is not believed because somebody saw it.
+    cache.see_in(&key(1), &one, "h.io/a").unwrap();
+    assert_eq!(cache.get(&key(1)).unwrap(), None);
+    cache.put(&key(1), &one).unwrap();
+    for place in ["h.io/a", "h.io/b", "h.io/c", "h.io/b", "h.io/d", "h.io/e"] {
+        cache.see_in(&key(1), &one, place).unwrap();
+        cache.see_in(&key(1), &other, "h.io/other").unwrap();
+    }
+    let seen = ["h.io/e", "h.io/d", "h.io/c", "h.io/b"];
+    assert_eq!(cache.seen_in(&key(1), &one).unwrap(), seen);
+    assert_eq!(cache.get(&key(1)).unwrap(), Some(one.clone()));
+    cache.put(&key(1), &one).unwrap();
+    assert_eq!(cache.seen_in(&key(1), &one).unwrap(), seen);
+    // Another layer under the key was seen nowhere.
+    assert!(cache.seen_in(&key(1), &other).unwrap().is_empty());
+    cache.put(&key(1), &other).unwrap();
+    assert!(cache.seen_in(&key(1), &other).unwrap().is_empty());
+}
+
 /// Other versions of the program read it.
 #[test]
 fn the_file_is_golden() {
@@ -128,7 +151,7 @@ fn a_broken_or_foreign_file_is_no_entry() {
     cache.put(&key(1), &good).unwrap();
     let path = cache.path(&key(1));
     let written = fs::read_to_string(&path).unwrap();
-    let other_key = String::from_utf8(document(&key(2), &good, Programs::new())).unwrap();
+    let other_key = String::from_utf8(document(&key(2), &good, Notes::default())).unwrap();
     let replaced = |from: &str, to: &str| {
         assert!(written.contains(from), "{from}");
         written.replace(from, to)
@@ -482,7 +505,7 @@ proptest! {
     #[test]
     fn damage_is_harmless(at in 0..400_usize, byte in any::<u8>(), cut in 0..400_usize) {
         let good = record(1, Codec::Gzip);
-        let mut bytes = document(&key(1), &good, Programs::new());
+        let mut bytes = document(&key(1), &good, Notes::default());
         if let Some(place) = bytes.get_mut(at) {
             *place = byte;
         }

@@ -7,7 +7,14 @@ use crate::context::{Context, Event};
 use crate::error::{Error, Result};
 use crate::layer::{LayerCache, LayerKey, LayerRecord};
 
+use crate::oci::parse_name;
+use crate::registry::Repository;
+
 use super::PushOptions;
+
+/// How many repositories are asked for a layer that the cache saw there. Each is
+/// a request, and one that was seen last is nearly always right.
+const MOST_MOUNTS: usize = 2;
 
 /// The layer cache, as long as it works. That it does not is worth a word and
 /// no more.
@@ -41,6 +48,30 @@ impl<'a> Cache<'a> {
 
     pub(super) fn put_programs(&self, key: &LayerKey, question: &str, found: &[ForeignPrograms]) {
         self.ask(|cache| cache.put_programs(key, question, found));
+    }
+
+    /// Returns repositories of the target's registry in which a layer was seen,
+    /// a few of them.
+    pub(super) fn mount_from(
+        &self,
+        key: &LayerKey,
+        record: &LayerRecord,
+        target: &Repository,
+    ) -> Vec<String> {
+        let seen = self.ask(|cache| cache.seen_in(key, record));
+        let seen = seen.into_iter().flatten();
+        let names = seen.filter_map(|place| parse_name(&place).ok());
+        names
+            .filter(|name| name.registry() == target.host() && name.repository() != target.name())
+            .map(|name| name.repository().to_owned())
+            .take(MOST_MOUNTS)
+            .collect()
+    }
+
+    /// Notes that the target has a layer.
+    pub(super) fn see_in(&self, key: &LayerKey, record: &LayerRecord, target: &Repository) {
+        let place = format!("{}/{}", target.host(), target.name());
+        self.ask(|cache| cache.see_in(key, record, &place));
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&dyn LayerCache) -> Result<T>) -> Option<T> {

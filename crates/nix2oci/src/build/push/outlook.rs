@@ -67,10 +67,18 @@ impl Outlook {
         cache: &Cache<'_>,
         jobs: Vec<Job>,
     ) -> Result<Self> {
+        let mut can_mount = options.mount_from.len() + options.reuse_from.len() > 0;
         let mut asked = Vec::new();
         let mut layers = Vec::with_capacity(jobs.len());
         for (at, job) in jobs.into_iter().enumerate() {
             let (prospect, mount_from) = known(job, earlier, cache);
+            let mut mount_from: Vec<String> = mount_from.into_iter().collect();
+            if let (None, Some(key), Some(record)) =
+                (prospect.standing, &prospect.job.key, &prospect.record)
+            {
+                mount_from.extend(cache.mount_from(key, record, &target.repository));
+            }
+            can_mount |= !mount_from.is_empty();
             // An earlier image vouches for its blobs, unless nothing is believed.
             let is_sure = prospect.standing.is_some() && !options.verify_reused;
             if prospect.record.is_some() && !is_sure {
@@ -79,7 +87,7 @@ impl Outlook {
             layers.push(prospect);
         }
         let mut outlook = Self { layers };
-        if !earlier.is_new() || options.mount_from.len() + options.reuse_from.len() > 0 {
+        if !earlier.is_new() || can_mount {
             outlook.ask(target, options, asked)?;
         }
         Ok(outlook)
@@ -90,7 +98,7 @@ impl Outlook {
         &mut self,
         target: &Target<'_>,
         options: &PushOptions,
-        asked: Vec<(usize, Option<String>)>,
+        asked: Vec<(usize, Vec<String>)>,
     ) -> Result<()> {
         if asked.is_empty() {
             return Ok(());
@@ -116,8 +124,9 @@ impl Outlook {
             }
             layer.standing = None;
             if target.is_read_only {
-                // The image that was named has it, so a mount would work.
-                layer.standing = mount_from.map(|_| LayerState::Mounted);
+                // The image that was named has it, or a push saw it there, so a
+                // mount would work.
+                layer.standing = (!mount_from.is_empty()).then_some(LayerState::Mounted);
                 continue;
             }
             let from: Vec<String> = mount_from

@@ -306,9 +306,13 @@ impl Transfer<'_> {
 
     /// Notes what was made for later pushes.
     pub(super) fn remember(&self, layers: &SentLayers) {
-        for layer in layers.made() {
+        for layer in &layers.own {
             if let Some(key) = &layer.key {
-                self.cache.put(key, &layer.record);
+                if layer.is_made {
+                    self.cache.put(key, &layer.record);
+                }
+                let repository = &self.target.repository;
+                self.cache.see_in(key, &layer.record, repository);
             }
         }
     }
