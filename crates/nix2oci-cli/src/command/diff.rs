@@ -91,6 +91,14 @@ fn summary(diff: &ImageDiff, text: &mut String) {
             n => n.to_string(),
         },
     );
+    if let repacked @ 1.. = repacked(diff) {
+        let _ = writeln!(
+            text,
+            "        {} with the store paths of one that is gone, but another tar: another --owner, \
+             --mtime or rules, or other files in the store",
+            measure::count(repacked, "new layer"),
+        );
+    }
     let _ = writeln!(
         text,
         "pull    {}, and {} the other way round",
@@ -114,6 +122,27 @@ fn summary(diff: &ImageDiff, text: &mut String) {
     if diff.packages.is_some() && has_only_config(diff) {
         text.push_str("\nthe store paths are the same\n");
     }
+}
+
+/// Returns how many new layers have the same store paths as one that is gone, and
+/// not the same tar.
+fn repacked(diff: &ImageDiff) -> usize {
+    let of = |state| diff.layers.iter().filter(move |layer| layer.state == state);
+    let paths = |layer: &LayerChange| -> Option<BTreeSet<StorePathPrefix>> {
+        let paths = layer.store_paths.iter().flatten();
+        let paths: BTreeSet<_> = paths.map(|path| path.path.clone()).collect();
+        (!paths.is_empty()).then_some(paths)
+    };
+    let gone: Vec<_> = of(LayerDifference::Gone)
+        .filter_map(|layer| Some((paths(layer)?, layer.diff_id)))
+        .collect();
+    let is_repacked = |layer: &&LayerChange| {
+        paths(layer).is_some_and(|own| {
+            let mut gone = gone.iter();
+            gone.any(|(paths, diff_id)| *paths == own && *diff_id != layer.diff_id)
+        })
+    };
+    of(LayerDifference::New).filter(is_repacked).count()
 }
 
 /// Returns whether the store paths do not differ.

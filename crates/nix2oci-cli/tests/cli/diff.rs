@@ -287,3 +287,16 @@ fn inspect_tells_how_much_nobody_sees() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["efficiency"], Value::Null);
 }
+
+#[test]
+fn layers_that_are_packed_otherwise_are_told() {
+    let fixture = Fixture::new();
+    for (name, owner) in [("a.tar", "0:0"), ("b.tar", "1000")] {
+        let (code, _, stderr) = fixture.run("build", &["result", "-o", name, "--owner", owner]);
+        assert_eq!(code, 0, "{stderr}");
+    }
+    let (code, stdout, stderr) = run(fixture.path(), &["diff", "a.tar", "b.tar"]);
+    assert_eq!(code, 0, "{stderr}");
+    let told = "        2 new layers with the store paths of one that is gone, but another tar: ";
+    assert!(stdout.contains(told), "{stdout}");
+}
