@@ -1,10 +1,14 @@
 //! What a push makes of a registry, an earlier image or a cache that is not as
 //! it should be: the image gets there all the same, or the error says why not.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use nix2oci::build::{LayerState, PushOptions, PushReport, PushSource, Recipe, push, resolve};
+use nix2oci::build::{
+    IndexPart, IndexSource, LayerState, PushOptions, PushReport, PushSource, Recipe, push,
+    push_index, resolve,
+};
 use nix2oci::credentials::{CredentialSource, Credentials, Secret};
 use nix2oci::layer::{LayerCache, LayerKey, LayerRecord};
 use nix2oci::registry::{Registries, RegistryOptions};
@@ -247,6 +251,43 @@ fn a_cache_that_fails_is_told_of_and_not_used() {
     let warnings = heard.warnings.lock().unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("/cache"), "{warnings:?}");
+}
+
+/// Who pulls the tag for another platform would get this one.
+#[test]
+fn an_image_in_the_place_of_several_platforms_is_warned_of() {
+    let registry = FakeRegistry::start();
+    let (amd64, mut arm64) = (release(1), release(2));
+    arm64.spec.config.platform = nix2oci::oci::parse_platform("linux/arm64").unwrap();
+    let part = |name: &str, spec| IndexPart {
+        name: name.to_owned(),
+        source: IndexSource::Image(spec),
+    };
+    let parts = [part("a", &amd64.spec), part("b", &arm64.spec)];
+    let warned = |push: &dyn Fn(&Context)| {
+        let heard = Arc::new(Heard::default());
+        let mut cx = Context::default();
+        cx.observer = Arc::clone(&heard) as _;
+        push(&cx);
+        std::mem::take(&mut *heard.warnings.lock().unwrap())
+    };
+    let to = names(&registry, &["app:v1"]);
+    let options = PushOptions::default();
+    let index = |cx: &Context| {
+        push_index(cx, &parts, &BTreeMap::new(), &registries(), &to, &options).unwrap();
+    };
+    let one = |cx: &Context| {
+        let source = PushSource::Image(&amd64.spec);
+        push(cx, source, &registries(), &to, &options).unwrap();
+    };
+    assert!(warned(&index).is_empty());
+    assert!(warned(&index).is_empty());
+    let told = format!(
+        "{}/app:v1 has images for 2 platforms now, and this one takes its place for all of them",
+        registry.host()
+    );
+    assert_eq!(warned(&one), [told]);
+    assert!(warned(&one).is_empty());
 }
 
 /// Hears of layers.

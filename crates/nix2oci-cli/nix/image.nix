@@ -256,7 +256,8 @@ let
     [ -n "$has_name" ] || set -- ${quoted (flag "--name" imageName)} "$@"
     ${program} "$@"'';
   programs = {
-    # To the registry that its name says; `docker://REF` adds another name.
+    # To the registry that its name says; `docker://REF` adds a
+    # tag of the same repository.
     copyToRegistry = writeShellScriptBin "copy-to-registry" ''
       ${push} ${quoted [ "docker://${imageName}:${imageTag}" ]} "$@"
     '';

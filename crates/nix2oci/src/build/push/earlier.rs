@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::context::{Context, Event};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorClass, ErrorKind, Result};
-use crate::image::{ImageTable, layer_records};
+use crate::image::{ImageTable, is_attached, layer_records};
 use crate::layer::{LayerKey, LayerKeyPrefix, LayerRecord};
 use crate::oci::{
     Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform, Reference,
@@ -29,6 +29,8 @@ const MAX_CONFIG: u64 = 8 << 20;
 pub(super) struct Earlier {
     /// What each of the image's tags points to now.
     tags: BTreeMap<String, Digest>,
+    /// How many platforms those of the tags have that point to an index now.
+    platforms: BTreeMap<String, usize>,
     /// Blobs of images that the repository has.
     blobs: BTreeSet<Digest>,
     /// Layers by the beginnings of their keys.
@@ -171,6 +173,22 @@ impl Earlier {
         self.is_new
     }
 
+    /// Warns if a tag that gets an image for one platform has several now: who
+    /// pulls it for another platform gets the wrong one, or none.
+    pub(super) fn warn_of_platforms(&self, cx: &Context, target: &Target<'_>) {
+        if target.is_of_index {
+            return;
+        }
+        for (tag, count) in self.platforms.iter().filter(|(_, count)| **count > 1) {
+            let message = format!(
+                "{}:{tag} has images for {count} platforms now, and this one takes its place \
+                 for all of them",
+                target.name
+            );
+            cx.observer.event(&Event::Warning { message: &message });
+        }
+    }
+
     fn read_own(
         &mut self,
         cx: &Context,
@@ -194,6 +212,9 @@ impl Earlier {
         for tag in &target.tags {
             if let Some(found) = fetch(target, &target.repository, tag)? {
                 self.tags.insert(tag.clone(), digest_of(&found.descriptor)?);
+                if let Some(platforms) = platforms(&found) {
+                    self.platforms.insert(tag.clone(), platforms);
+                }
                 self.take_own(target, &found, platform, Claim::Tag)?;
             }
         }
@@ -345,6 +366,25 @@ fn digest_of(descriptor: &Descriptor) -> Result<Digest> {
     })
 }
 
+/// Returns for how many platforms an index has images, if it is one. Attestations
+/// are for an unknown one.
+fn platforms(found: &FetchedManifest) -> Option<usize> {
+    if !names_images(found.descriptor.media_type()) {
+        return None;
+    }
+    let index = parse::<ImageIndex>(&found.bytes)?;
+    let images = index.manifests().iter().filter(|entry| !is_attached(entry));
+    let platforms = images.filter_map(|entry| entry.platform().as_ref());
+    let known = platforms.filter(|platform| platform.os().to_string() != "unknown");
+    Some(known.count())
+}
+
+/// Returns whether a media type is that of an index, also docker's.
+fn names_images(media_type: &MediaType) -> bool {
+    *media_type == MediaType::ImageIndex
+        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json"
+}
+
 /// Returns the image for a platform. What cannot be read as one is none: it is
 /// overwritten, not used.
 fn image_for(
@@ -354,10 +394,8 @@ fn image_for(
     platform: Option<&Platform>,
 ) -> Result<Option<Found>> {
     let media_type = found.descriptor.media_type();
-    let is_index = *media_type == MediaType::ImageIndex
-        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json";
     let chosen;
-    let found = if is_index {
+    let found = if names_images(media_type) {
         let (Some(index), Some(platform)) = (parse::<ImageIndex>(&found.bytes), platform) else {
             return Ok(None);
         };

@@ -277,6 +277,7 @@ fn push_image(
     options: &PushOptions,
 ) -> Result<PushedImage> {
     let earlier = Earlier::read(cx, target, options, Some(&spec.config.platform))?;
+    earlier.warn_of_platforms(cx, target);
     let plan = plan_push(cx, spec, options, &earlier)?;
     let labels = labels(&plan);
     let jobs = plan.layers.iter().zip(&labels).map(|(outline, label)| Job {
@@ -394,6 +395,7 @@ fn push_parts(
         manifest: parts.manifest,
     };
     let earlier = Earlier::read(cx, target, options, None)?;
+    earlier.warn_of_platforms(cx, target);
     let jobs = parts.layers.into_iter().map(|(spec, record)| Job {
         key: spec.key(&packing),
         media_type: record.media_type.clone(),

@@ -37,6 +37,9 @@ pub(super) fn push_tree(
     options: &PushOptions,
 ) -> Result<PushReport> {
     let earlier = Earlier::read(cx, target, options, None)?;
+    if tree.root().config.is_some() {
+        earlier.warn_of_platforms(cx, target);
+    }
     let copy = Copy {
         cx,
         image,
