@@ -97,6 +97,28 @@ pub(super) fn merge(mut index: Map<String, Value>, images: &[IndexEntry]) -> Vec
     canonical_json(&index)
 }
 
+/// Returns names of these images whose tags other images of an index have, so
+/// that they are found by their full names alone.
+pub(super) fn shadowed<'a>(
+    index: &Map<String, Value>,
+    images: &'a [IndexEntry],
+) -> Vec<&'a Reference> {
+    let manifests = index.get("manifests").and_then(Value::as_array);
+    let has_tag = |tag: &str, full: &str| {
+        manifests.into_iter().flatten().any(|old| {
+            let other = text(old, annotation::IMAGE_NAME).is_some_and(|name| name != full);
+            other && text(old, annotation::REF_NAME) == Some(tag)
+        })
+    };
+    let names = images.iter().filter_map(|image| match &image.name {
+        EntryName::Full(name) => Some(name),
+        EntryName::None | EntryName::Given(..) => None,
+    });
+    names
+        .filter(|name| has_tag(name.tag().unwrap_or("latest"), &name.whole()))
+        .collect()
+}
+
 fn add(manifests: &mut Vec<Value>, image: &IndexEntry) {
     let (ref_name, full) = match &image.name {
         EntryName::None => {
@@ -252,6 +274,23 @@ mod tests {
         let once = merge(empty_index(), &images);
         let index: Value = serde_json::from_slice(&once).unwrap();
         assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_tag_that_another_image_has_is_told() {
+        let index = merge(empty_index(), &entries(1, &["h.io/a:1"], None));
+        let index = parse_index("x", &index).unwrap();
+        let told = |names: &[&str], tag| -> Vec<String> {
+            let new = entries(2, names, tag);
+            shadowed(&index, &new)
+                .into_iter()
+                .map(Reference::whole)
+                .collect()
+        };
+        assert_eq!(told(&["h.io/b:1", "h.io/b:2"], None), ["h.io/b:1"]);
+        // Its own name, and one that was asked for, take the place.
+        assert!(told(&["h.io/a:1"], None).is_empty());
+        assert!(told(&["h.io/b:1"], Some("1")).is_empty());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::context::Context;
+use crate::context::{Context, Event};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ImageReader, ImageSource, RawManifest, layer_records};
@@ -28,6 +28,7 @@ use crate::oci::{Descriptor, ImageManifest, Reference};
 use super::ImageSink;
 use super::index_json::{
     IndexEntry, OCI_LAYOUT, empty_index, index_entries, merge, parse_index, parse_manifest,
+    shadowed,
 };
 use super::index_parts::{IndexParts, needed_blobs};
 use super::output::{BUFFER, Output, is_refused, parent, sha256, sync_dir, sync_files, wrong_size};
@@ -218,6 +219,16 @@ impl OciLayout {
         }
         for dir in [&blobs, &self.dir.join("blobs")] {
             sync_dir(dir)?;
+        }
+        for name in shadowed(&index, &self.images) {
+            let message = format!(
+                "{} has another image called {}; the new one is called {} in it. \
+                 oci:DIR:TAG gives it the tag in place of the other",
+                self.name(),
+                name.tag().unwrap_or("latest"),
+                name.whole()
+            );
+            cx.observer.event(&Event::Warning { message: &message });
         }
         if !matches!(found, Found::Layout) {
             replace(staging, &self.dir, "oci-layout", OCI_LAYOUT)?;
