@@ -292,6 +292,10 @@ fn options_end_up_in_the_config() {
         ],
     );
     assert_eq!(code, 0, "{stderr}");
+    assert!(
+        stderr.contains("podman leaves out Healthcheck of the config"),
+        "{stderr}"
+    );
     let (code, stdout, stderr) = run(fixture.path(), &["inspect", "app.tar", "--json"]);
     assert_eq!(code, 0, "{stderr}");
     let image: Value = serde_json::from_str(&stdout).unwrap();
