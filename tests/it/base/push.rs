@@ -200,7 +200,7 @@ fn a_recipe_with_a_base_is_pushed() {
 #[test]
 fn a_recipe_with_a_base_is_built() {
     let on_disk = in_dir(&HandmadeImage::default().layout());
-    let mut spec = super::on(open(&on_disk.path, None).unwrap());
+    let mut spec = on(open(&on_disk.path, None).unwrap());
     spec.names = references(&["h.io/app:1"]);
     let cx = Context::default();
     let recipe = resolve(&cx, &spec).unwrap();

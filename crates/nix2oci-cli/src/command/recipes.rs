@@ -147,12 +147,15 @@ impl Recipes {
     }
 }
 
+/// A recipe, and what errors call it.
+type Named = (String, Recipe);
+
 /// What is said of an index: its annotations and names.
 type Index = (BTreeMap<String, String>, Vec<String>);
 
 /// Reads a recipe of one image, or of an index. Each image has what errors call
 /// it.
-fn parse(file: &Path) -> Outcome<(Vec<(String, Recipe)>, Option<Index>)> {
+fn parse(file: &Path) -> Outcome<(Vec<Named>, Option<Index>)> {
     let name = file.display().to_string();
     let bytes = read_file(file, InputKind::Recipe)?;
     if !IndexRecipe::is_one(&bytes) {

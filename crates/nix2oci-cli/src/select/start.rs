@@ -64,7 +64,7 @@ pub(super) fn problem(spec: &ImageSpec, root: &Path) -> Option<String> {
         let assignments = env.into_iter().flatten().filter_map(Value::as_str);
         let path = assignments
             .filter_map(|text| text.strip_prefix("PATH="))
-            .last();
+            .next_back();
         in_search_path(spec, root, path.unwrap_or(DEFAULT_PATH), program)
     };
     let head = match found {

@@ -463,7 +463,7 @@ fn what_was_found_in_programs_is_kept_beside_the_record() {
     let good = record(1, Codec::Gzip);
     let found = |files: usize| -> Vec<ForeignPrograms> {
         let one = |n| ForeignPrograms {
-            file: format!("/nix/store/{:032}-app/bin/app", n),
+            file: format!("/nix/store/{n:032}-app/bin/app"),
             found: "amd64 (ELF)".to_owned(),
             expected: "linux/arm64".to_owned(),
             more: n,
