@@ -67,7 +67,7 @@ pub(crate) fn warn(
     }
     idle_rules(spec, &mut warnings);
     layer_tars(&spec.layer_tars, &mut warnings);
-    docker_fields(&spec.whole_config(), &mut warnings);
+    health_check(&spec.whole_config(), &mut warnings);
     tell(cx, &warnings);
     let has_zstd = matches!(spec.packing.compression, Compression::Zstd { .. });
     warn_of_loaders(cx, loaders, has_zstd, !spec.names.is_empty());
@@ -145,20 +145,16 @@ fn idle_rules(spec: &ImageSpec, warnings: &mut Vec<String>) {
     }
 }
 
-/// Members of a config that Docker has and OCI's image specification 1.1 has not.
-const DOCKER_FIELDS: &[&str] = &["Healthcheck", "OnBuild", "Shell"];
-
-/// Warns of what podman drops of every image whose manifest is OCI's, loaded or
+/// Warns of what podman drops of an image whose manifest is OCI's, loaded or
 /// pulled: seen with podman 4.3, which keeps it where the manifest is Docker's.
-fn docker_fields(config: &ImageConfig, warnings: &mut Vec<String>) {
-    let is_said = |field: &&&str| config.config.get(**field).is_some_and(|v| !v.is_null());
-    let said: Vec<&str> = DOCKER_FIELDS.iter().filter(is_said).copied().collect();
-    if !said.is_empty() {
-        warnings.push(format!(
-            "podman leaves out {} of the config, which OCI's images do not have: they are in the \
-             config's bytes, and Docker reads them",
-            said.join(", ")
-        ));
+fn health_check(config: &ImageConfig, warnings: &mut Vec<String>) {
+    let said = config.config.get("Healthcheck");
+    if said.is_some_and(|said| !said.is_null()) {
+        warnings.push(
+            "podman leaves out Healthcheck of the config, which OCI's images do not have: it is \
+             in the config's bytes, and Docker reads it"
+                .to_owned(),
+        );
     }
 }
 

@@ -267,7 +267,7 @@ fn failures_without_a_byte_come_to_an_end() {
     let bed = Bed::new();
     let error = read(&of(&bed, &server, 2), &bed, 5000).unwrap_err();
     let text = shown(inner(&error));
-    assert!(text.contains("give the NAR (3 times) at http"), "{text}");
+    assert!(text.contains("asked to give the NAR (3 times)"), "{text}");
     assert_eq!(server.seen().len(), 3);
     // Without repetition a break is an error at once.
     let server = in_steps(3000, 500);
