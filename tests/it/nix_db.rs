@@ -53,8 +53,8 @@ fn build_of(root: &str, image: &Path, closure: &str, args: &[&str]) -> Result<Pa
 fn build_on_base(dir: &Path) -> PathBuf {
     let closure = format!("registration:{}", fixture("registration"));
     let (base, image) = (dir.join("base.tar"), dir.join("image.tar"));
-    build_of("-settings-1.0", &base, &closure, &["--mtime", "1000"]).unwrap();
-    let from = ["--from", base.to_str().unwrap(), "--mtime", "2000"];
+    build_of("-settings-1.0", &base, &closure, &["--mtime", "@1000"]).unwrap();
+    let from = ["--from", base.to_str().unwrap(), "--mtime", "@2000"];
     build_of("-hello-1.0", &image, &closure, &from).unwrap()
 }
 
@@ -212,7 +212,7 @@ fn every_source_with_hashes_gives_the_same_database() {
 fn nix_takes_the_root_for_a_store_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let closure = format!("registration:{}", fixture("registration"));
-    let image = build(dir.path(), &closure, &["--mtime", "1000"]).unwrap();
+    let image = build(dir.path(), &closure, &["--mtime", "@1000"]).unwrap();
     let root = Root::of(&image);
     let app = path("-app-1.0");
 
