@@ -119,7 +119,8 @@ pub(crate) struct ReuseArgs {
     /// Protects from layers that somebody else put into the repository under the
     /// key of other store paths. Costs the time to pack all layers; what the
     /// registry has by digest is still not sent. The same of an OCI layout that
-    /// is there: without this option, layers that its images have are only hashed.
+    /// is there: without this option, layers that an image of the same tag or
+    /// repository has are only hashed.
     #[arg(long)]
     pub(crate) no_reuse: bool,
     /// Make every layer that is taken over all the same, and compare

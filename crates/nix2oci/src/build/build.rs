@@ -101,8 +101,8 @@ fn look_at_shared(
     Ok(())
 }
 
-/// Finds the layers of a plan that an image in the sink has. What that says of
-/// a layer's key is believed, as of an image that is pushed to; the bytes are
+/// Finds the layers of a plan that an earlier image in the sink has. What that says
+/// of a layer's key is believed, as of an image that is pushed to; the bytes are
 /// hashed, which costs little beside packing them.
 fn take_over(
     cx: &Context,
@@ -111,7 +111,7 @@ fn take_over(
     sink: &mut dyn ImageSink,
     known: &mut [Option<LayerRecord>],
 ) -> Result<()> {
-    let there = sink.known_layers(cx)?;
+    let there = sink.known_layers(cx, &spec.names)?;
     for (layer, known) in plan.layers.iter().zip(known) {
         let record = layer.key.and_then(|key| there.get(&key.prefix()));
         // A layer that was made before has its blob, or is made as it was; a

@@ -57,11 +57,18 @@ pub trait ImageSink: Send {
         Ok(blobs.to_vec())
     }
 
-    /// Returns what the images that the sink has say of their layers, by the
+    /// Returns what earlier images of these names say of their layers, by the
     /// beginnings of the layers' keys: [`layer_records`](crate::image::layer_records)
     /// of each. A blob need not be there: [`missing`](ImageSink::missing) tells.
-    fn known_layers(&mut self, cx: &Context) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
-        let _ = cx;
+    ///
+    /// What an image says is believed, so images of other names say nothing: who
+    /// copied one from elsewhere did not say that its layers are good for others.
+    fn known_layers(
+        &mut self,
+        cx: &Context,
+        names: &[Reference],
+    ) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
+        let _ = (cx, names);
         Ok(BTreeMap::new())
     }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::image::{ImageReader, ImageSource, RawManifest, layer_records};
 use crate::input::{InputKind, read_file, read_open};
 use crate::layer::{Blob, LayerKeyPrefix, LayerRecord};
-use crate::oci::{Descriptor, ImageManifest, Reference};
+use crate::oci::{Descriptor, ImageManifest, Reference, is_tag, parse_name};
 
 use super::ImageSink;
 use super::index_json::{
@@ -275,8 +275,14 @@ impl ImageSink for OciLayout {
         Ok(missing)
     }
 
-    /// A layout that cannot be read as one, or an image in it, says nothing.
-    fn known_layers(&mut self, cx: &Context) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
+    /// Earlier images are those of the same tag, or of the same repository by
+    /// their full names. A layout that cannot be read as one, or an image in it,
+    /// says nothing.
+    fn known_layers(
+        &mut self,
+        cx: &Context,
+        names: &[Reference],
+    ) -> Result<BTreeMap<LayerKeyPrefix, LayerRecord>> {
         let mut known = BTreeMap::new();
         if self.packs_all || self.place != Place::Inside {
             return Ok(known);
@@ -288,12 +294,26 @@ impl ImageSink for OciLayout {
         let Ok(reader) = ImageReader::open(cx, &source) else {
             return Ok(known);
         };
+        let is_earlier = |name: &String| {
+            let is_of = |own: &Reference, other: &Reference| {
+                (own.registry(), own.repository()) == (other.registry(), other.repository())
+            };
+            match is_tag(name) {
+                true => self.tag.as_ref() == Some(name),
+                false => {
+                    parse_name(name).is_ok_and(|other| names.iter().any(|own| is_of(own, &other)))
+                }
+            }
+        };
         let mut contradicted = BTreeSet::new();
         for manifest in reader.manifests(cx).unwrap_or_default() {
             cx.cancel.check()?;
             let Ok(image) = reader.load(&manifest) else {
                 continue;
             };
+            if !image.names.iter().any(is_earlier) {
+                continue;
+            }
             for (key, record) in layer_records(&image.manifest, &image.config) {
                 if *known.entry(key).or_insert_with(|| record.clone()) != record {
                     contradicted.insert(key);
